@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+
+/* libfinack-openssl: closing a TLS connection of OpenSSL 3 over a socket. */
+
+#ifndef FINACK_OPENSSL_H
+#define FINACK_OPENSSL_H
+
+#include <finack.h>
+#include <openssl/ssl.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A write that the program began and did not finish: the arguments of the SSL_write() that gave
+ * SSL_ERROR_WANT_WRITE or SSL_ERROR_WANT_READ. OpenSSL can complete the record from these alone. */
+struct fin_ssl_write {
+    const void *buf;
+    size_t len;
+};
+
+/* Closes the connection under `ssl` and the socket that carries it, as fin_close() does, with TLS:
+ * an unfinished write is completed, close_notify sent, input drained through the session, so that
+ * the receipt can tell a truncated stream.
+ *
+ * `unfinished` is the write that was interrupted, or NULL if there is none. If there is one and it
+ * is not passed, or can't be completed in time, the stream ends in RST: a peer must not take half
+ * a record's stream for a whole one.
+ *
+ * The SSL object stays the caller's, to be freed by SSL_free(), which does not close anything: its
+ * BIO is replaced, SSL_OP_IGNORE_UNEXPECTED_EOF and quiet shutdown are cleared, and after success
+ * reading and writing it fails. On failure all of these are as they were.
+ * No close_notify is sent in the middle of a handshake or after a fatal TLS error (stage `notified`
+ * stays empty). Nothing else may use `ssl` meanwhile. The handle's thread.
+ *
+ * Errors: as fin_close(), and -EINVAL (ssl is NULL, unfinished without buf), -ENOTCONN (no socket
+ * BIO, different descriptors for reading and writing, or a descriptor that is no connected stream),
+ * -EOPNOTSUPP (kernel TLS is in use, QUIC, a filter BIO between session and socket), -ENOMEM. */
+FIN_API int fin_close_ssl(struct fin_kernel *kernel, SSL *ssl,
+                          const struct fin_ssl_write *unfinished, const struct fin_policy *policy,
+                          struct fin_receipt *receipt);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

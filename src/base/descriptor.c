@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "base/descriptor.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <unistd.h>
+
+int fin__release(int fd)
+{
+    int result = close(fd) < 0 ? -errno : 0;
+
+    assert(result != -EBADF);
+    return result;
+}
+
+void fin__drop(int *fd)
+{
+    int saved = errno;
+
+    if (*fd >= 0)
+        (void) fin__release(*fd);
+    *fd = -1;
+    errno = saved;
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The blocking driver: one close, from the calling thread. */
+
+#include "base/clock.h"
+#include "base/descriptor.h"
+#include "close/endpoint.h"
+#include "close/policy.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* A quick peer answers within this time, and the close needs no epoll entry. */
+#define QUICK_NS FIN__NS_PER_MS
+#define SLICE_MAX_NS (64ull * FIN__NS_PER_MS)
+
+struct close {
+    struct fin_kernel *kernel;
+    const struct fin_policy *policy;
+    struct fin__plan plan;
+    struct fin__endpoint ep;
+    struct fin__machine machine;
+    struct fin_identity id; /* for sock_diag after release */
+    uint64_t token;         /* of the witness */
+    uint64_t slice;
+    bool watched; /* registered in the kernel handle's wait set */
+};
+
+/* ---- waiting ---- */
+
+static uint64_t left(const struct close *c, uint64_t now)
+{
+    return c->machine.deadline > now ? c->machine.deadline - now : 0;
+}
+
+/* An error queue (MSG_ZEROCOPY, time stamps) that nobody reads keeps POLLERR up for ever. */
+static void discard_error_queue(int fd)
+{
+    struct msghdr message = { 0 };
+
+    while (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
+        memset(&message, 0, sizeof message);
+}
+
+static void saw(const struct close *c, struct fin__event *ev, bool error, bool writable)
+{
+    ev->kind = FIN__READY;
+    ev->facts = writable ? FIN__IS_WRITABLE : 0;
+    if (error)
+        discard_error_queue(c->ep.fd);
+}
+
+static bool poll_for(const struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)
+{
+    struct timespec timeout = { (time_t) (span / FIN__NS_PER_S), (long) (span % FIN__NS_PER_S) };
+    struct pollfd entry = { .fd = interest ? c->ep.fd : -1 };
+
+    if (interest & FIN__READ)
+        entry.events |= POLLIN;
+    if (interest & FIN__WRITE)
+        entry.events |= POLLOUT;
+    if (ppoll(&entry, 1, &timeout, NULL) <= 0)
+        return false;
+    saw(c, ev, entry.revents & POLLERR, entry.revents & POLLOUT);
+    return true;
+}
+
+static bool watch(struct close *c)
+{
+    struct epoll_event entry = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+
+    if (fin__kernel_need_wait_set(c->kernel) < 0)
+        return false;
+    c->watched = epoll_ctl(c->kernel->wait_set, EPOLL_CTL_ADD, c->ep.fd, &entry) == 0;
+    return c->watched;
+}
+
+static bool epoll_for(const struct close *c, uint64_t span, struct fin__event *ev)
+{
+    int ms = (int) ((span + FIN__NS_PER_MS - 1) / FIN__NS_PER_MS);
+    struct epoll_event entry;
+
+    if (epoll_wait(c->kernel->wait_set, &entry, 1, ms) <= 0)
+        return false;
+    saw(c, ev, entry.events & EPOLLERR, entry.events & EPOLLOUT);
+    return true;
+}
+
+/* Without an entry to be had: looks at pauses that double. Level-triggered events other than input
+ * would come back at once. */
+static bool look_again_later(struct close *c, unsigned interest, uint64_t span,
+                             struct fin__event *ev)
+{
+    c->slice = c->slice * 2 < SLICE_MAX_NS ? c->slice * 2 : SLICE_MAX_NS;
+    if (poll_for(c, interest & FIN__READ, span < c->slice ? span : c->slice, ev))
+        return true;
+    if (span <= c->slice)
+        return false;
+    saw(c, ev, false, false);
+    return true;
+}
+
+static bool wait_for_ack(struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)
+{
+    if (c->slice == 0 && interest & FIN__READ) {
+        c->slice = QUICK_NS;
+        if (poll_for(c, FIN__READ, span < QUICK_NS ? span : QUICK_NS, ev))
+            return true;
+    }
+    if (watch(c))
+        return epoll_for(c, span, ev);
+    if (c->slice == 0)
+        c->slice = QUICK_NS;
+    return look_again_later(c, interest, span, ev);
+}
+
+static void wait_on(struct close *c, struct fin__event *ev)
+{
+    unsigned interest = c->machine.interest;
+    bool ready;
+
+    do {
+        uint64_t span = left(c, fin__now());
+
+        if (span == 0)
+            ready = false;
+        else if (c->watched && interest)
+            ready = epoll_for(c, span, ev);
+        else if (interest & FIN__ACK)
+            ready = wait_for_ack(c, interest, span, ev);
+        else
+            ready = poll_for(c, interest, span, ev);
+    } while (!ready && left(c, fin__now()) > 0); /* EINTR, and time-outs that were rounded */
+    if (!ready)
+        ev->kind = FIN__DEADLINE;
+}
+
+/* ---- the way out ---- */
+
+static void unwatch(struct close *c)
+{
+    if (c->watched)
+        (void) epoll_ctl(c->kernel->wait_set, EPOLL_CTL_DEL, c->ep.fd, NULL);
+    c->watched = false;
+}
+
+/* sock_diag's word counts after release only if it knows the socket now, while the connection is
+ * whole: after both FINs it finds the open socket no more. */
+static void confirm(struct close *c)
+{
+    struct fin_state state = FIN_STATE_INIT;
+
+    if (c->plan.proof < FIN_STAGE_FINISHED || !(c->ep.traits & FIN__SOCKET))
+        return;
+    if (fin_identify(c->ep.fd, &c->id) == 0 && fin__kernel_need_diag(c->kernel) == 0)
+        (void) fin_inspect(c->kernel, &c->id, &state);
+}
+
+static void prepare_proof(struct close *c, struct fin__event *ev)
+{
+    int result = fin__kernel_need_witness(c->kernel);
+
+    if (c->id.confirmed)
+        ev->facts |= FIN__IS_ASKED;
+    if (result == 0)
+        result = fin__witness_add(&c->kernel->witness, c->ep.fd, &c->token);
+    ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
+    ev->error = result;
+}
+
+static void release(struct close *c, struct fin__event *ev)
+{
+    ev->error = fin__release(c->ep.fd);
+    ev->kind = ev->error < 0 ? FIN__FAILED : FIN__DONE;
+}
+
+static void check(struct close *c, struct fin__event *ev)
+{
+    switch (fin__witness_check(&c->kernel->witness, c->token)) {
+    case FIN_NO:
+        ev->kind = FIN__NO;
+        break;
+    case FIN_YES:
+        ev->kind = FIN__YES;
+        break;
+    default:
+        ev->kind = FIN__FAILED;
+        break;
+    }
+}
+
+static void inspect(struct close *c, struct fin__event *ev)
+{
+    struct fin_state state = FIN_STATE_INIT;
+
+    ev->kind = FIN__STATE;
+    if (fin_inspect(c->kernel, &c->id, &state) < 0 || state.exists == FIN_UNVERIFIABLE)
+        ev->kind = FIN__FAILED;
+    else
+        fin__state_facts(&state, ev);
+}
+
+static void carry_out(struct close *c, enum fin__action action, struct fin__event *ev)
+{
+    *ev = (struct fin__event) { .kind = FIN__DONE };
+    switch (action) {
+    case FIN__WAIT:
+        wait_on(c, ev);
+        break;
+    case FIN__UNWATCH:
+        unwatch(c);
+        break;
+    case FIN__WITNESS:
+        prepare_proof(c, ev);
+        break;
+    case FIN__RELEASE:
+        release(c, ev);
+        break;
+    case FIN__CHECK:
+        check(c, ev);
+        break;
+    case FIN__INSPECT:
+        inspect(c, ev);
+        break;
+    default:
+        fin__endpoint_do(&c->ep, c->kernel, &c->machine, c->policy, action, ev);
+        break;
+    }
+    ev->now = fin__now();
+}
+
+static void run(struct close *c)
+{
+    enum fin__action action;
+    struct fin__event ev;
+
+    action = fin__machine_start(&c->machine, &c->plan, c->ep.traits, c->ep.facts, fin__now());
+    while (action != FIN__FINISH) {
+        carry_out(c, action, &ev);
+        action = fin__machine_step(&c->machine, &ev);
+    }
+    if (c->machine.held == FIN_YES)
+        fin__witness_give_up(&c->kernel->witness);
+}
+
+/* ---- the public edge ---- */
+
+static int check_layer(const struct fin_layer *layer)
+{
+    bool whole =
+        layer && layer->size == sizeof *layer && layer->flush && layer->notify && layer->read;
+
+    return whole ? 0 : -EINVAL;
+}
+
+static int begin(struct close *c, int fd, const struct fin_layer *layer)
+{
+    bool waits = c->policy->courtesy >= FIN_COURTESY_ORDERLY;
+    int result = fin__endpoint_examine(c->kernel, fd, waits, &c->ep);
+
+    if (result < 0)
+        return result;
+    if (layer && !(c->ep.traits & FIN__STREAM))
+        return -ENOTCONN;
+    if (layer)
+        c->ep.traits |= FIN__LAYERED;
+    c->ep.layer = layer;
+    fin__plan_make(c->policy, c->ep.traits & FIN__LISTENING, &c->plan);
+    return 0;
+}
+
+static int close_any(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
+                     const struct fin_policy *policy, struct fin_receipt *receipt)
+{
+    struct fin_kernel own;
+    struct close c;
+    int result = fin__policy_check(policy);
+
+    if (result < 0)
+        return result;
+    if (!receipt || receipt->size != sizeof *receipt)
+        return -EINVAL;
+    if (kernel && fin__kernel_check(kernel) < 0)
+        return -ECHILD;
+    fin__kernel_begin(&own);
+    memset(&c, 0, sizeof c);
+    c.kernel = kernel ? kernel : &own;
+    c.policy = policy;
+    c.id.size = sizeof c.id;
+    result = begin(&c, fd, layer);
+    if (result == 0) {
+        confirm(&c);
+        fin__endpoint_take_over(&c.ep, &c.plan);
+        run(&c);
+        fin__machine_report(&c.machine, receipt);
+    }
+    fin__kernel_end(&own);
+    return result;
+}
+
+int fin_close(struct fin_kernel *kernel, int fd, const struct fin_policy *policy,
+              struct fin_receipt *receipt)
+{
+    return close_any(kernel, fd, NULL, policy, receipt);
+}
+
+int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
+                      const struct fin_policy *policy, struct fin_receipt *receipt)
+{
+    int result = check_layer(layer);
+
+    return result < 0 ? result : close_any(kernel, fd, layer, policy, receipt);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "close/listener.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#define TCP_FLAGS_OFFSET 13 /* RFC 9293, 3.1 */
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
+
+/* close(2) resets what waits in the queue, and what gets there between the last accept(2) and
+ * close(2). So the doors are shut first: pure SYNs are dropped (their senders try again and find no
+ * listener), while the ACK that completes a handshake passes. */
+static int drop_syns(int fd)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, TCP_FLAGS_OFFSET),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TCP_SYN | TCP_ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TCP_SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = { sizeof code / sizeof *code, code };
+
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ? -errno : 0;
+}
+
+int fin__listener_refuse(int fd, int family)
+{
+    /* Another holder may take the connection that poll(2) saw: accept(2) must not block then. */
+    struct timeval instant = { 0, 1 };
+
+    (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &instant, sizeof instant);
+    if (family == AF_UNIX) /* connect(2) is refused from here on (unix_stream_connect()) */
+        return shutdown(fd, SHUT_RD) < 0 ? -errno : 0;
+    return drop_syns(fd);
+}
+
+static void hand_over(struct fin_kernel *kernel, int fd, const struct fin_policy *policy)
+{
+    struct fin_policy prompt = FIN_POLICY_INIT;
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    int off = 0;
+
+    (void) setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &off, sizeof off); /* it was inherited */
+    if (policy->accepted) {
+        policy->accepted(fd, policy->accepted_arg);
+        return;
+    }
+    prompt.courtesy = FIN_COURTESY_PROMPT;
+    prompt.proof = FIN_STAGE_RELEASED;
+    (void) fin_close(kernel, fd, &prompt, &receipt);
+}
+
+static bool more_may_come(struct fin_kernel *kernel, int fd)
+{
+    struct fin_identity id = FIN_IDENTITY_INIT;
+
+    if (fin_identify(fd, &id) < 0 || id.family == AF_UNIX)
+        return false;
+    if (fin__kernel_need_diag(kernel) < 0)
+        return true;
+    return fin__diag_half_open(&kernel->diag, &id) != 0;
+}
+
+static bool is_waiting(int fd)
+{
+    struct pollfd entry = { .fd = fd, .events = POLLIN };
+
+    return poll(&entry, 1, 0) > 0;
+}
+
+static bool is_passing(int error)
+{
+    /* accept(2): the connection died in the queue; the next one may be fine. */
+    return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN
+        || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
+}
+
+void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin_policy *policy,
+                          struct fin__event *ev)
+{
+    int taken = -1;
+
+    errno = EAGAIN;
+    if (is_waiting(fd))
+        taken = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (taken >= 0) {
+        hand_over(kernel, taken, policy);
+        ev->kind = FIN__BYTES;
+        ev->bytes = 1;
+    } else if (errno == EAGAIN) {
+        ev->kind = more_may_come(kernel, fd) ? FIN__AGAIN : FIN__END;
+    } else if (errno == EINVAL) { /* Unix: shut for reading and empty */
+        ev->kind = FIN__END;
+    } else if (is_passing(errno)) {
+        ev->kind = FIN__BYTES;
+    } else {
+        ev->kind = FIN__FAILED;
+        ev->error = -errno;
+    }
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The close as a pure state machine: no system call, no clock, no allocation. A driver gives it an
+ * event and carries out the one action it answers with; the result is the next event:
+ *
+ *     action = fin__machine_start(&m, &plan, traits, facts, now);
+ *     while (action != FIN__FINISH)
+ *         action = fin__machine_step(&m, &event);      event = the result of carrying out `action`
+ *
+ * Times are nanoseconds of one clock, which the driver reads.
+ */
+
+#ifndef FIN_MACHINE_H
+#define FIN_MACHINE_H
+
+#include <finack.h>
+#include <stdbool.h>
+
+/* A policy, checked and in nanoseconds. May be shared by many machines. */
+struct fin__plan {
+    uint64_t flush, farewell, linger, total, proof_wait;
+    uint64_t backoff; /* first pause between two looks after release; doubles */
+    uint64_t backoff_max;
+    uint64_t drain;
+    int64_t orphan_ms;
+    uint8_t courtesy, proof;
+    bool descriptor_only; /* scope */
+    bool rebindable;
+};
+
+/* What is being closed. */
+enum fin__trait {
+    FIN__STREAM = 1 << 0,      /* a connection that ends in FIN */
+    FIN__LAYERED = 1 << 1,     /* bytes and a farewell of a layer above the kernel */
+    FIN__ACK_AT_SHUT = 1 << 2, /* Unix: what is written is with the peer */
+    FIN__ACK_UNKNOWN = 1 << 3, /* MPTCP: acked can't be observed */
+    FIN__QUENCHABLE = 1 << 4,  /* Unix: shutting the read side stops the peer, without a reset */
+    FIN__LISTENING = 1 << 5,
+    FIN__CONNECTING = 1 << 6,
+    FIN__SOCKET = 1 << 7, /* sock_diag may know it */
+};
+
+/* What an event found out. */
+enum fin__fact {
+    FIN__IS_ACKED = 1 << 0,          /* stage acked is true */
+    FIN__IS_FIN = 1 << 1,            /* the peer's FIN has come */
+    FIN__IS_OUTSTANDING = 1 << 2,    /* the kernel has bytes that the peer has not acknowledged */
+    FIN__IS_WRITABLE = 1 << 3,       /* FIN__READY: there is room to send */
+    FIN__IS_ASKED = 1 << 4,          /* FIN__WITNESS: sock_diag confirmed the identity */
+    FIN__IS_FINISHED = 1 << 5,       /* FIN__INSPECT */
+    FIN__IS_GONE = 1 << 6,           /* FIN__INSPECT */
+    FIN__IS_RESET_ON_CLOSE = 1 << 7, /* SO_LINGER{1,0} stands: the last close resets */
+    FIN__IS_UNKNOWN = 1 << 8,        /* whether it is acked can't be observed */
+};
+
+/* What to do; behind each, the events that may answer. FIN__FAILED may answer all but WAIT. */
+enum fin__action {
+    FIN__WAIT,    /* for m->interest until m->deadline: READY, DEADLINE (if it has passed), ABORT */
+    FIN__FLUSH,   /* move the layer's bytes: DONE, AGAIN (bytes = left), BROKEN */
+    FIN__NOTIFY,  /* send the farewell: DONE, AGAIN, SKIP, BROKEN */
+    FIN__ABANDON, /* give up a connection in the making: DONE */
+    FIN__SHUT,    /* queue FIN: DONE */
+    FIN__LOOK,    /* has everything been acked: STATE, never FAILED */
+    FIN__TALLY,   /* what is left behind: STATE (bytes = unacked, unread), never FAILED */
+    FIN__DRAIN,   /* read at most `m->drain_left` and discard (0: only look whether there is input):
+                     BYTES, AGAIN, ANSWER, BROKEN (the layer, not the socket), END (with facts) */
+    FIN__REFUSE,  /* no new connections into the listening queue: DONE */
+    FIN__ACCEPT,  /* take one from the queue: BYTES (one connection), AGAIN, END (no more come) */
+    FIN__QUENCH,  /* the peer may send no more: DONE */
+    FIN__LIMIT,   /* bound what the kernel does after release to plan->orphan_ms: DONE */
+    FIN__RESET,   /* RST now: DONE; with IS_RESET_ON_CLOSE if only the last close will */
+    FIN__UNWATCH, /* out of the poller: DONE */
+    FIN__WITNESS, /* prepare the proof: DONE (with facts) */
+    FIN__RELEASE, /* close(2): DONE; FAILED released the number too */
+    FIN__CHECK,   /* does anything refer to the description: YES, NO */
+    FIN__INSPECT, /* the connection after release: STATE (facts, wait = ns until it may change) */
+    FIN__FINISH,  /* the close is complete: no event answers */
+};
+
+enum fin__event_kind {
+    FIN__DONE,
+    FIN__AGAIN, /* `interest` tells what to wait for */
+    FIN__SKIP,
+    FIN__BROKEN,
+    FIN__BYTES,
+    FIN__ANSWER,
+    FIN__END,
+    FIN__STATE,
+    FIN__YES,
+    FIN__NO,
+    FIN__FAILED, /* `error` tells */
+    FIN__READY,
+    FIN__DEADLINE,
+    FIN__ABORT,
+};
+
+enum fin__interest {
+    FIN__READ = 1 << 0,
+    FIN__WRITE = 1 << 1,
+    FIN__ACK = 1 << 2, /* poll(2) does not announce it, an edge-triggered epoll does */
+};
+
+struct fin__event {
+    enum fin__event_kind kind;
+    int error;
+    unsigned facts;
+    unsigned interest;
+    uint64_t bytes;
+    uint64_t unread;
+    uint64_t wait;
+    uint64_t now;
+};
+
+struct fin__machine {
+    const struct fin__plan *plan;
+    uint64_t start;
+    uint64_t total; /* deadlines, absolute */
+    uint64_t deadline;
+    uint64_t drain_left;
+    uint64_t outstanding; /* when last tallied */
+    uint64_t pause;
+    uint64_t unsent, unacked, discarded, accepted;
+    int64_t stage[FIN_STAGES]; /* ns since start, -1: not reached */
+    int error;
+    uint16_t unverifiable;
+    uint16_t traits;
+    uint8_t place;
+    uint8_t interest;
+    uint8_t outcome, phase, decided; /* decided: the phase in which the outcome was */
+    uint8_t held;
+    bool edge_used; /* an edge of the poller was consumed: read until AGAIN before waiting */
+    bool unread;    /* input is left behind */
+    bool we_reset;
+    bool must_reset; /* bytes were dropped */
+    bool resets_on_close;
+    bool quenched;
+    bool witnessed, asked;
+    bool input_over;
+    uint8_t wants; /* what the last drain waits for */
+};
+
+/* Starts a close. `facts`: IS_OUTSTANDING, IS_RESET_ON_CLOSE. Returns the first action. */
+enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__plan *plan,
+                                    unsigned traits, unsigned facts, uint64_t now);
+
+/* Takes the result of the last action, returns the next one. Not to be called after FIN__FINISH. */
+enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__event *ev);
+
+/* Writes what happened so far; `size` of the receipt stays as it is. */
+void fin__machine_report(const struct fin__machine *m, struct fin_receipt *receipt);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The witness: proof of the last reference. A descriptor is added to an epoll set that nobody waits
+ * on before it is closed; the kernel drops the entry exactly when the description is released
+ * (eventpoll_release_file() in fs/file_table.c:__fput()), so the set's fdinfo (proc(5)) tells
+ * afterwards whether anything still refers to it: a dup, a child, a message in flight, a thread
+ * blocked in a call.
+ */
+
+#ifndef FIN_WITNESS_H
+#define FIN_WITNESS_H
+
+#include <finack.h>
+#include <stdbool.h>
+
+struct fin__witness {
+    int set;         /* the epoll set, -1: none */
+    int fdinfo;      /* its /proc/.../fdinfo */
+    unsigned stale;  /* entries that were given up: their description is still held */
+    uint64_t serial; /* of the entry added last */
+};
+
+/* clang-format off */
+#define FIN__WITNESS_INIT { -1, -1, 0, 0 }
+/* clang-format on */
+
+/* Returns 0 or a negative errno; on failure *w stays empty. */
+int fin__witness_open(struct fin__witness *w);
+void fin__witness_close(struct fin__witness *w);
+
+/* Adds `fd`, to be called before it is closed. Replaces a set that is full of entries given up.
+ * Writes the entry's token. Returns 0 or a negative errno. */
+int fin__witness_add(struct fin__witness *w, int fd, uint64_t *token);
+
+/* Does anything still refer to what was added as `token`? */
+enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token);
+
+/* Calls visit(token, arg) for every entry that is still there. Returns 0 or a negative errno. */
+int fin__witness_read(struct fin__witness *w, void (*visit)(uint64_t token, void *arg), void *arg);
+
+/* The entry last checked is not asked about any more although it is held. */
+void fin__witness_give_up(struct fin__witness *w);
+
+#endif

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "tls/layer.h"
+
+#include "tls/bio.h"
+#include "tls/quic.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <sys/socket.h>
+
+/* Records written in one go: a peer that reads for ever must not keep us from the deadline. */
+#define BURST 64
+
+struct old_bio {
+    BIO *bio;
+    int close;
+};
+
+struct fin__ssl {
+    struct fin_layer layer;
+    SSL *ssl;
+    BIO *bio; /* the session's */
+    struct fin__wire *wire;
+    struct old_bio rbio, wbio;
+    uint64_t options;
+    long mode;
+    int quiet, shutdown;
+    const unsigned char *next; /* of the unfinished write */
+    size_t left;
+    bool raw; /* the session can't read any more: read what comes, unread by TLS */
+    unsigned char scratch[SSL3_RT_MAX_PLAIN_LENGTH];
+};
+
+/* Written by our side only: the program's errors stay in the queue, ours do not. Therefore
+ * SSL_get_error() is of no use here, it takes any old error for one of this call. The BIO tells. */
+static int why(const struct fin__ssl *tls)
+{
+    if (tls->wire->error)
+        return -tls->wire->error;
+    if (tls->wire->eof)
+        return FIN_LAYER_EOF;
+    if (BIO_should_read(tls->bio))
+        return FIN_LAYER_WANT_READ;
+    if (BIO_should_write(tls->bio))
+        return FIN_LAYER_WANT_WRITE;
+    return FIN_LAYER_BROKEN;
+}
+
+/* ---- flush ---- */
+
+/* An empty send tells a connection that has ended from a session that is stuck. */
+static int lost(const struct fin__ssl *tls)
+{
+    ssize_t n = send(tls->wire->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    return n < 0 && (errno == EPIPE || errno == ECONNRESET) ? -errno : FIN_LAYER_BROKEN;
+}
+
+/* In a handshake what is half written is not the program's; after SSL_shutdown() it may be the
+ * alert, and notify finds out. A read since then hides it: notify finds that out too. */
+static bool is_write_missing(SSL *ssl)
+{
+    return SSL_want_write(ssl) && !SSL_in_init(ssl) && !(SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN);
+}
+
+static int flush(struct fin__ssl *tls)
+{
+    if (!tls->left)
+        return is_write_missing(tls->ssl) ? lost(tls) : FIN_LAYER_DONE;
+    for (int i = 0; i < BURST && tls->left; i++) {
+        size_t n = 0;
+
+        fin__wire_begin(tls->bio);
+        if (SSL_write_ex(tls->ssl, tls->next, tls->left, &n) <= 0) {
+            int r = why(tls);
+
+            return r == FIN_LAYER_EOF ? FIN_LAYER_BROKEN : r;
+        }
+        tls->next += n;
+        tls->left -= n;
+    }
+    return tls->left ? FIN_LAYER_WANT_WRITE : FIN_LAYER_DONE;
+}
+
+static int flush_cb(void *arg, uint64_t *unsent)
+{
+    struct fin__ssl *tls = arg;
+    int r;
+
+    ERR_set_mark();
+    r = flush(tls);
+    ERR_pop_to_mark();
+    *unsent = tls->left;
+    return r;
+}
+
+/* ---- notify ---- */
+
+/* A KeyUpdate or a session ticket of TLS 1.3 that is still to be sent makes the session refuse
+ * SSL_shutdown() as in a handshake, but it takes nothing from the peer to finish. */
+static bool is_only_sending(const SSL *ssl)
+{
+    if (SSL_version(ssl) != TLS1_3_VERSION)
+        return false;
+    switch (SSL_get_state(ssl)) {
+    case TLS_ST_OK:
+    case TLS_ST_CW_KEY_UPDATE:
+    case TLS_ST_SW_KEY_UPDATE:
+    case TLS_ST_SW_SESSION_TICKET:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int leave_handshake(struct fin__ssl *tls)
+{
+    int r;
+
+    if (!SSL_in_init(tls->ssl))
+        return FIN_LAYER_DONE;
+    if (!is_only_sending(tls->ssl))
+        return FIN_LAYER_NONE;
+    fin__wire_begin(tls->bio);
+    if (SSL_do_handshake(tls->ssl) == 1 && !SSL_in_init(tls->ssl))
+        return FIN_LAYER_DONE;
+    r = why(tls);
+    return r == FIN_LAYER_WANT_WRITE || r < 0 ? r : FIN_LAYER_NONE;
+}
+
+/* A second SSL_shutdown() reads the answer, and dies of application data that comes before it.
+ * Told that the answer is here it only sends: nothing, if its alert is in the kernel already. */
+static int shutdown_sending(SSL *ssl)
+{
+    int before = SSL_get_shutdown(ssl), r;
+
+    SSL_set_shutdown(ssl, before | SSL_RECEIVED_SHUTDOWN);
+    r = SSL_shutdown(ssl);
+    SSL_set_shutdown(
+        ssl, (SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN) | (before & SSL_RECEIVED_SHUTDOWN));
+    return r;
+}
+
+static int notify(struct fin__ssl *tls)
+{
+    int on = 1, r = leave_handshake(tls);
+    uint64_t sends = tls->wire->sends;
+
+    if (r != FIN_LAYER_DONE)
+        return r;
+    /* Else Nagle holds the alert back until the peer's delayed ACK. A Unix socket has no such. */
+    setsockopt(tls->wire->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    fin__wire_begin(tls->bio);
+    if (shutdown_sending(tls->ssl) >= 0)
+        return FIN_LAYER_DONE;
+    if (tls->wire->sends == sends) /* a record of the program's stands in the way */
+        return FIN_LAYER_BROKEN;
+    r = why(tls);
+    return r == FIN_LAYER_WANT_WRITE || r < 0 ? r : FIN_LAYER_BROKEN;
+}
+
+static int notify_cb(void *arg)
+{
+    struct fin__ssl *tls = arg;
+    int r;
+
+    ERR_set_mark();
+    r = notify(tls);
+    ERR_pop_to_mark();
+    tls->raw = r == FIN_LAYER_NONE || r == FIN_LAYER_BROKEN;
+    return r;
+}
+
+/* ---- read ---- */
+
+static size_t span(const struct fin__ssl *tls, uint64_t max)
+{
+    return max < sizeof tls->scratch ? (size_t) max : sizeof tls->scratch;
+}
+
+static int read_raw(struct fin__ssl *tls, uint64_t max, uint64_t *n)
+{
+    ssize_t got;
+
+    do
+        got = recv(tls->wire->fd, tls->scratch, span(tls, max), MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? FIN_LAYER_WANT_READ : -errno;
+    if (got == 0)
+        return FIN_LAYER_EOF;
+    *n = (uint64_t) got;
+    return FIN_LAYER_DONE;
+}
+
+/* A fatal alert sets the flag of close_notify too, and brings the session back into a handshake. */
+static bool is_answered(SSL *ssl)
+{
+    return SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN && !SSL_in_init(ssl);
+}
+
+static int read_session(struct fin__ssl *tls, uint64_t max, uint64_t *n)
+{
+    size_t got = 0;
+    int r;
+
+    /* After close_notify nothing that we send counts (RFC 8446, 6.1), and after FIN it would fail:
+     * what the session answers to a KeyUpdate is dropped. */
+    tls->wire->muted = true;
+    fin__wire_begin(tls->bio);
+    if (SSL_read_ex(tls->ssl, tls->scratch, span(tls, max), &got) > 0) {
+        *n = got;
+        return FIN_LAYER_DONE;
+    }
+    if (is_answered(tls->ssl))
+        return FIN_LAYER_ANSWERED;
+    r = why(tls);
+    tls->raw = r == FIN_LAYER_BROKEN || r == FIN_LAYER_EOF;
+    return r;
+}
+
+static int read_cb(void *arg, uint64_t max, uint64_t *n)
+{
+    struct fin__ssl *tls = arg;
+    int r;
+
+    if (tls->raw)
+        return read_raw(tls, max, n);
+    ERR_set_mark();
+    r = read_session(tls, max, n);
+    ERR_pop_to_mark();
+    return r;
+}
+
+/* ---- attach and detach ---- */
+
+/* The socket under `bio`, or why there is none that we may talk to directly. */
+static int socket_of(BIO *bio)
+{
+    int fd = -1;
+
+    if (!bio || !BIO_find_type(bio, BIO_TYPE_DESCRIPTOR))
+        return -ENOTCONN;
+    if (!(BIO_method_type(bio) & BIO_TYPE_DESCRIPTOR))
+        return -EOPNOTSUPP;
+    if (BIO_method_type(bio) == BIO_TYPE_ACCEPT || BIO_get_fd(bio, &fd) < 0)
+        return -ENOTCONN;
+    return fd;
+}
+
+static int find_socket(SSL *ssl, int *ret)
+{
+    BIO *rbio = SSL_get_rbio(ssl), *wbio = SSL_get_wbio(ssl);
+    int rfd, wfd;
+
+    if (is_quic(ssl))
+        return -EOPNOTSUPP;
+    rfd = socket_of(rbio);
+    wfd = socket_of(wbio);
+    if (rfd < 0 || wfd < 0)
+        return rfd < 0 ? rfd : wfd;
+    if (rfd != wfd)
+        return -ENOTCONN;
+    if (BIO_get_ktls_send(wbio) || BIO_get_ktls_recv(rbio))
+        return -EOPNOTSUPP;
+    *ret = rfd;
+    return 0;
+}
+
+static struct old_bio keep(BIO *bio)
+{
+    BIO_up_ref(bio);
+    return (struct old_bio) { bio, (int) BIO_get_close(bio) };
+}
+
+/* A program's reference to its BIO must not reach the number, which may be another's by then. */
+static void drop(struct old_bio *old)
+{
+    int type = BIO_method_type(old->bio);
+
+    if (type == BIO_TYPE_SOCKET || type == BIO_TYPE_FD)
+        BIO_set_fd(old->bio, -1, BIO_NOCLOSE);
+    BIO_free(old->bio);
+}
+
+/* Under quiet shutdown SSL_shutdown() sends nothing and claims both farewells. That the peer's
+ * came all the same is known by the alert, which only SSL_get_error() shows. */
+static int believable(SSL *ssl, int shutdown)
+{
+    if (!SSL_get_quiet_shutdown(ssl) || !(shutdown & SSL_SENT_SHUTDOWN))
+        return shutdown;
+    if (ERR_peek_error() == 0 && SSL_get_error(ssl, 0) == SSL_ERROR_ZERO_RETURN)
+        return SSL_RECEIVED_SHUTDOWN;
+    return 0;
+}
+
+static void take_over(struct fin__ssl *tls)
+{
+    SSL *ssl = tls->ssl;
+
+    tls->rbio = keep(SSL_get_rbio(ssl));
+    tls->wbio = keep(SSL_get_wbio(ssl));
+    BIO_set_close(tls->rbio.bio, BIO_NOCLOSE);
+    BIO_set_close(tls->wbio.bio, BIO_NOCLOSE);
+    SSL_set_bio(ssl, tls->bio, tls->bio);
+    tls->options = SSL_get_options(ssl);
+    tls->mode = SSL_get_mode(ssl);
+    tls->quiet = SSL_get_quiet_shutdown(ssl);
+    tls->shutdown = SSL_get_shutdown(ssl);
+    SSL_clear_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    /* Partial writes show how far the write has come. Without retries SSL_read() asks to wait for
+     * input that may be here already. */
+    SSL_set_mode(ssl,
+                 SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ENABLE_PARTIAL_WRITE
+                     | SSL_MODE_AUTO_RETRY);
+    SSL_set_shutdown(ssl, believable(ssl, tls->shutdown));
+    SSL_set_quiet_shutdown(ssl, 0);
+}
+
+static void give_back(struct fin__ssl *tls)
+{
+    SSL *ssl = tls->ssl;
+
+    BIO_set_close(tls->rbio.bio, tls->rbio.close);
+    BIO_set_close(tls->wbio.bio, tls->wbio.close);
+    SSL_set0_rbio(ssl, tls->rbio.bio);
+    SSL_set0_wbio(ssl, tls->wbio.bio);
+    SSL_set_options(ssl, tls->options);
+    SSL_clear_mode(ssl, ~tls->mode);
+    SSL_set_shutdown(ssl, tls->shutdown);
+    SSL_set_quiet_shutdown(ssl, tls->quiet);
+}
+
+/* What the session has read and not given out must not be taken for the living stream. */
+static void bury(struct fin__ssl *tls)
+{
+    size_t n;
+
+    tls->wire->fd = -1;
+    while (SSL_read_ex(tls->ssl, tls->scratch, sizeof tls->scratch, &n) > 0)
+        continue;
+    drop(&tls->rbio);
+    drop(&tls->wbio);
+}
+
+static struct fin__ssl *tls_new(SSL *ssl, const struct fin_ssl_write *unfinished)
+{
+    struct fin__ssl *tls = OPENSSL_zalloc(sizeof *tls);
+
+    if (!tls)
+        return NULL;
+    tls->layer = (struct fin_layer) FIN_LAYER_INIT;
+    tls->layer.arg = tls;
+    tls->layer.flush = flush_cb;
+    tls->layer.notify = notify_cb;
+    tls->layer.read = read_cb;
+    tls->ssl = ssl;
+    if (unfinished) {
+        tls->next = unfinished->buf;
+        tls->left = unfinished->len;
+    }
+    return tls;
+}
+
+static int attach(SSL *ssl, const struct fin_ssl_write *unfinished, struct fin__ssl **ret, int *fd)
+{
+    struct fin__ssl *tls;
+    int number, r;
+
+    r = find_socket(ssl, &number);
+    if (r < 0)
+        return r;
+    tls = tls_new(ssl, unfinished);
+    if (!tls)
+        return -ENOMEM;
+    r = fin__wire_new(number, &tls->bio);
+    if (r < 0) {
+        OPENSSL_free(tls);
+        return r;
+    }
+    tls->wire = fin__wire_of(tls->bio);
+    take_over(tls);
+    *ret = tls;
+    *fd = number;
+    return 0;
+}
+
+int fin__ssl_attach(SSL *ssl, const struct fin_ssl_write *unfinished, struct fin__ssl **ret,
+                    int *fd)
+{
+    int r;
+
+    if (!ssl || (unfinished && !unfinished->buf))
+        return -EINVAL;
+    ERR_set_mark();
+    r = attach(ssl, unfinished, ret, fd);
+    ERR_pop_to_mark();
+    return r;
+}
+
+const struct fin_layer *fin__ssl_layer(const struct fin__ssl *tls)
+{
+    return &tls->layer;
+}
+
+struct fin__ssl *fin__ssl_detach(struct fin__ssl *tls, bool closed)
+{
+    if (!tls)
+        return NULL;
+    ERR_set_mark();
+    if (closed)
+        bury(tls);
+    else
+        give_back(tls);
+    ERR_pop_to_mark();
+    OPENSSL_free(tls);
+    return NULL;
+}

@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "monitor.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* clang-format off */
+const char *const rule_names[RULES] = {
+    [RULE_LIVELOCK] = "the machine goes round without time passing",
+    [RULE_WAIT_BEYOND_TOTAL] = "a wait before release reaches beyond the total deadline",
+    [RULE_LATE_RELEASE] = "the deadline passed, and still no release",
+    [RULE_WAIT_BEYOND_PROOF] = "a wait after release reaches beyond the proof's deadline",
+    [RULE_WAIT_FOR_NOTHING] = "a wait before release that nothing but the deadline can end",
+    [RULE_EDGE_LOST] = "a wait for input while input may be left from the last edge",
+    [RULE_COURTESY_WAITS] = "abort, or prompt after FIN, waits for the peer",
+    [RULE_TWO_RELEASES] = "released twice",
+    [RULE_NO_RELEASE] = "finished without a release",
+    [RULE_AFTER_RELEASE] = "the socket is touched after release",
+    [RULE_AFTER_FINISH] = "an action after the end",
+    [RULE_TWO_UNWATCHES] = "unwatched twice",
+    [RULE_WATCHED_AT_RELEASE] = "released while watched",
+    [RULE_TWO_WITNESSES] = "two witnesses",
+    [RULE_PROOF_UNASKED] = "a proof that nobody asked for",
+    [RULE_EARLY_LOOK] = "a proof looked for before release",
+    [RULE_FIN_AFTER_DROP] = "FIN after bytes were dropped",
+    [RULE_FIN_UNFLUSHED] = "FIN before everything was flushed",
+    [RULE_DROP_WITHOUT_RESET] = "bytes were dropped and no reset was asked for",
+    [RULE_READ_AFTER_RESET] = "reading after a reset",
+    [RULE_SEND_AFTER_RESET] = "sending after a reset",
+    [RULE_SEND_AFTER_FIN] = "sending after FIN",
+    [RULE_FLUSH_AFTER_FAREWELL] = "flushing after the farewell",
+    [RULE_NOT_TALLIED] = "let go after waiting, and what is left was not counted",
+    [RULE_SCOPE] = "scope descriptor touches the connection",
+    [RULE_QUENCH] = "the read side is shut where that resets",
+    [RULE_KIND] = "an action that makes no sense for this kind of socket",
+    [RULE_LIMIT] = "the kernel is limited without an orphan time",
+    [RULE_DRAIN_BOUND] = "more is drained than the policy allows",
+    [RULE_STAGE_ORDER] = "stages out of order",
+    [RULE_STAGE_TIME] = "a stage's time is wrong, or changed",
+    [RULE_STAGE_UNSEEN] = "a stage that no event told",
+    [RULE_STAGE_MISSED] = "a stage was told and is not in the receipt",
+    [RULE_REACHED_AND_UNVERIFIABLE] = "a stage both reached and unverifiable",
+    [RULE_UNVERIFIABLE_UNASKED] = "unverifiable, but nobody asked for it",
+    [RULE_GRACEFUL] = "graceful, but not all that was asked for was seen",
+    [RULE_LOST_UNTOLD] = "bytes were dropped and the outcome hides it",
+    [RULE_OUTCOME] = "an outcome that nothing caused",
+    [RULE_PHASE] = "the wrong phase",
+    [RULE_ERROR] = "the wrong error",
+    [RULE_END_FIN] = "end is fin, and it may not be",
+    [RULE_END_RESET] = "end is reset, and nothing reset it",
+    [RULE_END_NONE] = "end is none, and a stream ended",
+    [RULE_UNSENT] = "unsent is wrong",
+    [RULE_UNACKED] = "unacked is wrong",
+    [RULE_DISCARDED] = "discarded is wrong",
+    [RULE_ACCEPTED] = "accepted is wrong",
+    [RULE_HELD] = "held is not what the last check said",
+};
+/* clang-format on */
+
+#define STAGE(name) (1u << FIN_STAGE_##name)
+#define AFTER_RELEASE (STAGE(UNREFERENCED) | STAGE(FINISHED) | STAGE(GONE))
+#define ACTION(name) (1u << FIN__##name)
+
+/* The machine may still ask for this many waits once the total deadline is over: each phase that
+ * begins then asks once, with a deadline that has passed, and is answered at once. */
+#define LATE_WAITS 3
+
+static void demand(struct monitor *mon, bool holds, enum rule rule)
+{
+    if (!holds)
+        mon->broken |= UINT64_C(1) << rule;
+}
+
+static bool saw(const struct monitor *mon, uint32_t what)
+{
+    return mon->seen & what;
+}
+
+static bool is(const struct monitor *mon, unsigned trait)
+{
+    return mon->config->traits & trait;
+}
+
+static bool told(const struct monitor *mon, unsigned stages)
+{
+    return (mon->stages & stages) == stages;
+}
+
+void monitor_start(struct monitor *mon, const struct config *config, uint64_t now)
+{
+    memset(mon, 0, sizeof *mon);
+    mon->config = config;
+    mon->start = now;
+    mon->held = FIN_UNVERIFIABLE;
+    mon->stages = STAGE(REQUESTED);
+    if (!(config->traits & FIN__LAYERED))
+        mon->stages |= STAGE(FLUSHED);
+    if (config->facts & FIN__IS_RESET_ON_CLOSE)
+        mon->seen |= SEEN_RESET_ON_CLOSE;
+}
+
+/* ---- actions ---- */
+
+static void check_wait(struct monitor *mon, const struct view *view)
+{
+    const struct fin__plan *plan = &mon->config->plan;
+    uint64_t total = mon->start + plan->total, proof = mon->released_at + plan->proof_wait;
+    uint8_t courtesy = plan->courtesy;
+
+    if (told(mon, STAGE(RELEASED))) {
+        demand(mon, view->deadline <= proof && view->now < proof, RULE_WAIT_BEYOND_PROOF);
+        return;
+    }
+    demand(mon, view->deadline <= total, RULE_WAIT_BEYOND_TOTAL);
+    demand(mon, view->interest != 0, RULE_WAIT_FOR_NOTHING);
+    demand(mon, !(view->interest & FIN__READ && saw(mon, SEEN_EDGE)), RULE_EDGE_LOST);
+    if (is(mon, FIN__STREAM)) {
+        demand(mon, courtesy != FIN_COURTESY_ABORT, RULE_COURTESY_WAITS);
+        demand(mon, courtesy != FIN_COURTESY_PROMPT || !told(mon, STAGE(SHUT)),
+               RULE_COURTESY_WAITS);
+    }
+    if (view->now >= total)
+        demand(mon, ++mon->late_waits <= LATE_WAITS, RULE_LATE_RELEASE);
+}
+
+static void check_release(struct monitor *mon, const struct view *view)
+{
+    bool open = is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only &&
+                !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_RESET_DONE | SEEN_OVER | SEEN_ABORT);
+
+    (void) view;
+    demand(mon, !told(mon, STAGE(RELEASED)), RULE_TWO_RELEASES);
+    demand(mon, told(mon, STAGE(UNWATCHED)), RULE_WATCHED_AT_RELEASE);
+    demand(mon, !saw(mon, SEEN_DROP) || saw(mon, SEEN_RESET_ASKED), RULE_DROP_WITHOUT_RESET);
+    if (open && told(mon, STAGE(SHUT)) && mon->config->plan.courtesy != FIN_COURTESY_PROMPT &&
+        !(told(mon, STAGE(ACKED)) && saw(mon, SEEN_END)))
+        demand(mon, saw(mon, SEEN_TALLY), RULE_NOT_TALLIED);
+}
+
+static void check_kind(struct monitor *mon, enum fin__action action)
+{
+    unsigned bit = 1u << action;
+    unsigned layer = ACTION(FLUSH) | ACTION(NOTIFY);
+    unsigned stream = layer | ACTION(SHUT) | ACTION(LOOK) | ACTION(TALLY) | ACTION(DRAIN) |
+                      ACTION(QUENCH) | ACTION(LIMIT) | ACTION(RESET);
+    unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT) |
+                        ACTION(RESET) | ACTION(REFUSE) | ACTION(ACCEPT) | ACTION(ABANDON);
+
+    demand(mon, !(bit & stream) || is(mon, FIN__STREAM), RULE_KIND);
+    demand(mon, !(bit & layer) || is(mon, FIN__LAYERED), RULE_KIND);
+    demand(mon, !(bit & (ACTION(REFUSE) | ACTION(ACCEPT))) || is(mon, FIN__LISTENING), RULE_KIND);
+    demand(mon, !(bit & ACTION(ABANDON)) || is(mon, FIN__CONNECTING), RULE_KIND);
+    demand(mon, !(bit & ACTION(QUENCH)) || is(mon, FIN__QUENCHABLE), RULE_QUENCH);
+    demand(mon, !(bit & ACTION(LIMIT)) || mon->config->plan.orphan_ms > 0, RULE_LIMIT);
+    demand(mon, !(bit & touching) || !mon->config->plan.descriptor_only, RULE_SCOPE);
+}
+
+static void check_order(struct monitor *mon, enum fin__action action)
+{
+    unsigned bit = 1u << action, after = ACTION(CHECK) | ACTION(INSPECT);
+    unsigned sending = ACTION(FLUSH) | ACTION(NOTIFY) | ACTION(SHUT);
+    unsigned reading = ACTION(DRAIN) | ACTION(ACCEPT);
+    bool released = told(mon, STAGE(RELEASED));
+
+    demand(mon, !saw(mon, SEEN_FINISH), RULE_AFTER_FINISH);
+    demand(mon, !released || bit & (after | ACTION(WAIT) | ACTION(FINISH) | ACTION(RELEASE)),
+           RULE_AFTER_RELEASE);
+    demand(mon, released || !(bit & after), RULE_EARLY_LOOK);
+    demand(mon, !(bit & (after | ACTION(WITNESS))) || mon->config->plan.proof > FIN_STAGE_RELEASED,
+           RULE_PROOF_UNASKED);
+    demand(mon, !(bit & sending) || !saw(mon, SEEN_RESET_DONE), RULE_SEND_AFTER_RESET);
+    demand(mon, !(bit & reading) || !saw(mon, SEEN_RESET_DONE), RULE_READ_AFTER_RESET);
+    demand(mon, !(bit & sending) || !told(mon, STAGE(SHUT)), RULE_SEND_AFTER_FIN);
+}
+
+static void check_shut(struct monitor *mon)
+{
+    demand(mon, !saw(mon, SEEN_DROP), RULE_FIN_AFTER_DROP);
+    demand(mon, told(mon, STAGE(FLUSHED)), RULE_FIN_UNFLUSHED);
+}
+
+void monitor_action(struct monitor *mon, const struct view *view)
+{
+    check_kind(mon, view->action);
+    check_order(mon, view->action);
+    switch (view->action) {
+    case FIN__WAIT:
+        check_wait(mon, view);
+        break;
+    case FIN__FLUSH:
+        demand(mon, !saw(mon, SEEN_NOTIFY), RULE_FLUSH_AFTER_FAREWELL);
+        mon->phase = FIN_PHASE_FLUSH;
+        mon->seen |= SEEN_FLUSH;
+        break;
+    case FIN__NOTIFY:
+        mon->phase = FIN_PHASE_FAREWELL;
+        mon->seen |= SEEN_NOTIFY;
+        break;
+    case FIN__SHUT:
+        check_shut(mon);
+        break;
+    case FIN__DRAIN:
+        demand(mon, view->drain_left + mon->discarded <= mon->config->plan.drain,
+               RULE_DRAIN_BOUND);
+        break;
+    case FIN__RESET:
+        mon->seen |= SEEN_RESET_ASKED;
+        break;
+    case FIN__UNWATCH:
+        demand(mon, !told(mon, STAGE(UNWATCHED)), RULE_TWO_UNWATCHES);
+        break;
+    case FIN__WITNESS:
+        demand(mon, !saw(mon, SEEN_WITNESS), RULE_TWO_WITNESSES);
+        mon->seen |= SEEN_WITNESS;
+        break;
+    case FIN__RELEASE:
+        check_release(mon, view);
+        break;
+    case FIN__FINISH:
+        demand(mon, told(mon, STAGE(RELEASED)), RULE_NO_RELEASE);
+        mon->seen |= SEEN_FINISH;
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- events ---- */
+
+static bool by_peer(int error)
+{
+    return error == -ECONNRESET || error == -EPIPE || error == -ECONNREFUSED;
+}
+
+static void note_facts(struct monitor *mon, unsigned facts)
+{
+    if (facts & FIN__IS_ACKED)
+        mon->stages |= STAGE(ACKED);
+    if (facts & FIN__IS_UNKNOWN)
+        mon->seen |= SEEN_UNKNOWN;
+}
+
+static void drained(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__AGAIN || ev->kind == FIN__END)
+        mon->seen &= ~(uint32_t) (SEEN_EDGE | SEEN_UNREAD);
+    else
+        mon->seen |= SEEN_EDGE;
+    if (ev->kind == FIN__BYTES) {
+        mon->discarded = (uint8_t) (mon->discarded + ev->bytes);
+        if (mon->discarded >= mon->config->plan.drain)
+            mon->seen |= SEEN_LATE;
+    }
+    if (ev->kind == FIN__ANSWER)
+        mon->stages |= STAGE(ANSWERED);
+    if (ev->kind == FIN__BROKEN)
+        mon->seen |= SEEN_LAYER_GONE | SEEN_FAILED;
+    if (ev->kind == FIN__END) {
+        mon->seen |= SEEN_END;
+        note_facts(mon, ev->facts & ~(told(mon, STAGE(SHUT)) ? 0u : (unsigned) FIN__IS_ACKED));
+        if (ev->facts & FIN__IS_FIN)
+            mon->stages |= STAGE(EOF);
+    }
+    if (ev->kind == FIN__FAILED)
+        mon->seen |= ev->error == -ENOTCONN && saw(mon, SEEN_OVER) ? SEEN_NEVER : SEEN_DEATH;
+}
+
+/* A layer that waits for input has read what there was. */
+static void layer_waits(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__AGAIN && ev->interest & FIN__READ)
+        mon->seen &= ~(uint32_t) SEEN_EDGE;
+}
+
+static void flushed(struct monitor *mon, const struct fin__event *ev)
+{
+    layer_waits(mon, ev);
+    mon->unsent = (uint8_t) (ev->kind == FIN__DONE ? 0 : ev->bytes);
+    if (ev->kind == FIN__DONE)
+        mon->stages |= STAGE(FLUSHED);
+    else if (ev->kind != FIN__AGAIN)
+        mon->seen |= SEEN_DROP;
+}
+
+static void notified(struct monitor *mon, const struct fin__event *ev)
+{
+    layer_waits(mon, ev);
+    if (ev->kind == FIN__DONE)
+        mon->stages |= STAGE(NOTIFIED);
+    if (ev->kind == FIN__BROKEN)
+        mon->seen |= SEEN_DROP;
+    if (ev->kind == FIN__SKIP || (ev->kind == FIN__FAILED && ev->error == -EPIPE))
+        mon->seen |= SEEN_SKIP;
+}
+
+static void shut(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__FAILED) {
+        mon->seen |= ev->error == -ENOTCONN ? SEEN_OVER : SEEN_DEATH;
+        return;
+    }
+    mon->stages |= STAGE(SHUT);
+    if (is(mon, FIN__ACK_AT_SHUT))
+        mon->stages |= STAGE(ACKED);
+    mon->phase = FIN_PHASE_LINGER;
+}
+
+static void waited(struct monitor *mon, const struct fin__event *ev)
+{
+    mon->seen &= ~(uint32_t) SEEN_TALLY;
+    if (ev->kind == FIN__READY) /* the edge is used up: only reading tells what there is */
+        mon->seen |= SEEN_EDGE;
+    if (ev->kind == FIN__ABORT && !told(mon, STAGE(RELEASED)))
+        mon->seen |= SEEN_ABORT;
+    if (ev->kind == FIN__DEADLINE)
+        mon->seen |= SEEN_LATE;
+    if (ev->kind != FIN__READY && saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED)))
+        mon->seen |= SEEN_DROP;
+}
+
+static void tallied(struct monitor *mon, const struct fin__event *ev)
+{
+    note_facts(mon, ev->facts);
+    mon->tallied = (uint8_t) ev->bytes;
+    mon->seen |= SEEN_TALLY;
+    mon->seen &= ~(uint32_t) SEEN_UNREAD;
+    if (ev->unread)
+        mon->seen |= SEEN_UNREAD;
+}
+
+static void reset_done(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__DONE)
+        mon->seen |= ev->facts & FIN__IS_RESET_ON_CLOSE ? SEEN_RESET_ON_CLOSE : SEEN_RESET_DONE;
+}
+
+static void released(struct monitor *mon, const struct fin__event *ev)
+{
+    mon->stages |= STAGE(RELEASED);
+    mon->released_at = ev->now;
+    mon->phase = FIN_PHASE_NONE;
+}
+
+static void checked(struct monitor *mon, const struct fin__event *ev)
+{
+    mon->held = ev->kind == FIN__YES ? FIN_YES : ev->kind == FIN__NO ? FIN_NO : FIN_UNVERIFIABLE;
+    if (ev->kind == FIN__NO)
+        mon->stages |= STAGE(UNREFERENCED);
+}
+
+static void inspected(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__STATE && ev->facts & FIN__IS_FINISHED)
+        mon->stages |= STAGE(FINISHED);
+    if (ev->kind == FIN__STATE && ev->facts & FIN__IS_GONE)
+        mon->stages |= STAGE(GONE);
+}
+
+static void accepted(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__AGAIN)
+        mon->seen &= ~(uint32_t) SEEN_EDGE;
+    if (ev->kind == FIN__BYTES)
+        mon->accepted = (uint8_t) (mon->accepted + ev->bytes);
+}
+
+static void unwatched(struct monitor *mon, const struct fin__event *ev)
+{
+    (void) ev;
+    mon->stages |= STAGE(UNWATCHED);
+}
+
+static void refused(struct monitor *mon, const struct fin__event *ev)
+{
+    (void) ev;
+    mon->phase = FIN_PHASE_LINGER;
+}
+
+static void looked(struct monitor *mon, const struct fin__event *ev)
+{
+    note_facts(mon, ev->facts);
+    mon->seen &= ~(uint32_t) (saw(mon, SEEN_END) ? SEEN_EDGE : 0);
+}
+
+void monitor_event(struct monitor *mon, enum fin__action action, const struct fin__event *ev)
+{
+    static void (*const note[])(struct monitor *, const struct fin__event *) = {
+        [FIN__WAIT] = waited,       [FIN__FLUSH] = flushed,     [FIN__NOTIFY] = notified,
+        [FIN__SHUT] = shut,         [FIN__DRAIN] = drained,     [FIN__TALLY] = tallied,
+        [FIN__LOOK] = looked,       [FIN__RESET] = reset_done,  [FIN__UNWATCH] = unwatched,
+        [FIN__RELEASE] = released,  [FIN__CHECK] = checked,     [FIN__INSPECT] = inspected,
+        [FIN__ACCEPT] = accepted,   [FIN__REFUSE] = refused,    [FIN__FINISH] = NULL,
+    };
+
+    mon->phase_before = mon->phase;
+    if (ev->now >= mon->start + mon->config->plan.total)
+        mon->seen |= SEEN_LATE;
+    if (ev->kind == FIN__FAILED) {
+        mon->seen |= SEEN_FAILED;
+        if (by_peer(ev->error) && action != FIN__NOTIFY)
+            mon->seen |= SEEN_PEER_RESET;
+        if (action == FIN__NOTIFY && ev->error == -ECONNRESET)
+            mon->seen |= SEEN_PEER_RESET;
+    }
+    if (note[action])
+        note[action](mon, ev);
+}
+
+/* ---- the receipt ---- */
+
+/* What must not have been reached before the stage was. */
+static const unsigned later[FIN_STAGES] = {
+    [FIN_STAGE_FLUSHED] = STAGE(NOTIFIED) | STAGE(SHUT) | STAGE(ACKED) | STAGE(RELEASED),
+    [FIN_STAGE_NOTIFIED] = STAGE(SHUT) | STAGE(ACKED) | STAGE(RELEASED),
+    [FIN_STAGE_SHUT] = STAGE(ACKED) | STAGE(RELEASED),
+    [FIN_STAGE_UNWATCHED] = STAGE(RELEASED),
+    [FIN_STAGE_RELEASED] = AFTER_RELEASE,
+    [FIN_STAGE_FINISHED] = STAGE(GONE),
+};
+
+static unsigned reached_stages(const struct fin_receipt *receipt)
+{
+    unsigned stages = 0;
+
+    for (int i = 0; receipt && i < FIN_STAGES; i++)
+        if (receipt->stage_ns[i] >= 0)
+            stages |= 1u << i;
+    return stages;
+}
+
+static void check_stages(struct monitor *mon, const struct fin_receipt *before,
+                         const struct fin_receipt *after, uint64_t now)
+{
+    unsigned old = reached_stages(before), all = reached_stages(after);
+
+    for (int i = 0; i < FIN_STAGES; i++) {
+        int64_t expected = old & 1u << i ? before->stage_ns[i] : (int64_t) (now - mon->start);
+
+        if (all & ~old & 1u << i)
+            demand(mon, !(old & later[i]), RULE_STAGE_ORDER);
+        if ((all | old) & 1u << i)
+            demand(mon, after->stage_ns[i] == expected, RULE_STAGE_TIME);
+    }
+    demand(mon, !(all & ~mon->stages), RULE_STAGE_UNSEEN);
+    demand(mon, !(all & after->unverifiable), RULE_REACHED_AND_UNVERIFIABLE);
+}
+
+static bool is_fine(int outcome)
+{
+    return outcome == FIN_OUTCOME_GRACEFUL || outcome == FIN_OUTCOME_PROMPT;
+}
+
+/* The phase told is the one that ran when the outcome was decided. */
+static void check_phase(struct monitor *mon, const struct fin_receipt *before,
+                        const struct fin_receipt *after)
+{
+    if (is_fine(after->outcome))
+        demand(mon, after->phase == FIN_PHASE_NONE, RULE_PHASE);
+    else if (before && before->outcome == after->outcome)
+        demand(mon, after->phase == before->phase, RULE_PHASE);
+    else
+        demand(mon, after->phase == mon->phase_before || after->phase == mon->phase, RULE_PHASE);
+}
+
+void monitor_step(struct monitor *mon, const struct fin_receipt *before,
+                  const struct fin_receipt *after, const struct fin__event *ev)
+{
+    bool failed = ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN;
+
+    check_stages(mon, before, after, ev->now);
+    check_phase(mon, before, after);
+    if (before && before->error)
+        demand(mon, after->error == before->error, RULE_ERROR);
+    else if (after->error)
+        demand(mon, failed && after->error == ev->error, RULE_ERROR);
+}
+
+/* Reached, or said to be unverifiable. */
+static bool settled(const struct fin_receipt *receipt, enum fin_stage stage)
+{
+    return receipt->stage_ns[stage] >= 0 || receipt->unverifiable & 1u << stage;
+}
+
+static bool ends_connection(const struct monitor *mon)
+{
+    return is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only &&
+           !is(mon, FIN__LISTENING | FIN__CONNECTING);
+}
+
+/* Not asked of a stream that had never been one, nor of one that scope descriptor leaves alone. A
+ * stream that was over before must say so by unverifiable stages. */
+static void check_graceful(struct monitor *mon, const struct fin_receipt *r)
+{
+    uint8_t courtesy = mon->config->plan.courtesy;
+
+    if (r->outcome != FIN_OUTCOME_GRACEFUL || !ends_connection(mon) || saw(mon, SEEN_NEVER))
+        return;
+    demand(mon, courtesy != FIN_COURTESY_ABORT && courtesy != FIN_COURTESY_PROMPT, RULE_GRACEFUL);
+    demand(mon, settled(r, FIN_STAGE_ACKED) && settled(r, FIN_STAGE_EOF), RULE_GRACEFUL);
+    demand(mon, told(mon, STAGE(SHUT)) || saw(mon, SEEN_OVER), RULE_GRACEFUL);
+    demand(mon, !saw(mon, SEEN_ABORT | SEEN_DROP), RULE_GRACEFUL);
+    if (!is(mon, FIN__LAYERED) || saw(mon, SEEN_OVER))
+        return;
+    demand(mon, told(mon, STAGE(NOTIFIED)) || saw(mon, SEEN_SKIP), RULE_GRACEFUL);
+    if (courtesy == FIN_COURTESY_FULL && told(mon, STAGE(NOTIFIED)))
+        demand(mon, settled(r, FIN_STAGE_ANSWERED), RULE_GRACEFUL);
+}
+
+static bool outcome_has_cause(const struct monitor *mon, const struct fin_receipt *r)
+{
+    const struct fin__plan *plan = &mon->config->plan;
+    bool ours_alone = plan->descriptor_only && mon->held == FIN_NO;
+
+    switch (r->outcome) {
+    case FIN_OUTCOME_GRACEFUL:
+        return true;
+    case FIN_OUTCOME_PROMPT:
+        return plan->courtesy == FIN_COURTESY_PROMPT || ours_alone;
+    case FIN_OUTCOME_TRUNCATED:
+        return told(mon, STAGE(NOTIFIED) | STAGE(EOF)) && r->stage_ns[FIN_STAGE_ANSWERED] < 0;
+    case FIN_OUTCOME_TIMED_OUT:
+        return saw(mon, SEEN_LATE);
+    case FIN_OUTCOME_RESET:
+        return saw(mon, SEEN_PEER_RESET) ||
+               (ours_alone && saw(mon, SEEN_UNREAD | SEEN_RESET_ON_CLOSE));
+    case FIN_OUTCOME_ERROR:
+        return saw(mon, SEEN_FAILED) && r->error != 0;
+    case FIN_OUTCOME_ABORTED:
+        return saw(mon, SEEN_ABORT) || plan->courtesy == FIN_COURTESY_ABORT;
+    default:
+        return false;
+    }
+}
+
+static void check_outcome(struct monitor *mon, const struct fin_receipt *r)
+{
+    demand(mon, outcome_has_cause(mon, r), RULE_OUTCOME);
+    demand(mon, !saw(mon, SEEN_DROP) || !is_fine(r->outcome), RULE_LOST_UNTOLD);
+    check_graceful(mon, r);
+}
+
+static bool may_end_in_fin(const struct monitor *mon, const struct fin_receipt *r)
+{
+    bool whole = mon->config->plan.descriptor_only || told(mon, STAGE(FLUSHED));
+    bool sent = told(mon, STAGE(SHUT)) || mon->config->plan.descriptor_only ||
+                is(mon, FIN__QUENCHABLE);
+
+    if (saw(mon, SEEN_DEATH) && r->stage_ns[FIN_STAGE_ACKED] < 0)
+        return false;
+    if (saw(mon, SEEN_UNREAD) && r->held != FIN_YES && !is(mon, FIN__QUENCHABLE))
+        return false;
+    if (mon->config->plan.descriptor_only && r->held != FIN_NO)
+        return false;
+    return whole && sent && !r->unacked &&
+           !saw(mon, SEEN_DROP | SEEN_RESET_DONE | SEEN_PEER_RESET);
+}
+
+static void check_how_it_ended(struct monitor *mon, const struct fin_receipt *r)
+{
+    uint32_t resets = SEEN_RESET_DONE | SEEN_PEER_RESET | SEEN_UNREAD | SEEN_RESET_ON_CLOSE;
+
+    if (r->end == FIN_END_FIN)
+        demand(mon, may_end_in_fin(mon, r), RULE_END_FIN);
+    if (r->end == FIN_END_RESET)
+        demand(mon, saw(mon, resets), RULE_END_RESET);
+    if (r->end == FIN_END_NONE)
+        demand(mon, !is(mon, FIN__STREAM) || saw(mon, SEEN_NEVER) || r->held == FIN_YES,
+               RULE_END_NONE);
+}
+
+static void check_counts(struct monitor *mon, const struct fin_receipt *r)
+{
+    bool acked = r->stage_ns[FIN_STAGE_ACKED] >= 0;
+
+    demand(mon, r->unsent == mon->unsent, RULE_UNSENT);
+    demand(mon, !r->unsent || r->stage_ns[FIN_STAGE_FLUSHED] < 0, RULE_UNSENT);
+    demand(mon, !r->unacked || (!acked && r->unacked == mon->tallied), RULE_UNACKED);
+    if (saw(mon, SEEN_TALLY) && !acked && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH))
+        demand(mon, r->unacked == mon->tallied, RULE_UNACKED);
+    demand(mon, r->discarded == mon->discarded, RULE_DISCARDED);
+    demand(mon, r->accepted == mon->accepted, RULE_ACCEPTED);
+}
+
+/* Stages that no event tells need not be in the receipt; those that one told must. */
+static void check_complete(struct monitor *mon, const struct fin_receipt *r)
+{
+    unsigned tells = mon->stages, all = reached_stages(r);
+
+    if (!ends_connection(mon))
+        tells &= ~STAGE(FLUSHED);
+    if (mon->config->plan.courtesy == FIN_COURTESY_ABORT)
+        tells &= ~STAGE(FLUSHED);
+    if (!told(mon, STAGE(SHUT))) /* over before: read = 0 does not tell how */
+        tells &= ~STAGE(EOF);
+    if (is(mon, FIN__QUENCHABLE)) /* after we shut the read side, read = 0 is ours */
+        tells &= ~STAGE(EOF);
+    demand(mon, !(tells & ~all), RULE_STAGE_MISSED);
+}
+
+void monitor_end(struct monitor *mon, const struct fin_receipt *r)
+{
+    uint8_t proof = mon->config->plan.proof;
+
+    for (unsigned i = FIN_STAGE_UNREFERENCED; i < FIN_STAGES; i++)
+        demand(mon, i <= proof || !(r->unverifiable & 1u << i), RULE_UNVERIFIABLE_UNASKED);
+    demand(mon, r->held == mon->held, RULE_HELD);
+    check_outcome(mon, r);
+    check_how_it_ended(mon, r);
+    check_counts(mon, r);
+    check_complete(mon, r);
+}

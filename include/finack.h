@@ -120,13 +120,33 @@ struct fin_policy {
      * must not touch the listening socket. NULL: each is closed with courtesy prompt. */
     void (*accepted)(int fd, void *arg);
     void *accepted_arg;
+    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 10 us
+                         a process of the machine) */
 };
 
 /* clang-format off */
 #define FIN_POLICY_INIT                                                                            \
     { sizeof(struct fin_policy), FIN_COURTESY_ORDERLY, FIN_SCOPE_DEFAULT, FIN_STAGE_UNREFERENCED,  \
-      0, 5000, 1000, 2000, 10000, 100, FIN_ORPHAN_LEAVE, 1048576, NULL, NULL }
+      0, 5000, 1000, 2000, 10000, 100, FIN_ORPHAN_LEAVE, 1048576, NULL, NULL, 1 }
 /* clang-format on */
+
+/* A process and descriptor that still refers to the description. */
+struct fin_holder {
+    int32_t pid;
+    int32_t fd;
+    char command[16]; /* /proc/PID/comm, terminated; may hold any byte but NUL */
+};
+
+/* What a search for holders came to. */
+enum fin_search {
+    FIN_SEARCH_NONE,      /* there was none: nothing holds it, or the policy did not ask */
+    FIN_SEARCH_FOUND,     /* at least one holder */
+    FIN_SEARCH_INVISIBLE, /* held, and no process shows it: in flight in SCM_RIGHTS, in a blocked
+                             system call, in another pid namespace */
+    FIN_SEARCH_BLIND,     /* held, none found, and some processes could not be read */
+};
+
+#define FIN_RECEIPT_HOLDERS 4
 
 /* What happened. A plain value: nothing in it must be freed. */
 struct fin_receipt {
@@ -143,10 +163,18 @@ struct fin_receipt {
     uint64_t unacked;   /* bytes in the kernel that the peer had not acknowledged at release */
     uint64_t discarded; /* bytes of input thrown away */
     uint64_t accepted;  /* connections taken from a listening socket's queue */
+    int forced;         /* nonzero: cut short because the closer was full (fin_closer_options.cap) */
+    int tombstone;      /* nonzero: a thread would not leave, so that a dead descriptor has the
+                           number until it does (fin_handle_close()) */
+    int search;         /* enum fin_search: what the search for holders came to */
+    uint32_t holders;   /* how many were found; the first of them: */
+    struct fin_holder holder[FIN_RECEIPT_HOLDERS];
 };
 
 /* clang-format off */
-#define FIN_RECEIPT_INIT { sizeof(struct fin_receipt), 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0 }
+#define FIN_RECEIPT_INIT                                                                           \
+    { sizeof(struct fin_receipt), 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0, 0, 0, 0, 0,              \
+      { { 0, 0, { 0 } } } }
 /* clang-format on */
 
 /* The release of the library in use, as "major.minor.patch". Any thread. */
@@ -161,6 +189,7 @@ FIN_API const char *fin_end_name(int end);
 FIN_API const char *fin_answer_name(int answer);
 FIN_API const char *fin_courtesy_name(int courtesy);
 FIN_API const char *fin_scope_name(int scope);
+FIN_API const char *fin_search_name(int search);
 
 /* What closing needs from the kernel besides the descriptor itself (an epoll set to wait with, the
  * witness and its fdinfo, a netlink socket), opened once so that nothing is opened while closing.
@@ -286,6 +315,184 @@ FIN_API int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fi
  * No newline; cut at size - 1 and always terminated, like snprintf(3).
  * Returns the length of the whole line. Errors: -EINVAL. Any thread. */
 FIN_API int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size);
+
+/* ---- holders and stale registrations ---- */
+
+/* Finds the processes that have a descriptor for `id` open, by /proc, this one included. Fills at
+ * most `max` entries of `list` (which may be NULL if max is 0). `*unreadable` (may be NULL) counts
+ * the processes that could not be looked at. A thread with a descriptor table of its own
+ * (unshare(CLONE_FILES)) is listed by its thread id. Both ends of a pipe have one identity: the
+ * holders of either are found.
+ *
+ * Not found: a descriptor in flight in SCM_RIGHTS, in a blocked system call, registered with
+ * io_uring, or in a process that /proc does not show (another pid namespace, hidepid).
+ * One pass, about 10 us a process of the machine; opens descriptors of its own (at most 4) while it
+ * runs, allocates nothing. Any thread.
+ * Returns how many holders there are, which may be more than `max`.
+ * Errors: -EINVAL, -ENOENT (no /proc), -EACCES (no right to read it), -EMFILE, -ENFILE, -ENOMEM. */
+FIN_API int fin_holders(const struct fin_identity *id, struct fin_holder *list, size_t max,
+                        uint32_t *unreadable);
+
+/* An epoll entry whose number means something else now, or nothing: epoll(7) keeps it as long as
+ * the description lives, reports it under the old number, and EPOLL_CTL_DEL can't name it. */
+struct fin_stale {
+    int32_t pid;        /* whose epoll set it is in */
+    int32_t epoll_fd;   /* the set's descriptor in that process */
+    int32_t fd;         /* the number that was registered */
+    uint32_t events;    /* EPOLL*; the kernel adds EPOLLERR and EPOLLHUP */
+    uint64_t data;      /* epoll_event.data */
+    uint64_t inode;     /* of the description that keeps the entry alive */
+    int32_t holder_pid; /* a process that has it open, or 0: none was found */
+    int32_t holder_fd;
+};
+
+/* Finds the stale entries of all epoll sets of process `pid` (0: this one), and for each in the list
+ * a holder: another descriptor of that process if it has one, else any process's. Fills at most
+ * `max` entries of `list` (which may be NULL if max is 0). finack's own sets are left out.
+ *
+ * A set under two numbers is reported under both. One that several processes share (fork) is judged
+ * by the numbers of `pid`: what another of them registered after the fork counts as stale.
+ * Sockets are told apart by inode. Other descriptions share one (both ends of a pipe, all of
+ * eventfd, timerfd, ...): if such a number was reused for one of the same inode, it takes kcmp(2) to
+ * see that the entry is stale, and where that is refused (seccomp) the entry counts as live.
+ *
+ * A set that another thread changes meanwhile may be seen half-way. Any thread.
+ * Returns how many there are, which may be more than `max`.
+ * Errors: -EINVAL, -ESRCH, -EACCES (may not look), -ENOENT (no /proc), -EMFILE, -ENFILE, -ENOMEM. */
+FIN_API int fin_epoll_audit(int pid, struct fin_stale *list, size_t max);
+
+/* Removes a stale entry of this process, as fin_epoll_audit() reported it; holder_pid and holder_fd
+ * don't matter. Takes a surviving descriptor of the same description (this process's, or another's
+ * by pidfd_getfd(2), which needs the right to trace that process), gives it the old number for an
+ * instant in a helper thread that has a descriptor table of its own, and deletes the entry there. No
+ * number of the program's is touched, and a live entry under the same number stays.
+ *
+ * The entry goes for every process that shares the set. While the helper runs it refers to every
+ * description of the program: another thread's close may take effect that much later. About 0.4 ms,
+ * and a search of /proc if no survivor is in this process. Any thread.
+ * Errors: -EINVAL (also: another process's set), -ENOENT (the entry is gone, or is not stale),
+ * -ESRCH (no survivor found), -EPERM (the survivor's process may not be touched, or unshare(2) is
+ * forbidden), -EAGAIN (no thread), -EACCES, -EMFILE, -ENFILE, -ENOMEM. */
+FIN_API int fin_epoll_heal(const struct fin_stale *stale);
+
+/* ---- a socket that many threads use ---- */
+
+/* A counted guard around a socket: close wakes the threads that are inside a call, waits for them
+ * to leave, then closes. No call touches the number after that. All functions but free may be
+ * called from any thread at any time. Sockets only. */
+struct fin_handle;
+
+/* Takes `fd` over. On failure it is the caller's, unchanged.
+ * Errors: -EINVAL, -EBADF, -EOPNOTSUPP (not a socket), -ENOMEM, -EMFILE (it needs an eventfd). */
+FIN_API int fin_handle_new(int fd, struct fin_handle **ret);
+
+/* A second reference to the same socket, as several file objects over one socket have. The socket
+ * closes when the last reference is closed, at that moment. -ECANCELED after close. */
+FIN_API int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret);
+
+/* recv(2), send(2), accept4(2) that wait at most `timeout_ms` (-1: for ever) on the socket and on
+ * the close at once; they block only in that wait, whatever O_NONBLOCK says. send sends all of it
+ * unless it fails; bytes sent before a failure are counted in the result. accept's result is
+ * CLOEXEC. MSG_NOSIGNAL is implied.
+ * Return bytes or a descriptor; -ECANCELED if the handle is or gets closed, -ETIMEDOUT, and the
+ * errors of the call. */
+FIN_API int64_t fin_handle_recv(struct fin_handle *handle, void *buf, size_t size, int flags,
+                                int timeout_ms);
+FIN_API int64_t fin_handle_send(struct fin_handle *handle, const void *buf, size_t size, int flags,
+                                int timeout_ms);
+FIN_API int fin_handle_accept(struct fin_handle *handle, int timeout_ms);
+
+/* Around calls of one's own: enter returns the number, good until leave. A close meanwhile wakes
+ * such calls by shutdown(SHUT_RDWR), which forfeits the drain (stage eof is then unverifiable).
+ * -ECANCELED after close: leave must not be called then. */
+FIN_API int fin_handle_enter(struct fin_handle *handle);
+FIN_API void fin_handle_leave(struct fin_handle *handle);
+
+/* Closes this reference; if it is the last one, closes the socket under `policy`: wakes and waits
+ * for the threads inside (at most policy->total_ms), then as fin_close(). If they don't leave, a
+ * tombstone (a dead descriptor, by dup2(2)) takes the number until the last of them has left. With
+ * scope descriptor nobody is woken. Of several closes at the same time one closes and the others
+ * get -ECANCELED.
+ * Returns 0 if the socket was closed (receipt filled), 1 if other references are left (receipt
+ * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED: closed already. */
+FIN_API int fin_handle_close(struct fin_handle *handle, struct fin_kernel *kernel,
+                             const struct fin_policy *policy, struct fin_receipt *receipt);
+
+/* Frees a reference, closing it with courtesy prompt if it is open. No other thread may be about to
+ * use this reference. NULL is fine. Returns NULL. */
+FIN_API struct fin_handle *fin_handle_free(struct fin_handle *handle);
+
+/* ---- many closes at once ---- */
+
+/* Closes many sockets from inside an event loop, without blocking it. The closer has one pollable
+ * descriptor; when it is readable, fin_closer_dispatch() does what is due and runs completions.
+ * Submitting, aborting and counting may be done from any thread; dispatch, drain and free from one
+ * thread at a time. Not shared over fork: in a child every call but free gives -ECHILD, and free
+ * there leaves the parent's closes alone. */
+struct fin_closer;
+
+struct fin_closer_options {
+    size_t size;
+    uint32_t cap; /* closes in progress at most; over it the oldest is forced. 0: no cap */
+};
+
+#define FIN_CLOSER_OPTIONS_INIT { sizeof(struct fin_closer_options), 0 }
+
+/* Called once for each close, from dispatch, drain or free. It may call anything, fin_closer_free()
+ * included. The receipt is valid during the call. */
+typedef void (*fin_closed_fn)(const struct fin_receipt *receipt, void *arg);
+
+/* `options` may be NULL. Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE. */
+FIN_API int fin_closer_new(const struct fin_closer_options *options, struct fin_closer **ret);
+
+/* The descriptor to watch for input (level-triggered). It stays the closer's. */
+FIN_API int fin_closer_fd(const struct fin_closer *closer);
+
+/* CLOCK_MONOTONIC ns of the next deadline, or UINT64_MAX; for a loop that likes to know. The
+ * closer's descriptor becomes readable at that time by itself. Dispatching thread. */
+FIN_API uint64_t fin_closer_next_deadline(const struct fin_closer *closer);
+
+/* Asks for a close. On success the descriptor is the closer's, `closed` will be called, and `*op`
+ * (may be NULL) names the close for fin_closer_abort(). All that can fail fails here: afterwards
+ * nothing is allocated and nothing more is needed. `policy` is copied.
+ * Errors: as fin_close(), and -ENOMEM, -ENOSPC (epoll's limit of watches), -ECANCELED (the closer
+ * is being freed). */
+FIN_API int fin_closer_submit(struct fin_closer *closer, int fd, const struct fin_policy *policy,
+                              fin_closed_fn closed, void *arg, uint64_t *op);
+
+/* The same for a stream that carries a layer, which must live until the completion. */
+FIN_API int fin_closer_submit_layered(struct fin_closer *closer, int fd,
+                                      const struct fin_layer *layer,
+                                      const struct fin_policy *policy, fin_closed_fn closed,
+                                      void *arg, uint64_t *op);
+
+/* Does a bounded amount of work and runs the completions that are due, those that end together in
+ * the order in which they were asked for. Never blocks. Returns the number of completions run.
+ * Errors: -EINVAL, -ECHILD, -EBUSY (called from a completion). */
+FIN_API int fin_closer_dispatch(struct fin_closer *closer);
+
+/* Ends one close at once: RST for a stream, unless it is released already. Its completion still
+ * comes, from dispatch. Any thread. Errors: -EINVAL, -ECHILD, -ENOENT: completed already. */
+FIN_API int fin_closer_abort(struct fin_closer *closer, uint64_t op);
+
+/* Dispatches, waiting, until nothing is pending or `timeout_ms` has passed; what is then left is
+ * aborted. Returns the number of those stragglers; each of their completions has been called, with
+ * outcome aborted. Errors: -EINVAL, -ERANGE, -ECHILD, -EBUSY. */
+FIN_API int fin_closer_drain(struct fin_closer *closer, int32_t timeout_ms);
+
+struct fin_closer_counters {
+    size_t size;
+    uint64_t submitted, completed, forced;
+    uint64_t pending;
+    uint64_t outcomes[7]; /* completed, by enum fin_outcome */
+};
+
+#define FIN_CLOSER_COUNTERS_INIT { sizeof(struct fin_closer_counters), 0, 0, 0, 0, { 0 } }
+
+FIN_API int fin_closer_count(struct fin_closer *closer, struct fin_closer_counters *counters);
+
+/* Aborts what is pending, runs the completions, frees the closer. NULL is fine. Returns NULL. */
+FIN_API struct fin_closer *fin_closer_free(struct fin_closer *closer);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,11 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-enum { PATIENCE_MS = 10000, LOOK_AGAIN_MS = 10 };
+enum {
+    PATIENCE_MS = 10000,
+    LOOK_AGAIN_MS = 10,
+    SEND_BUFFER = 262144
+};
 
 static const char block[16384];
 
@@ -80,20 +84,24 @@ static bool window_full(int fd)
     return ioctl(fd, SIOCOUTQNSD, &not_sent) == 0 && not_sent > 0 && info.tcpi_unacked == 0;
 }
 
+/* A write that fails with the window closed since before it leaves nothing that could make room. */
 static int fill(struct client *c)
 {
     struct pollfd pfd = { .fd = c->fd, .events = POLLOUT };
     uint64_t deadline = deadline_in_ms(PATIENCE_MS);
-    int r;
+    int r, fixed = SEND_BUFFER;
+    bool full;
 
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &fixed, sizeof fixed); /* else it grows */
     while (now_ns() < deadline) {
-        while ((r = put(c, sizeof block)) == 0)
-            ;
-        if (r != -EAGAIN)
+        full = window_full(c->fd);
+        r = put(c, sizeof block);
+        if (r != 0 && r != -EAGAIN)
             return r;
-        if (window_full(c->fd))
+        if (r == -EAGAIN && full)
             return 0;
-        poll_until(&pfd, 1, deadline_in_ms(LOOK_AGAIN_MS));
+        if (r == -EAGAIN)
+            poll_until(&pfd, 1, deadline_in_ms(LOOK_AGAIN_MS));
     }
     return -ETIMEDOUT;
 }

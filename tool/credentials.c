@@ -7,7 +7,10 @@
 #include <openssl/x509v3.h>
 #include <stdbool.h>
 
-enum { AN_HOUR = 3600, A_DAY = 24 * AN_HOUR };
+enum {
+    AN_HOUR = 3600,
+    A_DAY = 24 * AN_HOUR
+};
 
 static bool add_names(X509 *certificate)
 {
@@ -24,18 +27,18 @@ static bool name_it(X509 *certificate)
     X509_NAME *name = X509_get_subject_name(certificate);
     const unsigned char text[] = "finack embedded peer";
 
-    return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, text, -1, -1, 0) &&
-           X509_set_issuer_name(certificate, name);
+    return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, text, -1, -1, 0)
+        && X509_set_issuer_name(certificate, name);
 }
 
 static bool fill_in(X509 *certificate, EVP_PKEY *key)
 {
-    return X509_set_version(certificate, X509_VERSION_3) &&
-           ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1) &&
-           X509_gmtime_adj(X509_getm_notBefore(certificate), -AN_HOUR) &&
-           X509_gmtime_adj(X509_getm_notAfter(certificate), A_DAY) && name_it(certificate) &&
-           X509_set_pubkey(certificate, key) && add_names(certificate) &&
-           X509_sign(certificate, key, EVP_sha256());
+    return X509_set_version(certificate, X509_VERSION_3)
+        && ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1)
+        && X509_gmtime_adj(X509_getm_notBefore(certificate), -AN_HOUR)
+        && X509_gmtime_adj(X509_getm_notAfter(certificate), A_DAY) && name_it(certificate)
+        && X509_set_pubkey(certificate, key) && add_names(certificate)
+        && X509_sign(certificate, key, EVP_sha256());
 }
 
 static X509 *make_certificate(EVP_PKEY *key)
@@ -55,9 +58,9 @@ static bool make_sides(struct credentials *c, EVP_PKEY *key, X509 *certificate)
     if (!c->server || !c->client)
         return false;
     SSL_CTX_set_verify(c->client, SSL_VERIFY_PEER, NULL);
-    return SSL_CTX_use_certificate(c->server, certificate) == 1 &&
-           SSL_CTX_use_PrivateKey(c->server, key) == 1 &&
-           X509_STORE_add_cert(SSL_CTX_get_cert_store(c->client), certificate) == 1;
+    return SSL_CTX_use_certificate(c->server, certificate) == 1
+        && SSL_CTX_use_PrivateKey(c->server, key) == 1
+        && X509_STORE_add_cert(SSL_CTX_get_cert_store(c->client), certificate) == 1;
 }
 
 int credentials_make(struct credentials *c)

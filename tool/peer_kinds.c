@@ -8,7 +8,10 @@
 #include <errno.h>
 #include <string.h>
 
-enum { SLOW_MS = 300, CHUNK = 16384 };
+enum {
+    SLOW_MS = 300,
+    CHUNK = 16384
+};
 
 static bool out_of_time(const struct peer *p)
 {

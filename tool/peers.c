@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 /* A deaf peer's window is small, so that it is full soon. */
-enum { DEAF_BUFFER = 16384 };
+enum {
+    DEAF_BUFFER = 16384
+};
 
 static void note_stop(struct peer *p)
 {
@@ -126,8 +128,8 @@ static int listen_there(struct peer *p)
         return -errno;
     if (p->kind == PEER_DEAF || p->kind == PEER_NOTIFY_THEN_DEAF)
         setsockopt(p->listener, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    if (bind(p->listener, address, p->address_size) < 0 || listen(p->listener, 1) < 0 ||
-        getsockname(p->listener, address, &p->address_size) < 0)
+    if (bind(p->listener, address, p->address_size) < 0 || listen(p->listener, 1) < 0
+        || getsockname(p->listener, address, &p->address_size) < 0)
         return -errno;
     return 0;
 }

@@ -12,15 +12,15 @@
 #include <sys/socket.h>
 
 enum peer_kind {
-    PEER_CLEAN,            /* answers: reads to the end, says close_notify, closes */
-    PEER_SLOW,             /* the same 300 ms later */
-    PEER_MUTE,             /* reads, never closes */
-    PEER_DEAF,             /* stops reading at once; reads what is there once it is asked to finish */
-    PEER_CHATTY,           /* sends for ever */
-    PEER_UNREAD,           /* sends PEER_UNREAD_BYTES at once, and one byte more after the end */
-    PEER_RESETTING,        /* answers FIN by RST */
-    PEER_HELD,             /* as clean; our own side forks a holder (client.h) */
-    PEER_TRUNCATING,       /* TLS: answers by FIN without close_notify */
+    PEER_CLEAN,      /* answers: reads to the end, says close_notify, closes */
+    PEER_SLOW,       /* the same 300 ms later */
+    PEER_MUTE,       /* reads, never closes */
+    PEER_DEAF,       /* stops reading at once; reads what is there once it is asked to finish */
+    PEER_CHATTY,     /* sends for ever */
+    PEER_UNREAD,     /* sends PEER_UNREAD_BYTES at once, and one byte more after the end */
+    PEER_RESETTING,  /* answers FIN by RST */
+    PEER_HELD,       /* as clean; our own side forks a holder (client.h) */
+    PEER_TRUNCATING, /* TLS: answers by FIN without close_notify */
     PEER_NOTIFY_THEN_DEAF, /* TLS: says close_notify first, and then is deaf */
 };
 #define PEER_KINDS 10

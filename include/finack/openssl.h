@@ -25,20 +25,32 @@ struct fin_ssl_write {
  *
  * `unfinished` is the write that was interrupted, or NULL if there is none. If there is one and it
  * is not passed, or can't be completed in time, the stream ends in RST: a peer must not take half
- * a record's stream for a whole one.
+ * a record's stream for a whole one. Its buffer stays the caller's and may have moved. In the
+ * receipt `unsent` counts what of it is not in the kernel, by whole records, and before its first
+ * record got there the whole of it; a write that was not passed is not counted.
  *
  * The SSL object stays the caller's, to be freed by SSL_free(), which does not close anything: its
  * BIO is replaced, SSL_OP_IGNORE_UNEXPECTED_EOF and quiet shutdown are cleared, and after success
  * reading and writing it fails. On failure all of these are as they were.
  * No close_notify is sent in the middle of a handshake or after a fatal TLS error (stage `notified`
- * stays empty). Nothing else may use `ssl` meanwhile. The handle's thread.
+ * stays empty). What an SSL_shutdown() of the program's claimed under quiet shutdown is not
+ * believed. The thread's error queue is left as it was. Nothing else may use `ssl` meanwhile. The
+ * handle's thread.
  *
  * Errors: as fin_close(), and -EINVAL (ssl is NULL, unfinished without buf), -ENOTCONN (no socket
  * BIO, different descriptors for reading and writing, or a descriptor that is no connected stream),
- * -EOPNOTSUPP (kernel TLS is in use, QUIC, a filter BIO between session and socket), -ENOMEM. */
+ * -EOPNOTSUPP (kernel TLS is in use, QUIC, a filter BIO between session and socket, a BIO that
+ * can't be kept from closing its descriptor), -ENOMEM. */
 FIN_API int fin_close_ssl(struct fin_kernel *kernel, SSL *ssl,
                           const struct fin_ssl_write *unfinished, const struct fin_policy *policy,
                           struct fin_receipt *receipt);
+
+/* fin_closer_submit() for a TLS connection, with the rules of fin_close_ssl(). `ssl` and what
+ * `unfinished` points to must live until the completion, which may free them. */
+FIN_API int fin_closer_submit_ssl(struct fin_closer *closer, SSL *ssl,
+                                  const struct fin_ssl_write *unfinished,
+                                  const struct fin_policy *policy, fin_closed_fn closed, void *arg,
+                                  uint64_t *op);
 
 #ifdef __cplusplus
 }

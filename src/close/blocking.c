@@ -3,9 +3,10 @@
 /* The blocking driver: one close, from the calling thread. */
 
 #include "base/clock.h"
-#include "base/descriptor.h"
 #include "close/endpoint.h"
 #include "close/policy.h"
+#include "close/proof.h"
+#include "kernel/holders.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -26,6 +27,8 @@ struct close {
     struct fin__machine machine;
     struct fin_identity id; /* for sock_diag after release */
     uint64_t token;         /* of the witness */
+    uint64_t inode;         /* what the witness last said is held, 0: nothing */
+    enum fin__kind kind;
     uint64_t slice;
     bool watched; /* registered in the kernel handle's wait set */
 };
@@ -37,21 +40,12 @@ static uint64_t left(const struct close *c, uint64_t now)
     return c->machine.deadline > now ? c->machine.deadline - now : 0;
 }
 
-/* An error queue (MSG_ZEROCOPY, time stamps) that nobody reads keeps POLLERR up for ever. */
-static void discard_error_queue(int fd)
-{
-    struct msghdr message = { 0 };
-
-    while (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
-        memset(&message, 0, sizeof message);
-}
-
 static void saw(const struct close *c, struct fin__event *ev, bool error, bool writable)
 {
     ev->kind = FIN__READY;
     ev->facts = writable ? FIN__IS_WRITABLE : 0;
     if (error)
-        discard_error_queue(c->ep.fd);
+        fin__endpoint_discard_errors(&c->ep);
 }
 
 static bool poll_for(const struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)
@@ -148,39 +142,23 @@ static void unwatch(struct close *c)
     c->watched = false;
 }
 
-/* sock_diag's word counts after release only if it knows the socket now, while the connection is
- * whole: after both FINs it finds the open socket no more. */
-static void confirm(struct close *c)
-{
-    struct fin_state state = FIN_STATE_INIT;
-
-    if (c->plan.proof < FIN_STAGE_FINISHED || !(c->ep.traits & FIN__SOCKET))
-        return;
-    if (fin_identify(c->ep.fd, &c->id) == 0 && fin__kernel_need_diag(c->kernel) == 0)
-        (void) fin_inspect(c->kernel, &c->id, &state);
-}
-
 static void prepare_proof(struct close *c, struct fin__event *ev)
 {
     int result = fin__kernel_need_witness(c->kernel);
 
     if (c->id.confirmed)
         ev->facts |= FIN__IS_ASKED;
+    fin__witness_renew(&c->kernel->witness);
+    c->token = ++c->kernel->serial;
     if (result == 0)
-        result = fin__witness_add(&c->kernel->witness, c->ep.fd, &c->token);
+        result = fin__witness_add(&c->kernel->witness, c->ep.fd, c->token);
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
     ev->error = result;
 }
 
-static void release(struct close *c, struct fin__event *ev)
-{
-    ev->error = fin__release(c->ep.fd);
-    ev->kind = ev->error < 0 ? FIN__FAILED : FIN__DONE;
-}
-
 static void check(struct close *c, struct fin__event *ev)
 {
-    switch (fin__witness_check(&c->kernel->witness, c->token)) {
+    switch (fin__witness_check(&c->kernel->witness, c->token, &c->inode)) {
     case FIN_NO:
         ev->kind = FIN__NO;
         break;
@@ -191,17 +169,6 @@ static void check(struct close *c, struct fin__event *ev)
         ev->kind = FIN__FAILED;
         break;
     }
-}
-
-static void inspect(struct close *c, struct fin__event *ev)
-{
-    struct fin_state state = FIN_STATE_INIT;
-
-    ev->kind = FIN__STATE;
-    if (fin_inspect(c->kernel, &c->id, &state) < 0 || state.exists == FIN_UNVERIFIABLE)
-        ev->kind = FIN__FAILED;
-    else
-        fin__state_facts(&state, ev);
 }
 
 static void carry_out(struct close *c, enum fin__action action, struct fin__event *ev)
@@ -218,16 +185,16 @@ static void carry_out(struct close *c, enum fin__action action, struct fin__even
         prepare_proof(c, ev);
         break;
     case FIN__RELEASE:
-        release(c, ev);
+        fin__proof_release(c->ep.fd, ev);
         break;
     case FIN__CHECK:
         check(c, ev);
         break;
     case FIN__INSPECT:
-        inspect(c, ev);
+        fin__proof_inspect(c->kernel, &c->id, ev);
         break;
     default:
-        fin__endpoint_do(&c->ep, c->kernel, &c->machine, c->policy, action, ev);
+        fin__endpoint_do(&c->ep, c->kernel, &c->machine, action, ev);
         break;
     }
     ev->now = fin__now();
@@ -249,28 +216,26 @@ static void run(struct close *c)
 
 /* ---- the public edge ---- */
 
-static int check_layer(const struct fin_layer *layer)
-{
-    bool whole =
-        layer && layer->size == sizeof *layer && layer->flush && layer->notify && layer->read;
-
-    return whole ? 0 : -EINVAL;
-}
-
 static int begin(struct close *c, int fd, const struct fin_layer *layer)
 {
-    bool waits = c->policy->courtesy >= FIN_COURTESY_ORDERLY;
-    int result = fin__endpoint_examine(c->kernel, fd, waits, &c->ep);
+    int result = fin__endpoint_examine(c->kernel, fd, layer, c->policy, &c->ep);
 
     if (result < 0)
         return result;
-    if (layer && !(c->ep.traits & FIN__STREAM))
-        return -ENOTCONN;
-    if (layer)
-        c->ep.traits |= FIN__LAYERED;
-    c->ep.layer = layer;
+    if (!(c->ep.traits & FIN__SOCKET))
+        c->kind = fin__kind_of(fd);
     fin__plan_make(c->policy, c->ep.traits & FIN__LISTENING, &c->plan);
+    if (c->plan.proof >= FIN_STAGE_FINISHED && c->ep.traits & FIN__SOCKET)
+        fin__proof_confirm(c->kernel, fd, &c->id);
+    fin__endpoint_take_over(&c->ep, &c->plan);
     return 0;
+}
+
+static void name_holders(const struct close *c, struct fin_receipt *receipt)
+{
+    bool wanted = c->policy->find_holders && c->machine.held == FIN_YES;
+
+    fin__receipt_holders(receipt, wanted ? c->inode : 0, c->kind);
 }
 
 static int close_any(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
@@ -290,13 +255,11 @@ static int close_any(struct fin_kernel *kernel, int fd, const struct fin_layer *
     memset(&c, 0, sizeof c);
     c.kernel = kernel ? kernel : &own;
     c.policy = policy;
-    c.id.size = sizeof c.id;
     result = begin(&c, fd, layer);
     if (result == 0) {
-        confirm(&c);
-        fin__endpoint_take_over(&c.ep, &c.plan);
         run(&c);
         fin__machine_report(&c.machine, receipt);
+        name_holders(&c, receipt);
     }
     fin__kernel_end(&own);
     return result;
@@ -311,7 +274,7 @@ int fin_close(struct fin_kernel *kernel, int fd, const struct fin_policy *policy
 int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                       const struct fin_policy *policy, struct fin_receipt *receipt)
 {
-    int result = check_layer(layer);
+    int result = fin__layer_check(layer);
 
     return result < 0 ? result : close_any(kernel, fd, layer, policy, receipt);
 }

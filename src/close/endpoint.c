@@ -2,7 +2,6 @@
 
 #include "close/endpoint.h"
 
-#include "base/clock.h"
 #include "close/listener.h"
 #include "close/read.h"
 
@@ -11,6 +10,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,9 +40,7 @@ static int tcp_info(int fd, struct tcp_info *info)
 {
     socklen_t size = sizeof *info;
 
-    info->tcpi_state = 0;
-    info->tcpi_unacked = 0;
-    info->tcpi_notsent_bytes = 0;
+    memset(info, 0, sizeof *info); /* an older kernel fills less */
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) < 0 ? -errno : 0;
 }
 
@@ -63,6 +61,12 @@ static bool is_connected(int fd)
 
 /* ---- examine ---- */
 
+/* State CLOSE is also that of a connection that has ended. */
+static bool never_connected(const struct tcp_info *info)
+{
+    return info->tcpi_state == CLOSED && info->tcpi_segs_in == 0 && info->tcpi_segs_out == 0;
+}
+
 static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info, bool waits)
 {
     int protocol = IPPROTO_TCP, listening = info->tcpi_state == LISTEN;
@@ -79,7 +83,7 @@ static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info, bo
         ep->traits |= FIN__LISTENING;
     else if (info->tcpi_state == SYN_SENT)
         ep->traits |= FIN__CONNECTING;
-    else
+    else if (!never_connected(info))
         ep->traits |= FIN__STREAM;
     if (info->tcpi_unacked || info->tcpi_notsent_bytes)
         ep->facts |= FIN__IS_OUTSTANDING;
@@ -148,14 +152,12 @@ static int examine_file(const struct fin__endpoint *ep)
     return S_ISFIFO(st.st_mode) ? 0 : -EOPNOTSUPP;
 }
 
-int fin__endpoint_examine(struct fin_kernel *kernel, int fd, bool waits, struct fin__endpoint *ep)
+static int examine(struct fin_kernel *kernel, bool waits, struct fin__endpoint *ep)
 {
     struct tcp_info info;
-    int result;
+    int result =
+        tcp_info(ep->fd, &info); /* first: it answers everything for the most frequent kind */
 
-    *ep = (struct fin__endpoint) { .fd = fd };
-    result =
-        tcp_info(fd, &info); /* first, since it answers everything for the most frequent kind */
     if (result == 0)
         return examine_tcp(ep, &info, waits);
     if (result == -ENOTSOCK)
@@ -163,6 +165,36 @@ int fin__endpoint_examine(struct fin_kernel *kernel, int fd, bool waits, struct 
     if (result == -EBADF)
         return result;
     return examine_other(kernel, ep);
+}
+
+int fin__layer_check(const struct fin_layer *layer)
+{
+    bool whole =
+        layer && layer->size == sizeof *layer && layer->flush && layer->notify && layer->read;
+
+    return whole ? 0 : -EINVAL;
+}
+
+int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
+                          const struct fin_policy *policy, struct fin__endpoint *ep)
+{
+    int result;
+
+    *ep = (struct fin__endpoint) { .fd = fd, .layer = layer };
+    result = examine(kernel, policy->courtesy >= FIN_COURTESY_ORDERLY, ep);
+    if (result == 0 && layer) {
+        ep->traits |= FIN__LAYERED;
+        result = ep->traits & FIN__STREAM ? 0 : -ENOTCONN;
+    }
+    return result;
+}
+
+void fin__endpoint_discard_errors(const struct fin__endpoint *ep)
+{
+    struct msghdr message = { 0 };
+
+    while (recvmsg(ep->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
+        memset(&message, 0, sizeof message);
 }
 
 /* ---- take over ---- */
@@ -320,7 +352,7 @@ static void tally(struct fin__endpoint *ep, const struct fin__plan *plan, struct
 
 static void drain(struct fin__endpoint *ep, const struct fin__machine *m, struct fin__event *ev)
 {
-    fin__read(ep, m->drain_left, ev);
+    fin__read(ep, fin__drain_left(m), ev);
     if (ev->kind != FIN__END)
         return;
     if (ep->plain_tcp) {
@@ -375,19 +407,8 @@ static void reset(struct fin__endpoint *ep, struct fin__event *ev)
     ev->facts = FIN__IS_RESET_ON_CLOSE;
 }
 
-void fin__state_facts(const struct fin_state *state, struct fin__event *ev)
-{
-    if (state->exists == FIN_NO)
-        ev->facts |= FIN__IS_FINISHED | FIN__IS_GONE;
-    else if (state->tcp_state == TIME_WAIT)
-        ev->facts |= FIN__IS_FINISHED;
-    if (state->tcp_state == TIME_WAIT && state->timer_ms > 0)
-        ev->wait = (uint64_t) state->timer_ms * FIN__NS_PER_MS;
-}
-
 void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
-                      const struct fin__machine *m, const struct fin_policy *policy,
-                      enum fin__action action, struct fin__event *ev)
+                      const struct fin__machine *m, enum fin__action action, struct fin__event *ev)
 {
     *ev = (struct fin__event) { .kind = FIN__DONE };
     switch (action) {
@@ -416,7 +437,7 @@ void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
         done_or_failed(ev, fin__listener_refuse(ep->fd, ep->family));
         break;
     case FIN__ACCEPT:
-        fin__listener_accept(kernel, ep->fd, policy, ev);
+        fin__listener_accept(kernel, ep->fd, m->plan, ev);
         break;
     case FIN__QUENCH:
         done_or_failed(ev, call(shutdown(ep->fd, SHUT_RD)));

@@ -20,9 +20,16 @@ struct fin__endpoint {
     const struct fin_layer *layer;
 };
 
-/* Finds out what `fd` is; changes nothing. `waits`: the close will look for acked. `kernel` may be
- * asked for the peer of a Unix socket. Errors as fin_close(). */
-int fin__endpoint_examine(struct fin_kernel *kernel, int fd, bool waits, struct fin__endpoint *ep);
+/* Finds out what `fd` is; changes nothing. `layer` may be NULL. `kernel` may be asked for the peer
+ * of a Unix socket. Errors as fin_close() and fin_close_layered(). */
+int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
+                          const struct fin_policy *policy, struct fin__endpoint *ep);
+
+/* 0, or -EINVAL for a layer that is not whole. */
+int fin__layer_check(const struct fin_layer *layer);
+
+/* An error queue (MSG_ZEROCOPY, time stamps) that nobody reads keeps EPOLLERR up for ever. */
+void fin__endpoint_discard_errors(const struct fin__endpoint *ep);
 
 /* A SO_LINGER of the program's would block close(2) or reset; called once the close is certain. */
 void fin__endpoint_take_over(struct fin__endpoint *ep, const struct fin__plan *plan);
@@ -30,10 +37,6 @@ void fin__endpoint_take_over(struct fin__endpoint *ep, const struct fin__plan *p
 /* Carries out FLUSH to RESET of enum fin__action and fills the event, but for its time. Never
  * blocks. */
 void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
-                      const struct fin__machine *m, const struct fin_policy *policy,
-                      enum fin__action action, struct fin__event *ev);
-
-/* What sock_diag's answer after release means for the stages finished and gone. */
-void fin__state_facts(const struct fin_state *state, struct fin__event *ev);
+                      const struct fin__machine *m, enum fin__action action, struct fin__event *ev);
 
 #endif

@@ -40,15 +40,15 @@ int fin__listener_refuse(int fd, int family)
     return drop_syns(fd);
 }
 
-static void hand_over(struct fin_kernel *kernel, int fd, const struct fin_policy *policy)
+static void hand_over(struct fin_kernel *kernel, int fd, const struct fin__plan *plan)
 {
     struct fin_policy prompt = FIN_POLICY_INIT;
     struct fin_receipt receipt = FIN_RECEIPT_INIT;
     int off = 0;
 
     (void) setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &off, sizeof off); /* it was inherited */
-    if (policy->accepted) {
-        policy->accepted(fd, policy->accepted_arg);
+    if (plan->accepted) {
+        plan->accepted(fd, plan->accepted_arg);
         return;
     }
     prompt.courtesy = FIN_COURTESY_PROMPT;
@@ -81,7 +81,7 @@ static bool is_passing(int error)
         || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
 }
 
-void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin_policy *policy,
+void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__plan *plan,
                           struct fin__event *ev)
 {
     int taken = -1;
@@ -90,7 +90,7 @@ void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin_po
     if (is_waiting(fd))
         taken = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (taken >= 0) {
-        hand_over(kernel, taken, policy);
+        hand_over(kernel, taken, plan);
         ev->kind = FIN__BYTES;
         ev->bytes = 1;
     } else if (errno == EAGAIN) {

@@ -11,7 +11,7 @@ int fin__listener_refuse(int fd, int family);
 
 /* Takes one connection out of the queue and hands it over or closes it. Answers with BYTES (one
  * connection), AGAIN (more may come), END (no more can come), FAILED. Never blocks. */
-void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin_policy *policy,
+void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__plan *plan,
                           struct fin__event *ev);
 
 #endif

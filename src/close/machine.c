@@ -83,9 +83,21 @@ static void fail(struct fin__machine *m, int error)
     decide(m, by_peer ? FIN_OUTCOME_RESET : FIN_OUTCOME_ERROR);
 }
 
+static uint64_t total(const struct fin__machine *m)
+{
+    return m->forced ? 0 : m->start + m->plan->total;
+}
+
 static void arm(struct fin__machine *m, uint64_t now, uint64_t span)
 {
-    m->deadline = m->total - now < span || m->total < now ? m->total : now + span;
+    uint64_t last = total(m);
+
+    m->deadline = last < now || last - now < span ? last : now + span;
+}
+
+static uint32_t clamp(uint64_t bytes)
+{
+    return bytes < UINT32_MAX ? (uint32_t) bytes : UINT32_MAX - 1;
 }
 
 /* ---- the way out: the same for every close ---- */
@@ -137,7 +149,7 @@ static enum fin__action quench(struct fin__machine *m)
 static enum fin__action tallying(struct fin__machine *m, const struct fin__event *ev)
 {
     if (ev->kind == FIN__STATE) {
-        m->unacked = ev->bytes;
+        m->unacked = clamp(ev->bytes);
         m->unread = ev->unread > 0 && !m->input_over;
         if (ev->facts & FIN__IS_ACKED)
             reach(m, FIN_STAGE_ACKED, ev->now);
@@ -150,7 +162,7 @@ static enum fin__action tallying(struct fin__machine *m, const struct fin__event
         if (m->plan->orphan_ms > 0)
             return go(m, LIMITING, FIN__LIMIT);
     }
-    if (m->traits & FIN__QUENCHABLE && !m->input_over && m->drain_left > 0 && !m->quenched)
+    if (m->traits & FIN__QUENCHABLE && !m->input_over && fin__drain_left(m) > 0 && !m->quenched)
         return quench(m);
     return unwatch(m);
 }
@@ -229,7 +241,6 @@ static enum fin__action releasing(struct fin__machine *m, const struct fin__even
         if (m->plan->proof >= FIN_STAGE_GONE)
             cannot_verify(m, FIN_STAGE_GONE);
     }
-    m->pause = m->plan->backoff;
     m->deadline = ev->now + m->plan->proof_wait;
     return check(m, ev);
 }
@@ -248,11 +259,15 @@ static enum fin__action pause_or_finish(struct fin__machine *m, const struct fin
     return wait_for(m, 0);
 }
 
-static uint64_t next_pause(struct fin__machine *m)
+static uint64_t next_pause(struct fin__machine *m, const struct fin__event *ev)
 {
-    uint64_t span = m->pause;
+    uint64_t span = m->plan->backoff << m->pauses;
 
-    m->pause = span * 2 < m->plan->backoff_max ? span * 2 : m->plan->backoff_max;
+    if (ev->facts & FIN__IS_ANNOUNCED)
+        return m->plan->proof_wait;
+    if (span >= m->plan->backoff_max)
+        return m->plan->backoff_max;
+    m->pauses++;
     return span;
 }
 
@@ -260,7 +275,7 @@ static enum fin__action inspect_or_pause(struct fin__machine *m, const struct fi
 {
     if (m->asked)
         return go(m, INSPECTING, FIN__INSPECT);
-    return pause_or_finish(m, ev, next_pause(m));
+    return pause_or_finish(m, ev, next_pause(m, ev));
 }
 
 static enum fin__action checking(struct fin__machine *m, const struct fin__event *ev)
@@ -279,7 +294,7 @@ static enum fin__action checking(struct fin__machine *m, const struct fin__event
 
 static enum fin__action inspecting(struct fin__machine *m, const struct fin__event *ev)
 {
-    uint64_t span = next_pause(m);
+    uint64_t span = next_pause(m, ev);
 
     if (ev->kind == FIN__FAILED) {
         m->asked = false;
@@ -299,7 +314,13 @@ static enum fin__action inspecting(struct fin__machine *m, const struct fin__eve
 
 static enum fin__action pausing(struct fin__machine *m, const struct fin__event *ev)
 {
-    return ev->kind == FIN__ABORT ? finish(m) : check(m, ev);
+    if (ev->kind == FIN__ABORT || m->forced)
+        return finish(m);
+    if (ev->facts & FIN__IS_ACKED && reached(m, FIN_STAGE_SHUT))
+        reach(m, FIN_STAGE_ACKED, ev->now);
+    if (ev->facts & FIN__IS_FINISHED)
+        reach(m, FIN_STAGE_FINISHED, ev->now);
+    return check(m, ev);
 }
 
 /* ---- linger: FIN is queued; acked and eof are to come ---- */
@@ -351,6 +372,8 @@ static void input_ended(struct fin__machine *m, const struct fin__event *ev)
         note_acked(m, ev);
     if (!(ev->facts & FIN__IS_FIN)) {
         cannot_verify(m, FIN_STAGE_EOF);
+        if (m->traits & FIN__LAYERED)
+            cannot_verify(m, FIN_STAGE_ANSWERED);
         return;
     }
     reach(m, FIN_STAGE_EOF, ev->now);
@@ -361,17 +384,16 @@ static void input_ended(struct fin__machine *m, const struct fin__event *ev)
 /* Accounts for drained bytes; false if no more may be thrown away. */
 static bool may_drain_on(struct fin__machine *m, const struct fin__event *ev)
 {
-    assert(ev->bytes <= m->drain_left);
+    assert(ev->bytes <= fin__drain_left(m));
     m->discarded += ev->bytes;
-    m->drain_left -= ev->bytes;
-    return m->drain_left > 0;
+    return fin__drain_left(m) > 0;
 }
 
 static enum fin__action linger_deadline(struct fin__machine *m, const struct fin__event *ev)
 {
     /* While the kernel's queue shrinks the peer is alive: it gets its time anew. */
-    if (ev->bytes < m->outstanding && ev->now < m->total) {
-        m->outstanding = ev->bytes;
+    if (ev->bytes < m->outstanding && ev->now < total(m)) {
+        m->outstanding = clamp(ev->bytes);
         arm(m, ev->now, m->plan->linger);
         return linger_on(m);
     }
@@ -382,8 +404,8 @@ static enum fin__action linger_deadline(struct fin__machine *m, const struct fin
 static enum fin__action linger_state(struct fin__machine *m, const struct fin__event *ev)
 {
     note_acked(m, ev);
-    if (m->outstanding == UINT64_MAX) { /* the first tally */
-        m->outstanding = ev->bytes;
+    if (m->outstanding == UINT32_MAX) { /* the first tally */
+        m->outstanding = clamp(ev->bytes);
         return drain_or_wait(m);
     }
     if (lingered(m))
@@ -471,7 +493,7 @@ static enum fin__action emptying(struct fin__machine *m, const struct fin__event
 {
     switch (ev->kind) {
     case FIN__BYTES:
-        if (may_drain_on(m, ev) && ev->now < m->total)
+        if (may_drain_on(m, ev) && ev->now < total(m))
             return FIN__DRAIN;
         decide(m, FIN_OUTCOME_TIMED_OUT);
         return go(m, TALLYING, FIN__TALLY);
@@ -583,7 +605,7 @@ static enum fin__action flush(struct fin__machine *m, const struct fin__event *e
         return notify(m, ev);
     }
     m->phase = FIN_PHASE_FLUSH;
-    m->outstanding = UINT64_MAX; /* to be tallied once FIN is queued */
+    m->outstanding = UINT32_MAX; /* to be tallied once FIN is queued */
     arm(m, ev->now, m->plan->flush);
     return go(m, FLUSHING, FIN__FLUSH);
 }
@@ -627,7 +649,7 @@ static enum fin__action accepting(struct fin__machine *m, const struct fin__even
 {
     switch (ev->kind) {
     case FIN__BYTES:
-        m->accepted += ev->bytes;
+        m->accepted += (uint32_t) ev->bytes;
         return late(m, ev) ? unwatch(m) : FIN__ACCEPT;
     case FIN__READY:
         return FIN__ACCEPT;
@@ -684,10 +706,8 @@ enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__pl
     m->plan = plan;
     m->traits = (uint16_t) traits;
     m->start = now;
-    m->total = now + plan->total;
-    m->drain_left = plan->drain;
     m->held = FIN_UNVERIFIABLE;
-    m->outstanding = facts & FIN__IS_OUTSTANDING ? UINT64_MAX : 0;
+    m->outstanding = facts & FIN__IS_OUTSTANDING ? UINT32_MAX : 0;
     m->resets_on_close = facts & FIN__IS_RESET_ON_CLOSE;
     m->wants = FIN__READ;
     reach(m, FIN_STAGE_REQUESTED, now);
@@ -702,6 +722,15 @@ static enum fin__action abort_now(struct fin__machine *m)
     return m->unsent ? drop_and_reset(m) : reset(m);
 }
 
+static enum fin__action force(struct fin__machine *m, const struct fin__event *ev)
+{
+    struct fin__event late = { .kind = FIN__DEADLINE, .now = ev->now };
+
+    m->forced = true;
+    m->deadline = ev->now;
+    return places[m->place](m, &late);
+}
+
 enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__event *ev)
 {
     assert(m->place != FINISHED);
@@ -709,6 +738,8 @@ enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__eve
         m->edge_used = true;
     if (ev->kind == FIN__ABORT && m->place < UNWATCHING)
         return abort_now(m);
+    if (ev->kind == FIN__FORCE)
+        return force(m, ev);
     return places[m->place](m, ev);
 }
 
@@ -747,4 +778,5 @@ void fin__machine_report(const struct fin__machine *m, struct fin_receipt *recei
     receipt->unacked = m->unacked;
     receipt->discarded = m->discarded;
     receipt->accepted = m->accepted;
+    receipt->forced = m->forced;
 }

@@ -27,6 +27,9 @@ struct fin__plan {
     uint8_t courtesy, proof;
     bool descriptor_only; /* scope */
     bool rebindable;
+    bool find_holders;
+    void (*accepted)(int fd, void *arg); /* of a listening socket's queue */
+    void *accepted_arg;
 };
 
 /* What is being closed. */
@@ -43,6 +46,7 @@ enum fin__trait {
 
 /* What an event found out. */
 enum fin__fact {
+    FIN__IS_ERROR = 1 << 10,         /* FIN__READY: the error queue may have something */
     FIN__IS_ACKED = 1 << 0,          /* stage acked is true */
     FIN__IS_FIN = 1 << 1,            /* the peer's FIN has come */
     FIN__IS_OUTSTANDING = 1 << 2,    /* the kernel has bytes that the peer has not acknowledged */
@@ -52,6 +56,8 @@ enum fin__fact {
     FIN__IS_GONE = 1 << 6,           /* FIN__INSPECT */
     FIN__IS_RESET_ON_CLOSE = 1 << 7, /* SO_LINGER{1,0} stands: the last close resets */
     FIN__IS_UNKNOWN = 1 << 8,        /* whether it is acked can't be observed */
+    FIN__IS_ANNOUNCED =
+        1 << 9, /* CHECK, INSPECT: a change will come as an event, no need to look */
 };
 
 /* What to do; behind each, the events that may answer. FIN__FAILED may answer all but WAIT. */
@@ -63,7 +69,7 @@ enum fin__action {
     FIN__SHUT,    /* queue FIN: DONE */
     FIN__LOOK,    /* has everything been acked: STATE, never FAILED */
     FIN__TALLY,   /* what is left behind: STATE (bytes = unacked, unread), never FAILED */
-    FIN__DRAIN,   /* read at most `m->drain_left` and discard (0: only look whether there is input):
+    FIN__DRAIN, /* read at most fin__drain_left() and discard (0: only look whether there is input):
                      BYTES, AGAIN, ANSWER, BROKEN (the layer, not the socket), END (with facts) */
     FIN__REFUSE,  /* no new connections into the listening queue: DONE */
     FIN__ACCEPT,  /* take one from the queue: BYTES (one connection), AGAIN, END (no more come) */
@@ -92,7 +98,8 @@ enum fin__event_kind {
     FIN__FAILED, /* `error` tells */
     FIN__READY,
     FIN__DEADLINE,
-    FIN__ABORT,
+    FIN__ABORT, /* the program asks for the end: RST */
+    FIN__FORCE, /* room is needed: as if every deadline had passed */
 };
 
 enum fin__interest {
@@ -112,33 +119,40 @@ struct fin__event {
     uint64_t now;
 };
 
+/* Kept small: a program may have a million of these. */
 struct fin__machine {
     const struct fin__plan *plan;
     uint64_t start;
-    uint64_t total; /* deadlines, absolute */
-    uint64_t deadline;
-    uint64_t drain_left;
-    uint64_t outstanding; /* when last tallied */
-    uint64_t pause;
-    uint64_t unsent, unacked, discarded, accepted;
+    uint64_t deadline; /* absolute */
+    uint64_t unsent, discarded;
     int64_t stage[FIN_STAGES]; /* ns since start, -1: not reached */
+    uint32_t outstanding;      /* when last tallied; UINT32_MAX: to be tallied */
+    uint32_t unacked, accepted;
     int error;
     uint16_t unverifiable;
     uint16_t traits;
     uint8_t place;
     uint8_t interest;
+    uint8_t wants;                   /* what the last drain waits for */
     uint8_t outcome, phase, decided; /* decided: the phase in which the outcome was */
     uint8_t held;
-    bool edge_used; /* an edge of the poller was consumed: read until AGAIN before waiting */
-    bool unread;    /* input is left behind */
-    bool we_reset;
-    bool must_reset; /* bytes were dropped */
-    bool resets_on_close;
-    bool quenched;
-    bool witnessed, asked;
-    bool input_over;
-    uint8_t wants; /* what the last drain waits for */
+    uint8_t pauses;
+    bool edge_used : 1; /* an edge of the poller was consumed: read until AGAIN before waiting */
+    bool unread : 1;    /* input is left behind */
+    bool we_reset : 1;
+    bool must_reset : 1; /* bytes were dropped */
+    bool resets_on_close : 1;
+    bool quenched : 1;
+    bool witnessed : 1, asked : 1;
+    bool input_over : 1;
+    bool forced : 1;
 };
+
+/* How much more input may be thrown away. */
+static inline uint64_t fin__drain_left(const struct fin__machine *m)
+{
+    return m->plan->drain - m->discarded;
+}
 
 /* Starts a close. `facts`: IS_OUTSTANDING, IS_RESET_ON_CLOSE. Returns the first action. */
 enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__plan *plan,

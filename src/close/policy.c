@@ -5,6 +5,7 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <string.h>
 
 static bool in_range(int value, int first, int last)
 {
@@ -38,6 +39,7 @@ void fin__plan_make(const struct fin_policy *policy, bool listening, struct fin_
 {
     bool by_default = policy->scope == FIN_SCOPE_DEFAULT && listening;
 
+    memset(plan, 0, sizeof *plan); /* plans are compared byte by byte */
     *plan = (struct fin__plan) {
         .flush = ns(policy->flush_ms),
         .farewell = ns(policy->farewell_ms),
@@ -52,5 +54,8 @@ void fin__plan_make(const struct fin_policy *policy, bool listening, struct fin_
         .proof = (uint8_t) policy->proof,
         .descriptor_only = by_default || policy->scope == FIN_SCOPE_DESCRIPTOR,
         .rebindable = policy->rebindable != 0,
+        .find_holders = policy->find_holders != 0,
+        .accepted = policy->accepted,
+        .accepted_arg = policy->accepted_arg,
     };
 }

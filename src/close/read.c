@@ -111,7 +111,7 @@ static void read_layer(struct fin__endpoint *ep, uint64_t max, struct fin__event
         break;
     default:
         ev->kind = result < 0 ? FIN__FAILED : FIN__BROKEN;
-        ev->error = result < 0 ? result : -EPROTO;
+        ev->error = result < 0 ? result : -EBADMSG;
         break;
     }
 }

@@ -71,6 +71,13 @@ const char *fin_scope_name(int scope)
     return NAME(names, scope);
 }
 
+const char *fin_search_name(int search)
+{
+    static const char *const names[] = { "none", "found", "invisible", "blind" };
+
+    return NAME(names, search);
+}
+
 /* A line that grows: `length` counts on when the buffer is full, as snprintf(3) does. */
 struct line {
     char *buf;
@@ -119,6 +126,38 @@ static void put_count(struct line *line, const char *name, uint64_t count)
         put(line, " %s=%" PRIu64, name, count);
 }
 
+/* A program may call itself anything; a terminal must not obey it. */
+static void put_command(struct line *line, const struct fin_holder *holder)
+{
+    for (size_t i = 0; i < sizeof holder->command && holder->command[i]; i++) {
+        unsigned char byte = (unsigned char) holder->command[i];
+
+        if (byte < ' ' || byte > '~' || byte == '\\')
+            put(line, "\\x%02x", (unsigned) byte);
+        else
+            put(line, "%c", byte);
+    }
+}
+
+static void put_holders(struct line *line, const struct fin_receipt *receipt)
+{
+    uint32_t count = receipt->holders;
+
+    if (receipt->search == FIN_SEARCH_INVISIBLE)
+        put(line, "; held by an invisible holder");
+    if (receipt->search == FIN_SEARCH_BLIND)
+        put(line, "; held, and could not look everywhere by whom");
+    if (receipt->search != FIN_SEARCH_FOUND)
+        return;
+    for (uint32_t i = 0; i < count && i < FIN_RECEIPT_HOLDERS; i++) {
+        put(line, "%s%" PRId32 "/", i ? ", " : "; held by ", receipt->holder[i].pid);
+        put_command(line, &receipt->holder[i]);
+        put(line, " fd %" PRId32, receipt->holder[i].fd);
+    }
+    if (count > FIN_RECEIPT_HOLDERS)
+        put(line, ", +%" PRIu32 " more", count - FIN_RECEIPT_HOLDERS);
+}
+
 int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size)
 {
     struct line line = { buf, size, 0 };
@@ -136,5 +175,6 @@ int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size
     put_count(&line, "accepted", receipt->accepted);
     if (receipt->error)
         put(&line, " error=%s", strerrorname_np(-receipt->error));
+    put_holders(&line, receipt);
     return (int) line.length;
 }

@@ -3,16 +3,17 @@
 #ifndef FIN_KERNEL_H
 #define FIN_KERNEL_H
 
+#include "base/fork.h"
 #include "kernel/diag.h"
 #include "kernel/witness.h"
 
 struct fin_kernel {
     struct fin__witness witness;
     struct fin__diag diag;
-    int wait_set;        /* epoll set of the blocking driver, -1: none */
-    bool on_demand;      /* made for one call: parts are opened when they are needed */
-    unsigned char *page; /* zeroed by the kernel in a forked child; NULL: compare `process` */
-    int process;
+    int wait_set;   /* epoll set of the blocking driver, -1: none */
+    uint64_t serial;    /* of the witness's entries */
+    bool on_demand; /* made for one call: parts are opened when they are needed */
+    struct fin__fork_guard guard;
 };
 
 /* A handle for one call, on the stack. Opens nothing yet. */
@@ -26,5 +27,9 @@ int fin__kernel_check(const struct fin_kernel *kernel);
 int fin__kernel_need_wait_set(struct fin_kernel *kernel);
 int fin__kernel_need_witness(struct fin_kernel *kernel);
 int fin__kernel_need_diag(struct fin_kernel *kernel);
+
+/* What a lack of descriptors or memory keeps from us is an error while there is time to act on it;
+ * what this system does not have is not. */
+bool fin__is_lack(int result);
 
 #endif

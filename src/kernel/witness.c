@@ -3,17 +3,19 @@
 #include "kernel/witness.h"
 
 #include "base/descriptor.h"
+#include "kernel/fdinfo.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-/* Each entry given up costs every later read about 0.5 us. */
-#define STALE_MAX 64
+/* Nobody waits on a witness, so the events of its entries are free to carry a mark: they outlive
+ * their descriptors on purpose, and the epoll audit, also that of another process, must tell them
+ * from a program's. */
+#define MARK (EPOLLET | EPOLLMSG | EPOLLRDBAND | EPOLLWRBAND)
+#define MARK_SHOWN (MARK | EPOLLERR | EPOLLHUP) /* the kernel adds the latter two */
 
 static int open_fdinfo(int set)
 {
@@ -53,106 +55,71 @@ void fin__witness_close(struct fin__witness *w)
     fin__drop(&w->set);
 }
 
-static void replace(struct fin__witness *w)
+void fin__witness_renew(struct fin__witness *w)
 {
     struct fin__witness fresh = FIN__WITNESS_INIT;
 
-    fresh.serial = w->serial;
+    if (w->stale < FIN__WITNESS_STALE_MAX)
+        return;
     if (fin__witness_open(&fresh) < 0) /* no descriptor to be had: the old one serves still */
         return;
     fin__witness_close(w);
     *w = fresh;
 }
 
-int fin__witness_add(struct fin__witness *w, int fd, uint64_t *token)
+int fin__witness_add(struct fin__witness *w, int fd, uint64_t token)
 {
-    struct epoll_event entry = { .events = EPOLLET };
+    struct epoll_event entry = { .events = MARK, .data.u64 = token };
 
     if (w->set < 0)
         return -EBADF;
-    if (w->stale >= STALE_MAX)
-        replace(w);
-    entry.data.u64 = ++w->serial;
     if (epoll_ctl(w->set, EPOLL_CTL_ADD, fd, &entry) < 0) {
         /* The same description was closed under this number before, and is held since then. */
         if (errno != EEXIST || epoll_ctl(w->set, EPOLL_CTL_MOD, fd, &entry) < 0)
             return -errno;
     }
-    *token = entry.data.u64;
     return 0;
 }
 
-/* A line of fdinfo: "tfd: 5 events: 80000019 data: 2a pos:0 ino:1b sdev:8". */
-static void visit_line(char *line, void (*visit)(uint64_t token, void *arg), void *arg)
+bool fin__witness_owns(uint32_t events)
 {
-    char *data, *end;
-    unsigned long long token;
-
-    if (strncmp(line, "tfd:", 4) != 0)
-        return;
-    data = strstr(line, "data:");
-    if (!data)
-        return;
-    token = strtoull(data + 5, &end, 16);
-    if (end != data + 5)
-        visit(token, arg);
+    return events == MARK_SHOWN;
 }
 
-/* Visits the whole lines in buf[0, len); returns the length of the rest, moved to the front. */
-static size_t visit_lines(char *buf, size_t len, void (*visit)(uint64_t token, void *arg),
-                          void *arg)
-{
-    char *line = buf, *end;
+struct visitor {
+    void (*visit)(uint64_t token, uint64_t inode, void *arg);
+    void *arg;
+};
 
-    while ((end = memchr(line, '\n', len - (size_t) (line - buf)))) {
-        *end = '\0';
-        visit_line(line, visit, arg);
-        line = end + 1;
-    }
-    len -= (size_t) (line - buf);
-    memmove(buf, line, len);
-    return len;
+static void pass_on(const struct fin__entry *entry, void *arg)
+{
+    const struct visitor *visitor = arg;
+
+    visitor->visit(entry->data, entry->inode, visitor->arg);
 }
 
-static ssize_t read_at(int fd, char *buf, size_t size, off_t offset)
+int fin__witness_read(struct fin__witness *w,
+                      void (*visit)(uint64_t token, uint64_t inode, void *arg), void *arg)
 {
-    ssize_t n;
+    struct visitor visitor = { visit, arg };
 
-    do
-        n = pread(fd, buf, size, offset);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : n;
-}
-
-int fin__witness_read(struct fin__witness *w, void (*visit)(uint64_t token, void *arg), void *arg)
-{
-    char buf[4096];
-    size_t rest = 0, room;
-    off_t offset = 0;
-    ssize_t n;
-
-    do {
-        room = sizeof buf - rest;
-        n = read_at(w->fdinfo, buf + rest, room, offset);
-        if (n < 0 || room == 0)
-            return n < 0 ? (int) n : -EOVERFLOW;
-        offset += n;
-        rest = visit_lines(buf, rest + (size_t) n, visit, arg);
-    } while ((size_t) n == room);
-    return offset > 0 ? 0 : -EIO;
+    return fin__fdinfo_read(w->fdinfo, pass_on, &visitor);
 }
 
 struct search {
     uint64_t token;
+    uint64_t inode;
     bool found;
 };
 
-static void compare(uint64_t token, void *arg)
+static void compare(uint64_t token, uint64_t inode, void *arg)
 {
     struct search *search = arg;
 
-    if (token == search->token)
-        search->found = true;
+    if (token != search->token)
+        return;
+    search->found = true;
+    search->inode = inode;
 }
 
 /* fdinfo is bound to the thread that opened it; once that has ended it reads as ENOENT. */
@@ -167,9 +134,9 @@ static int reopen(struct fin__witness *w)
     return 0;
 }
 
-enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token)
+enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint64_t *inode)
 {
-    struct search search = { token, false };
+    struct search search = { token, 0, false };
     int result;
 
     if (w->set < 0)
@@ -179,6 +146,8 @@ enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token)
         result = fin__witness_read(w, compare, &search);
     if (result < 0)
         return FIN_UNVERIFIABLE;
+    if (search.found && inode)
+        *inode = search.inode;
     return search.found ? FIN_YES : FIN_NO;
 }
 

@@ -15,31 +15,43 @@
 #include <stdbool.h>
 
 struct fin__witness {
-    int set;         /* the epoll set, -1: none */
-    int fdinfo;      /* its /proc/.../fdinfo */
-    unsigned stale;  /* entries that were given up: their description is still held */
-    uint64_t serial; /* of the entry added last */
+    int set;        /* the epoll set, -1: none */
+    int fdinfo;     /* its /proc/.../fdinfo */
+    unsigned stale; /* entries that were given up: their description is still held */
 };
 
 /* clang-format off */
-#define FIN__WITNESS_INIT { -1, -1, 0, 0 }
+#define FIN__WITNESS_INIT { -1, -1, 0 }
 /* clang-format on */
 
 /* Returns 0 or a negative errno; on failure *w stays empty. */
 int fin__witness_open(struct fin__witness *w);
 void fin__witness_close(struct fin__witness *w);
 
-/* Adds `fd`, to be called before it is closed. Replaces a set that is full of entries given up.
- * Writes the entry's token. Returns 0 or a negative errno. */
-int fin__witness_add(struct fin__witness *w, int fd, uint64_t *token);
+/* Adds `fd` as `token`, which the caller does not use twice; to be called before it is closed.
+ * Returns 0 or a negative errno. */
+int fin__witness_add(struct fin__witness *w, int fd, uint64_t token);
 
-/* Does anything still refer to what was added as `token`? */
-enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token);
+/* Does anything still refer to what was added as `token`? If so, writes the inode of it, for a
+ * search for the holders; `inode` may be NULL. */
+enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint64_t *inode);
 
-/* Calls visit(token, arg) for every entry that is still there. Returns 0 or a negative errno. */
-int fin__witness_read(struct fin__witness *w, void (*visit)(uint64_t token, void *arg), void *arg);
+/* Calls visit(token, inode, arg) for every entry that is still there. Returns 0 or a negative errno. */
+int fin__witness_read(struct fin__witness *w,
+                      void (*visit)(uint64_t token, uint64_t inode, void *arg), void *arg);
 
-/* The entry last checked is not asked about any more although it is held. */
+/* Is an epoll entry with these events (as fdinfo shows them) that of a witness, of this process or
+ * another? */
+bool fin__witness_owns(uint32_t events);
+
+/* Each entry given up costs every later read about 0.5 us. */
+#define FIN__WITNESS_STALE_MAX 64
+
+/* Replaces a set that is full of entries given up, unless no descriptor is to be had. Nothing may be
+ * asked about what was added before. */
+void fin__witness_renew(struct fin__witness *w);
+
+/* An entry is not asked about any more although it is held. */
 void fin__witness_give_up(struct fin__witness *w);
 
 #endif

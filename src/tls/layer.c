@@ -3,13 +3,13 @@
 #include "tls/layer.h"
 
 #include "tls/bio.h"
+#include "tls/errors.h"
 #include "tls/quic.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
 #include <sys/socket.h>
 
 /* Records written in one go: a peer that reads for ever must not keep us from the deadline. */
@@ -35,8 +35,7 @@ struct fin__ssl {
     unsigned char scratch[SSL3_RT_MAX_PLAIN_LENGTH];
 };
 
-/* Written by our side only: the program's errors stay in the queue, ours do not. Therefore
- * SSL_get_error() is of no use here, it takes any old error for one of this call. The BIO tells. */
+/* Why the session could not go on: the BIO knows more exactly than SSL_get_error(). */
 static int why(const struct fin__ssl *tls)
 {
     if (tls->wire->error)
@@ -89,11 +88,12 @@ static int flush(struct fin__ssl *tls)
 static int flush_cb(void *arg, uint64_t *unsent)
 {
     struct fin__ssl *tls = arg;
+    struct fin__errors errors;
     int r;
 
-    ERR_set_mark();
+    fin__errors_save(&errors);
     r = flush(tls);
-    ERR_pop_to_mark();
+    fin__errors_restore(&errors);
     *unsent = tls->left;
     return r;
 }
@@ -166,11 +166,12 @@ static int notify(struct fin__ssl *tls)
 static int notify_cb(void *arg)
 {
     struct fin__ssl *tls = arg;
+    struct fin__errors errors;
     int r;
 
-    ERR_set_mark();
+    fin__errors_save(&errors);
     r = notify(tls);
-    ERR_pop_to_mark();
+    fin__errors_restore(&errors);
     tls->raw = r == FIN_LAYER_NONE || r == FIN_LAYER_BROKEN;
     return r;
 }
@@ -226,17 +227,30 @@ static int read_session(struct fin__ssl *tls, uint64_t max, uint64_t *n)
 static int read_cb(void *arg, uint64_t max, uint64_t *n)
 {
     struct fin__ssl *tls = arg;
+    struct fin__errors errors;
     int r;
 
     if (tls->raw)
         return read_raw(tls, max, n);
-    ERR_set_mark();
+    fin__errors_save(&errors);
     r = read_session(tls, max, n);
-    ERR_pop_to_mark();
+    fin__errors_restore(&errors);
     return r;
 }
 
 /* ---- attach and detach ---- */
+
+/* False for a BIO of the program's own that insists on closing its descriptor. */
+static bool lets_go(BIO *bio)
+{
+    long was = BIO_get_close(bio);
+    bool can;
+
+    BIO_set_close(bio, BIO_NOCLOSE);
+    can = BIO_get_close(bio) == BIO_NOCLOSE;
+    BIO_set_close(bio, was);
+    return can;
+}
 
 /* The socket under `bio`, or why there is none that we may talk to directly. */
 static int socket_of(BIO *bio)
@@ -249,7 +263,7 @@ static int socket_of(BIO *bio)
         return -EOPNOTSUPP;
     if (BIO_method_type(bio) == BIO_TYPE_ACCEPT || BIO_get_fd(bio, &fd) < 0)
         return -ENOTCONN;
-    return fd;
+    return lets_go(bio) ? fd : -EOPNOTSUPP;
 }
 
 static int find_socket(SSL *ssl, int *ret)
@@ -287,15 +301,11 @@ static void drop(struct old_bio *old)
     BIO_free(old->bio);
 }
 
-/* Under quiet shutdown SSL_shutdown() sends nothing and claims both farewells. That the peer's
- * came all the same is known by the alert, which only SSL_get_error() shows. */
+/* Under quiet shutdown SSL_shutdown() sends nothing and claims both farewells; whether the peer's
+ * came before that can't be known any more. */
 static int believable(SSL *ssl, int shutdown)
 {
-    if (!SSL_get_quiet_shutdown(ssl) || !(shutdown & SSL_SENT_SHUTDOWN))
-        return shutdown;
-    if (ERR_peek_error() == 0 && SSL_get_error(ssl, 0) == SSL_ERROR_ZERO_RETURN)
-        return SSL_RECEIVED_SHUTDOWN;
-    return 0;
+    return SSL_get_quiet_shutdown(ssl) && shutdown & SSL_SENT_SHUTDOWN ? 0 : shutdown;
 }
 
 static void take_over(struct fin__ssl *tls)
@@ -392,13 +402,14 @@ static int attach(SSL *ssl, const struct fin_ssl_write *unfinished, struct fin__
 int fin__ssl_attach(SSL *ssl, const struct fin_ssl_write *unfinished, struct fin__ssl **ret,
                     int *fd)
 {
+    struct fin__errors errors;
     int r;
 
     if (!ssl || (unfinished && !unfinished->buf))
         return -EINVAL;
-    ERR_set_mark();
+    fin__errors_save(&errors);
     r = attach(ssl, unfinished, ret, fd);
-    ERR_pop_to_mark();
+    fin__errors_restore(&errors);
     return r;
 }
 
@@ -409,14 +420,16 @@ const struct fin_layer *fin__ssl_layer(const struct fin__ssl *tls)
 
 struct fin__ssl *fin__ssl_detach(struct fin__ssl *tls, bool closed)
 {
+    struct fin__errors errors;
+
     if (!tls)
         return NULL;
-    ERR_set_mark();
+    fin__errors_save(&errors);
     if (closed)
         bury(tls);
     else
         give_back(tls);
-    ERR_pop_to_mark();
+    fin__errors_restore(&errors);
     OPENSSL_free(tls);
     return NULL;
 }

@@ -18,7 +18,8 @@ struct fin__ssl;
 int fin__ssl_attach(SSL *ssl, const struct fin_ssl_write *unfinished, struct fin__ssl **ret,
                     int *fd);
 
-/* The callbacks to close with; they live until fin__ssl_detach(). */
+/* The callbacks to close with; they live until fin__ssl_detach(). A long flush pauses with
+ * FIN_LAYER_WANT_WRITE while the socket is writable still: wait for the level, not for an edge. */
 const struct fin_layer *fin__ssl_layer(const struct fin__ssl *tls);
 
 /* Frees `tls`. If the socket was `closed`, the session keeps a BIO that leads nowhere, and the

@@ -3,14 +3,15 @@
 /*
  * What may answer each action. It is freer than a kernel; where it is bounded, the bound is a fact
  * about drivers or kernels that the machine may rely on:
- *   - IS_ACKED comes with no outstanding bytes, and never with IS_UNKNOWN;
+ *   - IS_ACKED comes with no outstanding bytes, which is so from then on, never with IS_UNKNOWN;
  *   - a layer answers once (ANSWER) and breaks once (BROKEN); both carry on with the bare socket;
  *   - after END only END follows;
  *   - BROKEN carries an error, as FAILED does;
  *   - IS_GONE comes with IS_FINISHED, and once told both stay told;
  *   - a listening queue holds at most 2 connections;
- *   - READY comes at most twice without time passing: a poller that wakes its caller for nothing,
+ *   - READY comes at most once without time passing: a poller that wakes its caller for nothing,
  *     for ever, is not the machine's doing;
+ *   - once the total deadline is over, time stands still until release: later is not different;
  *   - only sockets are ASKED about, and only for the proofs that need it.
  */
 
@@ -18,8 +19,9 @@
 
 #include <errno.h>
 
-static const int errors[] = { -ECONNRESET, -EPIPE, -ENOTCONN, -ETIMEDOUT,  -EPERM,
-                              -EIO,        -EINTR, -EBUSY,    -EOPNOTSUPP };
+/* The last ones are one of each sort: they come late, too. */
+static const int errors[] = { -EPIPE, -ETIMEDOUT,  -EPERM,      -EINTR, -EBUSY,
+                              -EOPNOTSUPP, -ECONNRESET, -ENOTCONN, -EIO };
 #define ERRORS (sizeof errors / sizeof errors[0])
 
 struct list {
@@ -65,7 +67,7 @@ static void add_broken(struct list *l, uint64_t bytes)
 
 static void add_failures(struct list *l, uint64_t bytes)
 {
-    for (unsigned i = 0; i < ERRORS; i++) {
+    for (unsigned i = l->now == l->node->now ? 0 : ERRORS - 3; i < ERRORS; i++) {
         struct fin__event *ev = add(l, FIN__FAILED);
 
         ev->error = errors[i];
@@ -83,26 +85,57 @@ static bool is(const struct list *l, unsigned trait)
     return l->node->monitor.config->traits & trait;
 }
 
+static bool is_released(const struct node *node)
+{
+    return node->monitor.stages & 1u << FIN_STAGE_RELEASED;
+}
+
+/* Nothing that is left to happen before release has a later deadline. */
+static bool over(const struct node *node)
+{
+    return !is_released(node) && (node->monitor.seen & SEEN_FORCE ||
+                                  node->now >= START + node->monitor.config->plan.total);
+}
+
+/* After release a wait may be told what the kernel announced meanwhile. */
+static void add_wake(struct list *l, enum fin__event_kind kind)
+{
+    unsigned stages = l->node->monitor.stages;
+
+    if (!is_released(l->node)) {
+        add(l, kind);
+        return;
+    }
+    add(l, kind);
+    add_facts(l, kind, FIN__IS_FINISHED);
+    if (stages & 1u << FIN_STAGE_SHUT) {
+        add_facts(l, kind, FIN__IS_ACKED);
+        add_facts(l, kind, FIN__IS_ACKED | FIN__IS_FINISHED);
+    }
+}
+
 static void for_wait(struct list *l)
 {
     const struct node *n = l->node;
     uint64_t deadline = n->machine.deadline;
     bool passed = n->now >= deadline;
+    bool wakes = n->machine.interest || is_released(n);
 
-    for (uint64_t t = n->now; !passed && n->machine.interest && t <= deadline; t++) {
-        if (t == n->now && n->monitor.wakes >= 2)
+    for (uint64_t t = n->now; !passed && wakes && t <= deadline; t++) {
+        if (t == n->now && n->monitor.wakes >= 1)
             continue;
         l->now = t;
-        add_facts(l, FIN__READY, 0);
+        add_wake(l, FIN__READY);
         if (n->machine.interest & FIN__WRITE)
             add_facts(l, FIN__READY, FIN__IS_WRITABLE);
     }
-    l->now = n->now;
-    add(l, FIN__ABORT);
-    l->now = passed ? n->now : deadline;
-    add(l, FIN__ABORT);
-    for (int late = 0; late < 2; late++, l->now++)
-        add(l, FIN__DEADLINE);
+    for (int last = 0; last < 2; last++) {
+        l->now = last && !passed ? deadline : n->now;
+        add(l, FIN__ABORT);
+        add(l, FIN__FORCE);
+    }
+    for (int late = 0; late < (over(n) ? 1 : 2); late++, l->now++)
+        add_wake(l, FIN__DEADLINE);
 }
 
 static void for_flush(struct list *l)
@@ -144,8 +177,10 @@ static void add_tally(struct list *l, unsigned facts, uint64_t bytes, uint64_t u
 
 static void for_tally(struct list *l)
 {
+    bool acked = l->node->monitor.stages & 1u << FIN_STAGE_ACKED && !is(l, FIN__ACK_AT_SHUT);
+
     for (uint64_t unread = 0; unread < 2; unread++) {
-        for (uint64_t bytes = 0; bytes < 3; bytes++) {
+        for (uint64_t bytes = 0; bytes < (acked ? 1 : 3); bytes++) {
             add_tally(l, 0, bytes, unread);
             add_tally(l, FIN__IS_UNKNOWN, bytes, unread);
         }
@@ -172,9 +207,9 @@ static void for_drain(struct list *l)
     add_ends(l);
     if (seen(l, SEEN_END))
         return;
-    for (uint64_t bytes = 1; bytes <= n->machine.drain_left; bytes++)
+    for (uint64_t bytes = 1; bytes <= fin__drain_left(&n->machine); bytes++)
         add_bytes(l, FIN__BYTES, bytes);
-    if (!n->machine.drain_left)
+    if (!fin__drain_left(&n->machine))
         add_bytes(l, FIN__BYTES, 0);
     add_again(l, FIN__READ, 0);
     if (layer)
@@ -255,7 +290,7 @@ unsigned environment(const struct node *node, struct fin__event *events)
         for_wait(&l);
         return l.count;
     }
-    for (int passes = 0; passes < 2; passes++, l.now++) {
+    for (unsigned passes = 0; passes < (over(node) ? 1 : 2); passes++, l.now++) {
         if (answers[node->action])
             answers[node->action](&l);
         else

@@ -3,10 +3,13 @@
 #include "explore.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define PROOFS (FIN_STAGE_GONE - FIN_STAGE_RELEASED + 1)
 
 struct step {
     enum fin__action action; /* asked for */
@@ -27,7 +30,6 @@ struct entry {
 
 struct explorer {
     step_fn *step;
-    const struct config *config;
     bool exactly;
     uint16_t run;
     struct entry *seen;
@@ -39,6 +41,7 @@ struct explorer {
     size_t events_top;
     struct coverage coverage;
     struct trace traces[RULES];
+    struct config proofs[PROOFS]; /* of this run, each with its proof */
 };
 
 /* ---- the set of states ---- */
@@ -62,32 +65,92 @@ static void hash_bytes(struct entry *e, const void *data, size_t size)
     }
 }
 
-/* States that differ only in what the machine writes and never decides by are one: the times of
- * stages (but for released) and which error it was. monitor_step() checks these as they are written
- * and that they never change, so nothing is missed; explore_exactly() does without. */
-static void abstract(struct fin__machine *m)
+static bool on_the_way_out(const struct node *node)
 {
-    for (int i = 0; i < FIN_STAGES; i++)
-        if (m->stage[i] >= 0 && i != FIN_STAGE_RELEASED)
-            m->stage[i] = 0;
-    m->error = m->error != 0;
+    return node->action == FIN__UNWATCH || node->monitor.stages & 1u << FIN_STAGE_UNWATCHED;
 }
 
-static struct entry key_of(const struct explorer *x, const struct node *node)
+static void forget_the_way(struct fin__machine *m, struct monitor *mon)
 {
-    struct fin__machine machine;
-    struct monitor monitor;
-    uint64_t rest[2] = { node->now, node->action };
+    unsigned later = 1u << FIN_STAGE_SHUT | 1u << FIN_STAGE_ACKED | 1u << FIN_STAGE_UNWATCHED | 1u << FIN_STAGE_RELEASED | 1u << FIN_STAGE_UNREFERENCED |
+                     1u << FIN_STAGE_FINISHED | 1u << FIN_STAGE_GONE;
+
+    for (int i = 0; i < FIN_STAGE_UNWATCHED; i++)
+        if (!(later & 1u << i))
+            m->stage[i] = 0;
+    m->unverifiable &= (uint16_t) later;
+    m->unsent = m->discarded = 0;
+    m->outstanding = m->unacked = m->accepted = 0;
+    m->error = m->phase = m->decided = m->wants = 0;
+    m->edge_used = m->we_reset = m->must_reset = m->quenched = m->input_over = false;
+    if (!m->plan->descriptor_only) /* else the end decides the outcome by these */
+        m->outcome = m->unread = m->resets_on_close = 0;
+    mon->stages &= (uint16_t) later;
+    mon->seen &= SEEN_WITNESS | SEEN_FORCE;
+    mon->phase = 0;
+    mon->deadline = 0;
+    mon->late_waits = mon->wakes = mon->tallied = mon->unsent = mon->discarded = mon->accepted = 0;
+}
+
+/* What no receipt shows. */
+static void forget_time(struct node *node)
+{
+    struct fin__machine *m = &node->machine;
+    struct monitor *mon = &node->monitor;
+
+    node->now = m->deadline = mon->deadline = 0;
+    m->outstanding = 0;
+    m->wants = m->edge_used = m->quenched = 0;
+    mon->late_waits = mon->wakes = 0;
+    mon->seen &= ~(uint32_t) (SEEN_FLUSH | SEEN_NOTIFY | SEEN_EDGE | SEEN_LAYER_GONE);
+}
+
+/* States that differ only in what nothing is decided by any more are one: the times of stages and
+ * which error it was (monitor_step() checks them when they are written, and that they never change),
+ * an interest that nobody waits for, and from unwatching on all that only led there (straight_ends()
+ * checks the receipt of each way to it). explore_exactly() does without. */
+static void abstract(struct node *node, bool whole)
+{
+    struct fin__machine *m = &node->machine;
+    struct monitor *mon = &node->monitor;
+
+    for (int i = 0; i < FIN_STAGES; i++)
+        if (m->stage[i] >= 0)
+            m->stage[i] = 0;
+    m->error = m->error != 0;
+    if (node->action != FIN__WAIT)
+        m->interest = 0;
+    if (!on_the_way_out(node))
+        return;
+    if (whole) {
+        forget_time(node);
+        return;
+    }
+    if (mon->stages & 1u << FIN_STAGE_RELEASED) {
+        node->now -= mon->released_at;
+        m->deadline -= mon->released_at;
+        mon->released_at = 0;
+    } else {
+        node->now = m->deadline = 0;
+    }
+    forget_the_way(m, mon);
+}
+
+static struct entry key_of(const struct explorer *x, const struct node *node, bool whole)
+{
+    struct node n;
+    uint64_t rest[2];
     struct entry e = { 1, 2 };
 
-    memcpy(&machine, &node->machine, sizeof machine);
-    memcpy(&monitor, &node->monitor, sizeof monitor);
+    memcpy(&n, node, sizeof n);
     if (!x->exactly)
-        abstract(&machine);
-    monitor.phase_before = 0;
-    monitor.broken = 0;
-    hash_bytes(&e, &machine, sizeof machine);
-    hash_bytes(&e, &monitor, sizeof monitor);
+        abstract(&n, whole);
+    n.monitor.phase_before = 0;
+    n.monitor.broken = 0;
+    rest[0] = n.now;
+    rest[1] = n.action;
+    hash_bytes(&e, &n.machine, sizeof n.machine);
+    hash_bytes(&e, &n.monitor, sizeof n.monitor);
     hash_bytes(&e, rest, sizeof rest);
     e.low = (e.low & ~UINT64_C(0xffff)) | x->run;
     return e;
@@ -145,15 +208,15 @@ static bool on_path(const struct explorer *x, const struct entry *e, uint64_t no
 
 /* ---- what is kept of a run ---- */
 
-static void keep_trace(struct explorer *x, enum rule rule, unsigned depth, enum fin__action last)
+static void keep_trace(struct explorer *x, enum rule rule, unsigned depth, const struct node *node)
 {
     struct trace *trace = &x->traces[rule];
 
     if (trace->length && trace->length <= depth)
         return;
-    trace->config = *x->config;
+    trace->config = *node->monitor.config;
     trace->length = depth;
-    trace->last = last;
+    trace->last = node->action;
     memcpy(trace->steps, x->steps, depth * sizeof *x->steps);
 }
 
@@ -164,7 +227,7 @@ static void collect(struct explorer *x, struct node *node, unsigned depth)
         if (!(node->monitor.broken & UINT64_C(1) << rule))
             continue;
         x->coverage.violations[rule]++;
-        keep_trace(x, rule, depth, node->action);
+        keep_trace(x, rule, depth, node);
     }
     node->monitor.broken = 0;
 }
@@ -193,7 +256,7 @@ static void cover(struct explorer *x, const struct node *node)
 static void watch_action(struct node *node)
 {
     const struct fin__machine *m = &node->machine;
-    struct view view = { node->action, m->deadline, m->drain_left, node->now, m->interest };
+    struct view view = { node->action, m->deadline, fin__drain_left(m), node->now, m->interest };
 
     monitor_action(&node->monitor, &view);
     if (node->action == FIN__FINISH)
@@ -223,8 +286,51 @@ static void answer(const struct explorer *x, struct node *to, const struct node 
 
 static void visit(struct explorer *x, struct node *node, unsigned depth);
 
-static void follow(struct explorer *x, const struct node *from, const struct fin__event *ev,
-                   unsigned depth)
+/* The shortest way to the end, with `check` as the answer to every CHECK. */
+static void straight_end(struct explorer *x, const struct node *node, unsigned depth,
+                         enum fin__event_kind check)
+{
+    struct node at, to;
+
+    memcpy(&at, node, sizeof at);
+    while (at.action != FIN__FINISH && depth < MAX_DEPTH - 1) {
+        struct fin__event ev = { .kind = FIN__DONE, .now = at.now };
+
+        if (at.action == FIN__WAIT) {
+            ev.kind = FIN__DEADLINE;
+            ev.now = at.machine.deadline;
+        }
+        if (at.action == FIN__CHECK)
+            ev.kind = check;
+        if (ev.kind == FIN__FAILED)
+            ev.error = -EPERM;
+        if (at.action == FIN__WITNESS)
+            ev.facts = FIN__IS_ASKED;
+        if (at.action == FIN__INSPECT) {
+            ev.kind = FIN__STATE;
+            ev.facts = FIN__IS_FINISHED;
+        }
+        x->steps[depth++] = (struct step) { at.action, ev };
+        answer(x, &to, &at, &ev);
+        collect(x, &to, depth);
+        memcpy(&at, &to, sizeof at);
+    }
+    cover(x, &at);
+}
+
+static void straight_ends(struct explorer *x, const struct node *node, unsigned depth)
+{
+    struct entry key = key_of(x, node, true);
+
+    if (!insert(x, &key))
+        return;
+    straight_end(x, node, depth, FIN__YES);
+    straight_end(x, node, depth, FIN__NO);
+    straight_end(x, node, depth, FIN__FAILED);
+}
+
+static void follow_one(struct explorer *x, const struct node *from, const struct fin__event *ev,
+                       unsigned depth)
 {
     struct node to;
 
@@ -232,12 +338,33 @@ static void follow(struct explorer *x, const struct node *from, const struct fin
     x->coverage.transitions++;
     x->coverage.events[from->action] |= UINT64_C(1) << ev->kind;
     answer(x, &to, from, ev);
+    if (to.action == FIN__UNWATCH && !x->exactly)
+        straight_ends(x, &to, depth + 1);
     visit(x, &to, depth + 1);
+}
+
+/* The proof that a policy asks for first matters when the socket is unwatched: until then all
+ * proofs are one run, which parts here. */
+static void follow(struct explorer *x, const struct node *from, const struct fin__event *ev,
+                   unsigned depth)
+{
+    struct node chosen;
+
+    if (from->action != FIN__UNWATCH || x->exactly) {
+        follow_one(x, from, ev, depth);
+        return;
+    }
+    memcpy(&chosen, from, sizeof chosen);
+    for (unsigned i = 0; i < PROOFS; i++) {
+        chosen.monitor.config = &x->proofs[i];
+        chosen.machine.plan = &x->proofs[i].plan;
+        follow_one(x, &chosen, ev, depth);
+    }
 }
 
 static void visit(struct explorer *x, struct node *node, unsigned depth)
 {
-    struct entry key = key_of(x, node);
+    struct entry key = key_of(x, node, false);
     struct fin__event *events = x->events + x->events_top;
     unsigned count;
 
@@ -267,7 +394,10 @@ static void run(struct explorer *x, const struct config *config, bool exactly)
     struct node node;
 
     memset(&node, 0, sizeof node);
-    x->config = config;
+    for (unsigned i = 0; i < PROOFS; i++) {
+        x->proofs[i] = *config;
+        x->proofs[i].plan.proof = (uint8_t) (FIN_STAGE_RELEASED + i);
+    }
     x->exactly = exactly;
     x->used = 0;
     if (!++x->run) { /* 0 marks what was never used */
@@ -328,7 +458,7 @@ static const char *const action_names[] = {
 
 static const char *const event_names[] = {
     "DONE", "AGAIN", "SKIP", "BROKEN", "BYTES", "ANSWER", "END",
-    "STATE", "YES",  "NO",   "FAILED", "READY", "DEADLINE", "ABORT",
+    "STATE", "YES",  "NO",   "FAILED", "READY", "DEADLINE", "ABORT", "FORCE",
 };
 
 static const char *const trait_names[] = {

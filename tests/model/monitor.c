@@ -14,6 +14,7 @@ const char *const rule_names[RULES] = {
     [RULE_WAIT_FOR_NOTHING] = "a wait before release that nothing but the deadline can end",
     [RULE_EDGE_LOST] = "a wait for input while input may be left from the last edge",
     [RULE_COURTESY_WAITS] = "abort, or prompt after FIN, waits for the peer",
+    [RULE_FORCED_WAITS] = "a wait that can last, although the end was forced",
     [RULE_TWO_RELEASES] = "released twice",
     [RULE_NO_RELEASE] = "finished without a release",
     [RULE_AFTER_RELEASE] = "the socket is touched after release",
@@ -55,6 +56,7 @@ const char *const rule_names[RULES] = {
     [RULE_DISCARDED] = "discarded is wrong",
     [RULE_ACCEPTED] = "accepted is wrong",
     [RULE_HELD] = "held is not what the last check said",
+    [RULE_FORCED] = "forced is wrong",
 };
 /* clang-format on */
 
@@ -108,6 +110,7 @@ static void check_wait(struct monitor *mon, const struct view *view)
     uint64_t total = mon->start + plan->total, proof = mon->released_at + plan->proof_wait;
     uint8_t courtesy = plan->courtesy;
 
+    demand(mon, !saw(mon, SEEN_FORCE) || view->deadline <= view->now, RULE_FORCED_WAITS);
     if (told(mon, STAGE(RELEASED))) {
         demand(mon, view->deadline <= proof && view->now < proof, RULE_WAIT_BEYOND_PROOF);
         return;
@@ -182,6 +185,7 @@ static void check_shut(struct monitor *mon)
 
 void monitor_action(struct monitor *mon, const struct view *view)
 {
+    mon->deadline = view->deadline;
     check_kind(mon, view->action);
     check_order(mon, view->action);
     switch (view->action) {
@@ -308,12 +312,24 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
 
 static void waited(struct monitor *mon, const struct fin__event *ev)
 {
-    mon->seen &= ~(uint32_t) SEEN_TALLY;
+    if (!told(mon, STAGE(RELEASED))) {
+        mon->seen &= ~(uint32_t) (SEEN_TALLY | SEEN_UNREAD);
+        mon->tallied = 0;
+    }
     if (ev->kind == FIN__READY) /* the edge is used up: only reading tells what there is */
         mon->seen |= SEEN_EDGE;
-    if (ev->kind == FIN__ABORT && !told(mon, STAGE(RELEASED)))
+    if (told(mon, STAGE(RELEASED))) {
+        if (ev->facts & FIN__IS_FINISHED)
+            mon->stages |= STAGE(FINISHED);
+        if (ev->facts & FIN__IS_ACKED && !told(mon, STAGE(ACKED)))
+            mon->seen |= SEEN_ACK_LATE;
+        note_facts(mon, ev->facts);
+    } else if (ev->kind == FIN__ABORT) {
         mon->seen |= SEEN_ABORT;
-    if (ev->kind == FIN__DEADLINE)
+    }
+    if (ev->kind == FIN__FORCE)
+        mon->seen |= SEEN_FORCE;
+    if (ev->kind == FIN__DEADLINE || ev->kind == FIN__FORCE)
         mon->seen |= SEEN_LATE;
     if (ev->kind != FIN__READY && saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED)))
         mon->seen |= SEEN_DROP;
@@ -394,7 +410,7 @@ void monitor_event(struct monitor *mon, enum fin__action action, const struct fi
     };
 
     mon->phase_before = mon->phase;
-    if (ev->now >= mon->start + mon->config->plan.total)
+    if (ev->now >= mon->deadline || ev->now >= mon->start + mon->config->plan.total)
         mon->seen |= SEEN_LATE;
     if (ev->kind == FIN__FAILED) {
         mon->seen |= SEEN_FAILED;
@@ -432,8 +448,13 @@ static unsigned reached_stages(const struct fin_receipt *receipt)
 static void check_stages(struct monitor *mon, const struct fin_receipt *before,
                          const struct fin_receipt *after, uint64_t now)
 {
-    unsigned old = reached_stages(before), all = reached_stages(after);
+    unsigned old, all;
 
+    if (before && !memcmp(before->stage_ns, after->stage_ns, sizeof after->stage_ns) &&
+        before->unverifiable == after->unverifiable)
+        return; /* by far the most common */
+    old = reached_stages(before);
+    all = reached_stages(after);
     for (int i = 0; i < FIN_STAGES; i++) {
         int64_t expected = old & 1u << i ? before->stage_ns[i] : (int64_t) (now - mon->start);
 
@@ -571,8 +592,9 @@ static void check_how_it_ended(struct monitor *mon, const struct fin_receipt *r)
 
 static void check_counts(struct monitor *mon, const struct fin_receipt *r)
 {
-    bool acked = r->stage_ns[FIN_STAGE_ACKED] >= 0;
+    bool acked = r->stage_ns[FIN_STAGE_ACKED] >= 0 && !saw(mon, SEEN_ACK_LATE);
 
+    demand(mon, r->forced == saw(mon, SEEN_FORCE), RULE_FORCED);
     demand(mon, r->unsent == mon->unsent, RULE_UNSENT);
     demand(mon, !r->unsent || r->stage_ns[FIN_STAGE_FLUSHED] < 0, RULE_UNSENT);
     demand(mon, !r->unacked || (!acked && r->unacked == mon->tallied), RULE_UNACKED);
@@ -591,6 +613,8 @@ static void check_complete(struct monitor *mon, const struct fin_receipt *r)
         tells &= ~STAGE(FLUSHED);
     if (mon->config->plan.courtesy == FIN_COURTESY_ABORT)
         tells &= ~STAGE(FLUSHED);
+    if (mon->config->plan.courtesy == FIN_COURTESY_PROMPT) /* not waited for, need not be told */
+        tells &= ~STAGE(ACKED);
     if (!told(mon, STAGE(SHUT))) /* over before: read = 0 does not tell how */
         tells &= ~STAGE(EOF);
     if (is(mon, FIN__QUENCHABLE)) /* after we shut the read side, read = 0 is ours */

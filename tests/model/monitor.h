@@ -19,6 +19,7 @@ enum rule {
     RULE_WAIT_FOR_NOTHING,
     RULE_EDGE_LOST,
     RULE_COURTESY_WAITS,
+    RULE_FORCED_WAITS,
     /* once, and in order */
     RULE_TWO_RELEASES,
     RULE_NO_RELEASE,
@@ -64,6 +65,7 @@ enum rule {
     RULE_DISCARDED,
     RULE_ACCEPTED,
     RULE_HELD,
+    RULE_FORCED,
     RULES,
 };
 
@@ -98,11 +100,14 @@ enum seen {
     SEEN_LAYER_GONE = 1 << 19, /* BROKEN: from now on the bare socket is read */
     SEEN_UNKNOWN = 1 << 20,
     SEEN_FAILED = 1 << 21,
+    SEEN_FORCE = 1 << 22,
+    SEEN_ACK_LATE = 1 << 23, /* acked, but only after release */
 };
 
 struct monitor {
     const struct config *config;
     uint64_t start, released_at;
+    uint64_t deadline; /* shown with the last action */
     uint32_t seen;
     uint16_t stages; /* bit by stage: an event told it */
     uint8_t phase;

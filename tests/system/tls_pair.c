@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
 #include <setjmp.h>
@@ -40,8 +41,8 @@ static X509 *make_certificate(EVP_PKEY *key)
     X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
     X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
     X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *) "localhost", -1, -1,
-                               0);
+    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *) "localhost", -1,
+                               -1, 0);
     X509_set_issuer_name(cert, name);
     assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
     return cert;
@@ -135,7 +136,7 @@ static SSL *session(SSL_CTX *ctx, int fd, int version)
 
 void pair_connect(struct pair *pair, enum pair_kind kind, int version)
 {
-    int fds[2];
+    int fds[2], on = 1;
 
     memset(pair, 0, sizeof *pair);
     if (kind == PAIR_TCP)
@@ -144,6 +145,8 @@ void pair_connect(struct pair *pair, enum pair_kind kind, int version)
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     for (int i = 0; i < 2; i++)
         limit(fds[i]);
+    if (kind == PAIR_TCP) /* what the peer sends is here at once; ours is the library's to set */
+        setsockopt(fds[1], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     pair->fd = fds[0];
     pair->peer_fd = fds[1];
     pair->ours = session(client_ctx, pair->fd, version);
@@ -168,6 +171,17 @@ void pair_open(struct pair *pair, enum pair_kind kind, int version)
     ERR_clear_error();
     set_nonblocking(pair->fd, false);
     set_nonblocking(pair->peer_fd, false);
+}
+
+void pair_swap(struct pair *pair)
+{
+    SSL *ours = pair->ours;
+    int fd = pair->fd;
+
+    pair->ours = pair->theirs;
+    pair->fd = pair->peer_fd;
+    pair->theirs = ours;
+    pair->peer_fd = fd;
 }
 
 static void *run(void *arg)
@@ -259,18 +273,19 @@ void peer_read_all(struct pair *pair)
     read_rest(pair);
 }
 
-/* Hands the connection's end over to the peer's kernel, as a program that exits does. */
-static void peer_hang_up(struct pair *pair)
-{
-    shutdown(pair->peer_fd, SHUT_WR);
-}
-
 void peer_read_all_and_answer(struct pair *pair)
 {
     read_plaintext(pair);
     if (pair->tls_end == SEEN_CLOSE_NOTIFY)
         SSL_shutdown(pair->theirs);
-    peer_hang_up(pair);
+    shutdown(pair->peer_fd, SHUT_WR);
+    read_rest(pair);
+}
+
+void peer_read_all_and_truncate(struct pair *pair)
+{
+    read_plaintext(pair);
+    shutdown(pair->peer_fd, SHUT_WR);
     read_rest(pair);
 }
 

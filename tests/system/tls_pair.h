@@ -26,15 +26,16 @@ enum seen_end {
 };
 
 struct pair {
-    SSL *ours, *theirs; /* blocking sockets under socket BIOs with BIO_CLOSE; the peer is the server */
+    SSL *ours,
+        *theirs; /* blocking sockets under socket BIOs with BIO_CLOSE; the peer is the server */
     int fd, peer_fd;
     pthread_t thread;
     void (*script)(struct pair *pair);
     /* What the peer saw; to be read after pair_join(). */
     size_t bytes;
-    bool intact;            /* the bytes were those of pair_fill() */
-    enum seen_end tls_end;  /* what SSL_read() of the peer said */
-    enum seen_end raw_end;  /* what recv() said then */
+    bool intact;           /* the bytes were those of pair_fill() */
+    enum seen_end tls_end; /* what SSL_read() of the peer said */
+    enum seen_end raw_end; /* what recv() said then */
     int so_error;
 };
 
@@ -43,6 +44,9 @@ void pair_connect(struct pair *pair, enum pair_kind kind, int version);
 
 /* Connects and completes the handshake. */
 void pair_open(struct pair *pair, enum pair_kind kind, int version);
+
+/* Makes the server our end. */
+void pair_swap(struct pair *pair);
 
 /* Runs `script` as the peer. */
 void pair_run(struct pair *pair, void (*script)(struct pair *pair));
@@ -54,6 +58,7 @@ void pair_close(struct pair *pair, bool closed);
 /* For scripts. */
 void peer_read_all(struct pair *pair);
 void peer_read_all_and_answer(struct pair *pair);
+void peer_read_all_and_truncate(struct pair *pair); /* FIN instead of an answer */
 
 /* The byte at `offset` of the stream that pair_fill() writes. */
 unsigned char pair_byte(size_t offset);

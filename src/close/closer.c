@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The non-blocking driver, many closes at once: who is due, in which order, on which thread. */
+
+#include "close/closer.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/descriptor.h"
+#include "base/fork.h"
+#include "close/plans.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH 256 /* of each kind of work in one dispatch */
+#define STEPS 64  /* of one close in one dispatch, before others get their turn */
+#define ENDING_MAX 4 * BATCH
+
+struct fin_closer {
+    const struct fin__backend *backend;
+    void *self;
+    struct fin__fork_guard guard;
+    pthread_mutex_t lock;       /* around what submit, abort and count touch too: */
+    struct fin__book book;      /* its slots and lists; its heap is the dispatcher's alone */
+    struct fin__list submitted; /* in the order of submission, not started yet */
+    struct fin__list pending;   /* in the order of submission */
+    struct fin__list asked;     /* to be aborted or forced */
+    struct fin__plans plans;
+    struct fin_closer_counters counters;
+    uint64_t last_start;
+    uint32_t cap;
+    bool refusing; /* being freed */
+
+    /* The dispatching thread's: */
+    bool dispatching, ending, doomed;
+    uint64_t armed;
+    unsigned checking_count, ended_count;
+    struct fin__edge edges[BATCH];
+    struct fin__op *edged[BATCH];
+    struct fin__op *starting[BATCH];
+    struct fin__op *asking[BATCH];
+    struct fin__op *checking[ENDING_MAX];
+    struct fin__op *ended[ENDING_MAX];
+};
+
+static void lock(struct fin_closer *c)
+{
+    (void) pthread_mutex_lock(&c->lock);
+}
+
+static void unlock(struct fin_closer *c)
+{
+    (void) pthread_mutex_unlock(&c->lock);
+}
+
+/* ---- one close ---- */
+
+static void end(struct fin_closer *c, struct fin__op *op)
+{
+    assert(c->ended_count < ENDING_MAX);
+    fin__heap_remove(&c->book, op);
+    c->ended[c->ended_count++] = op;
+}
+
+static void to_be_checked(struct fin_closer *c, struct fin__op *op)
+{
+    assert(c->checking_count < ENDING_MAX);
+    fin__heap_remove(&c->book, op);
+    op->seen = false;
+    c->checking[c->checking_count++] = op;
+}
+
+/* Carries a close on from `action` until it waits, ends, is to be checked with the rest of the
+ * batch, or has had its turn. */
+static void advance(struct fin_closer *c, struct fin__op *op, enum fin__action action)
+{
+    struct fin__event ev;
+
+    for (unsigned steps = 0;; steps++) {
+        op->action = (uint8_t) action;
+        if (action == FIN__FINISH) {
+            end(c, op);
+            return;
+        }
+        if (action == FIN__CHECK) {
+            to_be_checked(c, op);
+            return;
+        }
+        if (action == FIN__WAIT && !c->ending) {
+            if (op->machine.interest & FIN__WRITE) /* a layer may stop writing before AGAIN */
+                c->backend->rearm(c->self, op, fin__book_id(op));
+            fin__heap_set(&c->book, op, op->machine.deadline);
+            return;
+        }
+        if (steps == STEPS) {
+            fin__heap_set(&c->book, op, 0);
+            return;
+        }
+        ev = (struct fin__event) { .kind = FIN__ABORT };
+        if (action != FIN__WAIT)
+            c->backend->act(c->self, op, action, &ev);
+        ev.now = c->backend->now(c->self);
+        action = fin__machine_step(&op->machine, &ev);
+    }
+}
+
+static void tell(struct fin_closer *c, struct fin__op *op, enum fin__event_kind kind,
+                 unsigned facts)
+{
+    struct fin__event ev = { .kind = kind, .facts = facts, .now = c->backend->now(c->self) };
+
+    if (kind == FIN__READY && ev.now >= op->machine.deadline)
+        ev.kind = FIN__DEADLINE;
+    advance(c, op, fin__machine_step(&op->machine, &ev));
+}
+
+static bool waits(const struct fin__op *op)
+{
+    return op->state == FIN__OP_RUNNING && op->action == FIN__WAIT;
+}
+
+/* ---- a batch ---- */
+
+static void note_edge(struct fin_closer *c, int i)
+{
+    struct fin__op *op = fin__book_find(&c->book, c->edges[i].id);
+
+    c->edged[i] = op;
+    if (op && op->state != FIN__OP_RUNNING && c->edges[i].input)
+        op->missed_edge = true;
+}
+
+static int take_first(struct fin_closer *c, struct fin__list *from, struct fin__op **to)
+{
+    struct fin__op *op;
+    int n = 0;
+
+    while (n < BATCH && (op = fin__list_first(&c->book, from))) {
+        fin__list_remove(&c->book, from, op);
+        fin__list_append(&c->book, &c->pending, op);
+        to[n++] = op;
+    }
+    return n;
+}
+
+struct batch {
+    int edges, starting, asking;
+    bool more;
+};
+
+/* What other threads asked for, and whose edges these are. An edge of a close that has not started
+ * is remembered: it will not come again. */
+static struct batch collect(struct fin_closer *c)
+{
+    struct batch batch = { 0 };
+
+    batch.edges = c->backend->poll(c->self, c->edges, BATCH);
+    lock(c);
+    for (int i = 0; i < batch.edges; i++)
+        note_edge(c, i);
+    batch.starting = take_first(c, &c->submitted, c->starting);
+    for (int i = 0; i < batch.starting; i++)
+        c->starting[i]->state = FIN__OP_RUNNING;
+    batch.asking = take_first(c, &c->asked, c->asking);
+    batch.more = c->submitted.head != FIN__NOWHERE || c->asked.head != FIN__NOWHERE;
+    unlock(c);
+    return batch;
+}
+
+static void start(struct fin_closer *c, struct fin__op *op)
+{
+    op->machine.edge_used = op->missed_edge;
+    advance(c, op, (enum fin__action) op->action);
+}
+
+static void ask(struct fin_closer *c, struct fin__op *op)
+{
+    enum fin__event_kind kind = (enum fin__event_kind) op->asked;
+
+    op->asked = 0;
+    if (op->state != FIN__OP_RUNNING) {
+        op->state = FIN__OP_RUNNING;
+        if (kind == FIN__FORCE) /* it may do what it can without waiting */
+            start(c, op);
+    }
+    if (kind == FIN__ABORT || op->action == FIN__WAIT)
+        tell(c, op, kind, 0);
+}
+
+static void deliver(struct fin_closer *c, int i)
+{
+    struct fin__op *op = c->edged[i];
+
+    /* The close may have gone on, or ended, since the edge was fetched. */
+    if (!op || !waits(op) || fin__book_find(&c->book, c->edges[i].id) != op)
+        return;
+    if (c->edges[i].facts & FIN__IS_ERROR)
+        fin__endpoint_discard_errors(&op->ep);
+    tell(c, op, FIN__READY, c->edges[i].facts);
+}
+
+static void expire(struct fin_closer *c)
+{
+    uint64_t now = c->backend->now(c->self);
+    struct fin__op *op;
+
+    for (int n = 0; n < BATCH && fin__heap_earliest(&c->book) <= now; n++) {
+        op = fin__heap_first(&c->book);
+        if (op->action == FIN__WAIT)
+            tell(c, op, FIN__DEADLINE, 0);
+        else
+            advance(c, op, (enum fin__action) op->action);
+    }
+}
+
+static void mark(uint64_t id, uint64_t inode, void *arg)
+{
+    struct fin_closer *c = arg;
+    struct fin__op *op = fin__book_find(&c->book, id);
+
+    (void) inode;
+    if (op)
+        op->seen = true;
+}
+
+static void answer_check(struct fin_closer *c, struct fin__op *op, int result)
+{
+    struct fin__event ev = { .kind = FIN__FAILED, .now = c->backend->now(c->self) };
+
+    if (result == 0)
+        ev.kind = op->seen ? FIN__YES : FIN__NO;
+    if (ev.kind == FIN__YES)
+        ev.facts = c->backend->follow(c->self, op);
+    advance(c, op, fin__machine_step(&op->machine, &ev));
+}
+
+/* One read of the witness serves the batch. */
+static void check(struct fin_closer *c)
+{
+    unsigned count = c->checking_count;
+    int result;
+
+    if (count == 0)
+        return;
+    result = c->backend->check(c->self, mark, c);
+    c->checking_count = 0; /* no close goes from CHECK to CHECK without waiting */
+    for (unsigned i = 0; i < count; i++)
+        answer_check(c, c->checking[i], result);
+}
+
+/* ---- completions ---- */
+
+static int by_start(const void *a, const void *b)
+{
+    const struct fin__op *const *x = a, *const *y = b;
+
+    return ((*x)->machine.start > (*y)->machine.start)
+        - ((*x)->machine.start < (*y)->machine.start);
+}
+
+static void complete(struct fin_closer *c, struct fin__op *op)
+{
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    fin_closed_fn closed = op->closed;
+    void *arg = op->arg;
+
+    fin__machine_report(&op->machine, &receipt);
+    c->backend->forget(c->self, op, &receipt);
+    lock(c);
+    fin__list_remove(&c->book, op->asked ? &c->asked : &c->pending, op);
+    fin__plans_drop(&c->plans, op->machine.plan);
+    c->counters.completed++;
+    c->counters.pending--;
+    c->counters.forced += receipt.forced != 0;
+    c->counters.outcomes[receipt.outcome]++;
+    fin__book_give(&c->book, op);
+    unlock(c);
+    if (closed)
+        closed(&receipt, arg);
+}
+
+static int complete_all(struct fin_closer *c)
+{
+    unsigned count = c->ended_count;
+
+    qsort(c->ended, count, sizeof *c->ended, by_start);
+    for (unsigned i = 0; i < count; i++)
+        complete(c, c->ended[i]);
+    c->ended_count = 0;
+    return (int) count;
+}
+
+static void arm(struct fin_closer *c)
+{
+    uint64_t deadline = fin__heap_earliest(&c->book);
+
+    /* An early wake-up of a busy closer is cheaper than a timer set anew for every close. */
+    if (deadline < c->armed || c->armed <= c->backend->now(c->self) || c->counters.pending == 0) {
+        if (deadline != c->armed)
+            c->backend->arm(c->self, deadline);
+        c->armed = deadline;
+    }
+}
+
+static int dispatch(struct fin_closer *c)
+{
+    struct batch batch = collect(c);
+    int completed;
+
+    for (int i = 0; i < batch.starting; i++)
+        start(c, c->starting[i]);
+    for (int i = 0; i < batch.asking; i++)
+        ask(c, c->asking[i]);
+    for (int i = 0; i < batch.edges; i++)
+        deliver(c, i);
+    expire(c);
+    check(c);
+    completed = complete_all(c);
+    if (batch.more || batch.edges == BATCH)
+        c->backend->wake(c->self);
+    arm(c);
+    return completed;
+}
+
+/* ---- the whole ---- */
+
+int fin__closer_check(const struct fin_closer *c)
+{
+    if (!c)
+        return -EINVAL;
+    return fin__fork_check(&c->guard);
+}
+
+void *fin__closer_backend(const struct fin_closer *c)
+{
+    return c->self;
+}
+
+int fin__closer_make(const struct fin__backend *backend, void *self,
+                     const struct fin_closer_options *options, struct fin_closer **ret)
+{
+    struct fin_closer *c = fin__alloc(sizeof *c);
+
+    if (!c) {
+        backend->free(self, false);
+        return -ENOMEM;
+    }
+    c->backend = backend;
+    c->self = self;
+    c->cap = options ? options->cap : 0;
+    c->armed = UINT64_MAX;
+    c->submitted = c->pending = c->asked = FIN__LIST_EMPTY;
+    fin__book_init(&c->book);
+    fin__fork_guard_init(&c->guard);
+    (void) pthread_mutex_init(&c->lock, NULL);
+    *ret = c;
+    return 0;
+}
+
+static void destroy(struct fin_closer *c, bool forked)
+{
+    c->backend->free(c->self, forked);
+    fin__fork_guard_end(&c->guard);
+    fin__plans_free(&c->plans);
+    fin__book_free(&c->book);
+    if (!forked) /* its state there is that of another process's threads */
+        (void) pthread_mutex_destroy(&c->lock);
+    fin__free(c);
+}
+
+/* The child has copies of the descriptors; the closes are the parent's. */
+static void abandon(struct fin_closer *c)
+{
+    struct fin__list lists[] = { c->submitted, c->pending, c->asked };
+    struct fin_receipt ignored;
+
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        struct fin__op *op = fin__list_first(&c->book, &lists[i]);
+
+        for (; op; op = op->next == FIN__NOWHERE ? NULL : fin__book_at(&c->book, op->next)) {
+            if (op->machine.stage[FIN_STAGE_RELEASED] < 0)
+                fin__drop(&op->ep.fd);
+            c->backend->forget(c->self, op, &ignored);
+        }
+    }
+    destroy(c, true);
+}
+
+static uint64_t pending(struct fin_closer *c)
+{
+    uint64_t count;
+
+    lock(c);
+    count = c->counters.pending;
+    unlock(c);
+    return count;
+}
+
+static void end_all(struct fin_closer *c)
+{
+    lock(c);
+    for (struct fin__op *op; (op = fin__list_first(&c->book, &c->pending));) {
+        fin__list_remove(&c->book, &c->pending, op);
+        fin__list_append(&c->book, &c->asked, op);
+        op->asked = FIN__ABORT;
+    }
+    unlock(c);
+    c->ending = true;
+    while (pending(c) > 0)
+        (void) dispatch(c);
+    c->ending = false;
+}
+
+struct fin_closer *fin_closer_free(struct fin_closer *c)
+{
+    if (!c)
+        return NULL;
+    if (fin__fork_check(&c->guard) < 0) {
+        abandon(c);
+        return NULL;
+    }
+    lock(c);
+    c->refusing = true;
+    unlock(c);
+    c->doomed = true;
+    if (c->dispatching) /* called from a completion: done when that dispatch unwinds */
+        return NULL;
+    c->dispatching = true;
+    end_all(c);
+    destroy(c, false);
+    return NULL;
+}
+
+static int enter(struct fin_closer *c)
+{
+    int result = fin__closer_check(c);
+
+    if (result == 0 && c->dispatching)
+        result = -EBUSY;
+    if (result == 0)
+        c->dispatching = true;
+    return result;
+}
+
+static void leave(struct fin_closer *c)
+{
+    c->dispatching = false;
+    if (c->doomed)
+        (void) fin_closer_free(c);
+}
+
+int fin_closer_dispatch(struct fin_closer *c)
+{
+    int result = enter(c);
+
+    if (result < 0)
+        return result;
+    result = dispatch(c);
+    leave(c);
+    return result;
+}
+
+uint64_t fin_closer_next_deadline(const struct fin_closer *c)
+{
+    return c ? fin__heap_earliest(&c->book) : UINT64_MAX;
+}
+
+int fin_closer_drain(struct fin_closer *c, int32_t timeout_ms)
+{
+    uint64_t limit, now, left;
+    int result = fin__closer_check(c);
+
+    if (result == 0 && (timeout_ms < 0 || timeout_ms > FIN_TIME_MAX_MS))
+        result = -ERANGE;
+    if (result == 0)
+        result = enter(c);
+    if (result < 0)
+        return result;
+    limit = c->backend->now(c->self) + (uint64_t) timeout_ms * FIN__NS_PER_MS;
+    while (pending(c) > 0 && !c->doomed && (now = c->backend->now(c->self)) < limit) {
+        if (dispatch(c) == 0)
+            c->backend->wait(c->self, (int) ((limit - now) / FIN__NS_PER_MS) + 1);
+    }
+    left = pending(c);
+    if (left > 0)
+        end_all(c);
+    leave(c);
+    return (int) left;
+}
+
+int fin_closer_count(struct fin_closer *c, struct fin_closer_counters *counters)
+{
+    int result = fin__closer_check(c);
+
+    if (result < 0)
+        return result;
+    if (!counters || counters->size != sizeof *counters)
+        return -EINVAL;
+    lock(c);
+    *counters = c->counters;
+    unlock(c);
+    counters->size = sizeof *counters;
+    return 0;
+}
+
+/* ---- from any thread ---- */
+
+/* Moves a close to the list of the asked; the dispatching thread does the rest. */
+static void put_to(struct fin_closer *c, struct fin__op *op, enum fin__event_kind kind)
+{
+    struct fin__list *from = op->state == FIN__OP_SUBMITTED ? &c->submitted : &c->pending;
+
+    if (op->asked == 0) {
+        fin__list_remove(&c->book, from, op);
+        fin__list_append(&c->book, &c->asked, op);
+    }
+    if (op->asked != FIN__ABORT)
+        op->asked = (uint8_t) kind;
+}
+
+int fin_closer_abort(struct fin_closer *c, uint64_t id)
+{
+    int result = fin__closer_check(c);
+    struct fin__op *op;
+
+    if (result < 0)
+        return result;
+    lock(c);
+    op = fin__book_find(&c->book, id);
+    if (op && op->state != FIN__OP_TAKEN)
+        put_to(c, op, FIN__ABORT);
+    else
+        result = -ENOENT;
+    unlock(c);
+    if (result == 0)
+        c->backend->wake(c->self);
+    return result;
+}
+
+static void make_room(struct fin_closer *c)
+{
+    struct fin__op *oldest = fin__list_first(&c->book, &c->pending);
+
+    if (!c->cap || c->counters.pending < c->cap)
+        return;
+    if (!oldest)
+        oldest = fin__list_first(&c->book, &c->submitted);
+    if (oldest)
+        put_to(c, oldest, FIN__FORCE);
+}
+
+static int take(struct fin_closer *c, const struct fin_policy *policy, bool listening,
+                struct fin__op **ret)
+{
+    const struct fin__plan *plan;
+    int result = 0;
+
+    lock(c);
+    plan = c->refusing ? NULL : fin__plans_take(&c->plans, policy, listening);
+    *ret = plan ? fin__book_take(&c->book) : NULL;
+    if (c->refusing)
+        result = -ECANCELED;
+    else if (!*ret)
+        result = -ENOMEM;
+    if (*ret)
+        (*ret)->machine.plan = plan;
+    else if (plan)
+        fin__plans_drop(&c->plans, plan);
+    unlock(c);
+    return result;
+}
+
+static void untake(struct fin_closer *c, struct fin__op *op)
+{
+    lock(c);
+    fin__plans_drop(&c->plans, op->machine.plan);
+    fin__book_give(&c->book, op);
+    unlock(c);
+}
+
+static void enqueue(struct fin_closer *c, struct fin__op *op)
+{
+    uint64_t now = c->backend->now(c->self);
+    bool first;
+
+    lock(c);
+    c->last_start = now > c->last_start ? now : c->last_start + 1; /* an order, even within 1 ns */
+    op->action = (uint8_t) fin__machine_start(&op->machine, op->machine.plan, op->ep.traits,
+                                              op->ep.facts, c->last_start);
+    make_room(c);
+    first = c->submitted.head == FIN__NOWHERE;
+    op->state = FIN__OP_SUBMITTED;
+    fin__list_append(&c->book, &c->submitted, op);
+    c->counters.submitted++;
+    c->counters.pending++;
+    unlock(c);
+    if (first)
+        c->backend->wake(c->self);
+}
+
+int fin__closer_submit(struct fin_closer *c, const struct fin__endpoint *ep,
+                       const struct fin_policy *policy, fin_closed_fn closed, void *arg,
+                       uint64_t *id)
+{
+    struct fin__op *op;
+    int result = take(c, policy, ep->traits & FIN__LISTENING, &op);
+
+    if (result < 0)
+        return result;
+    op->ep = *ep;
+    op->closed = closed;
+    op->arg = arg;
+    result = c->backend->reserve(c->self, op, fin__book_id(op));
+    if (result < 0) {
+        untake(c, op);
+        return result;
+    }
+    fin__endpoint_take_over(&op->ep, op->machine.plan);
+    if (id)
+        *id = fin__book_id(op);
+    enqueue(c, op);
+    return 0;
+}

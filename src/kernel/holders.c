@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "kernel/holders.h"
+
+#include "kernel/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct search {
+    enum fin__kind kind;
+    uint64_t inode;
+    uint64_t device; /* 0: not known */
+    struct fin_holder *list;
+    size_t max;
+    size_t found;
+};
+
+enum fin__kind fin__kind_of(int fd)
+{
+    static const enum fin__kind ends[] = {
+        [O_RDONLY] = FIN__A_READ_END,
+        [O_WRONLY] = FIN__A_WRITE_END,
+        [O_RDWR] = FIN__A_PIPE, /* a FIFO with a name, both ways */
+        [O_ACCMODE] = FIN__A_PIPE,
+    };
+    struct stat st;
+    int flags;
+
+    if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
+        return FIN__A_SOCKET;
+    flags = fcntl(fd, F_GETFL);
+    return flags < 0 ? FIN__A_PIPE : ends[flags & O_ACCMODE];
+}
+
+/* The mode of the link itself has the access mode of the description (proc_fd_link_mode). */
+static bool is_wanted_end(const struct search *s, const struct fin__folder *fds, int32_t number)
+{
+    char name[16];
+    struct stat st;
+
+    if (s->kind == FIN__A_PIPE)
+        return true;
+    (void) snprintf(name, sizeof name, "%d", number);
+    return fstatat(fds->fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0
+        && (st.st_mode & (S_IRUSR | S_IWUSR)) == (s->kind == FIN__A_READ_END ? S_IRUSR : S_IWUSR);
+}
+
+/* The link of a FIFO with a name is that name. */
+static bool is_wanted_fifo(const struct search *s, const struct fin__folder *fds, int32_t number)
+{
+    struct fin__object object;
+
+    return fin__object_read(fds, number, &object) == 0 && S_ISFIFO(object.mode)
+        && object.inode == s->inode && (s->device == 0 || object.device == s->device);
+}
+
+static bool is_wanted(const struct search *s, const struct fin__folder *fds, int32_t number,
+                      const struct fin__link *link)
+{
+    if (s->kind == FIN__A_SOCKET)
+        return link->kind == FIN__LINK_SOCKET && link->inode == s->inode;
+    if (link->kind == FIN__LINK_PIPE ? link->inode != s->inode : link->kind != FIN__LINK_OTHER)
+        return false;
+    return is_wanted_fifo(s, fds, number) && is_wanted_end(s, fds, number);
+}
+
+static void add(struct search *s, const struct fin__folder *fds, int32_t pid, int32_t number)
+{
+    struct fin_holder *holder;
+
+    if (s->found++ >= s->max)
+        return;
+    holder = &s->list[s->found - 1];
+    holder->pid = pid;
+    holder->fd = number;
+    fin__command_read(fds, holder->command);
+}
+
+static int look_through(struct fin__folder *fds, int32_t pid, void *arg)
+{
+    struct search *s = arg;
+    struct fin__link link;
+    int32_t number;
+    int result;
+
+    while ((result = fin__folder_next(fds, &number)) > 0) {
+        result = fin__link_read(fds, number, &link);
+        if (result == -EACCES || result == -EPERM)
+            return result;
+        if (result == 0 && is_wanted(s, fds, number, &link))
+            add(s, fds, pid, number);
+    }
+    return result;
+}
+
+static int run(struct search *s, uint32_t *unreadable)
+{
+    uint32_t denied = 0;
+    int result = fin__proc_walk(look_through, s, &denied);
+
+    if (result < 0)
+        return result;
+    if (unreadable)
+        *unreadable = denied;
+    return s->found < INT_MAX ? (int) s->found : INT_MAX;
+}
+
+int fin__holders_by_inode(uint64_t inode, enum fin__kind kind, struct fin_holder *list, size_t max,
+                          uint32_t *unreadable)
+{
+    struct search s = { .kind = kind, .inode = inode, .list = list, .max = max };
+
+    return run(&s, unreadable);
+}
+
+int fin_holders(const struct fin_identity *id, struct fin_holder *list, size_t max,
+                uint32_t *unreadable)
+{
+    struct search s = { .list = list, .max = max };
+
+    if (!id || id->size != sizeof *id || (!list && max))
+        return -EINVAL;
+    s.kind = id->family ? FIN__A_SOCKET : FIN__A_PIPE;
+    s.inode = id->inode;
+    s.device = id->device;
+    return run(&s, unreadable);
+}
+
+void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind)
+{
+    uint32_t unreadable = 0;
+    int found;
+
+    receipt->search = FIN_SEARCH_NONE;
+    receipt->holders = 0;
+    memset(receipt->holder, 0, sizeof receipt->holder);
+    if (inode == 0)
+        return;
+    found = fin__holders_by_inode(inode, kind, receipt->holder, FIN_RECEIPT_HOLDERS, &unreadable);
+    if (found > 0) {
+        receipt->search = FIN_SEARCH_FOUND;
+        receipt->holders = (uint32_t) found;
+    } else {
+        memset(receipt->holder, 0, sizeof receipt->holder);
+        receipt->search = found < 0 || unreadable ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE;
+    }
+}

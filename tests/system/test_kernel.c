@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The kernel handle: fork, threads, many closes; and the check around every test itself. */
+
+#include "support.h"
+
+#include "kernel/kernel.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- the check can fail ---- */
+
+static void test_check_sees_a_leak(void **state)
+{
+    struct descriptors first, now;
+    int leak;
+
+    (void) state;
+    descriptors_take(&first);
+    descriptors_take(&now);
+    assert_int_equal(descriptors_differ(&first, &now), -1);
+    leak = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    descriptors_take(&now);
+    assert_int_equal(descriptors_differ(&first, &now), leak);
+    assert_int_equal(descriptors_differ(&now, &first), leak); /* one too few */
+    drop_all(leak, -1);
+}
+
+static void test_check_sees_an_exchange(void **state)
+{
+    struct descriptors first, now;
+    int a[2], b[2];
+
+    (void) state;
+    unix_pair(SOCK_STREAM, a);
+    descriptors_take(&first);
+    unix_pair(SOCK_STREAM, b);
+    assert_int_equal(dup3(b[US], a[US], O_CLOEXEC), a[US]);
+    drop_all(b[US], b[THEM], -1);
+    descriptors_take(&now);
+    assert_int_equal(now.count, first.count);
+    assert_int_equal(descriptors_differ(&first, &now), a[US]);
+    drop_all(a[US], a[THEM], -1);
+}
+
+static void quietly(void **state, int expected)
+{
+    assert_int_equal(guard_end(state), expected);
+}
+
+static void test_guard_fails(void **state)
+{
+    int leak, fds[2];
+
+    assert_int_equal(guard_begin(state), 0);
+    quietly(state, 0);
+    leak = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    quietly(state, -1);
+    drop_all(leak, -1);
+    quietly(state, 0);
+    unix_pair(SOCK_STREAM, fds);
+    drop_all(fds[THEM], -1);
+    assert_int_equal(write(fds[US], "x", 1), -1);
+    drop_all(fds[US], -1);
+    quietly(state, -1); /* SIGPIPE */
+}
+
+/* ---- the handle ---- */
+
+static struct fin_kernel *new_kernel(void)
+{
+    struct fin_kernel *kernel = NULL;
+
+    assert_int_equal(fin_kernel_new(&kernel), 0);
+    assert_non_null(kernel);
+    return kernel;
+}
+
+static void close_one(struct fin_kernel *kernel)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct answerer peer;
+    struct fin_receipt r;
+    int fds[2];
+
+    policy.proof = FIN_STAGE_FINISHED;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    answer(&peer, fds[THEM]);
+    r = closed(kernel, fds[US], &policy);
+    assert_seen_fin(answered(&peer), 0);
+    assert_outcome(&r, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    assert_int_equal(r.held, FIN_NO);
+    assert_int_equal(r.unverifiable, 0);
+    assert_true(reached(&r, FIN_STAGE_FINISHED));
+}
+
+static void test_handle_opens_nothing_later(void **state)
+{
+    struct fin_kernel *kernel = new_kernel();
+    struct descriptors first, now;
+
+    (void) state;
+    descriptors_take(&first);
+    for (int i = 0; i < 20; i++)
+        close_one(kernel);
+    descriptors_take(&now);
+    assert_int_equal(descriptors_differ(&first, &now), -1);
+    for (size_t i = 0; i < now.count; i++)
+        assert_true(now.entry[i].number < 3 || fcntl(now.entry[i].number, F_GETFD) & FD_CLOEXEC);
+    assert_null(fin_kernel_free(kernel));
+}
+
+static bool use_in_child(void *arg)
+{
+    struct fin_kernel *kernel = arg;
+    struct fin_policy policy = FIN_POLICY_INIT;
+    struct fin_receipt r = FIN_RECEIPT_INIT;
+    struct fin_identity id = FIN_IDENTITY_INIT;
+    struct fin_state st = FIN_STATE_INIT;
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 || fin_identify(fds[0], &id) < 0)
+        return false;
+    if (fin_close(kernel, fds[0], &policy, &r) != -ECHILD || !fin_is(fds[0], &id))
+        return false;
+    if (fin_inspect(kernel, &id, &st) != -ECHILD)
+        return false;
+    if (fin_close(NULL, fds[0], &policy, &r) != 0) /* its own is fine */
+        return false;
+    return fin_kernel_free(kernel) == NULL;
+}
+
+static void test_fork(void **state)
+{
+    struct fin_kernel *kernel = new_kernel();
+
+    (void) state;
+    close_one(kernel);
+    child_join(child_start(use_in_child, kernel));
+    close_one(kernel); /* the child freed its copy; ours works */
+    assert_null(fin_kernel_free(kernel));
+}
+
+static bool fork_again(void *arg)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(use_in_child(arg) ? 0 : 1);
+    child_join(pid);
+    return use_in_child(arg);
+}
+
+static void test_fork_twice(void **state)
+{
+    struct fin_kernel *kernel = new_kernel();
+
+    (void) state;
+    child_join(child_start(fork_again, kernel));
+    close_one(kernel);
+    assert_null(fin_kernel_free(kernel));
+}
+
+static void *make_kernel(void *arg)
+{
+    struct fin_kernel **kernel = arg;
+
+    *kernel = new_kernel();
+    close_one(*kernel);
+    return NULL;
+}
+
+/* /proc/thread-self is bound to the thread that opened it. */
+static void test_outlives_its_thread(void **state)
+{
+    struct fin_kernel *kernel = NULL;
+    pthread_t thread;
+
+    (void) state;
+    assert_int_equal(pthread_create(&thread, NULL, make_kernel, &kernel), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (int i = 0; i < 3; i++)
+        close_one(kernel);
+    assert_null(fin_kernel_free(kernel));
+}
+
+/* ---- entries that are given up ---- */
+
+static void count_entry(uint64_t token, void *arg)
+{
+    size_t *count = arg;
+
+    assert_true(token > 0);
+    (*count)++;
+}
+
+static size_t entries(struct fin_kernel *kernel)
+{
+    size_t count = 0;
+
+    assert_int_equal(fin__witness_read(&kernel->witness, count_entry, &count), 0);
+    return count;
+}
+
+#define HELD 150
+
+static void test_given_up_entries(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_kernel *kernel = new_kernel();
+    struct descriptors first, now;
+    int copies[HELD];
+
+    (void) state;
+    policy.proof_ms = 0;
+    policy.find_holders = 0;
+    descriptors_take(&first);
+    for (size_t i = 0; i < HELD; i++) {
+        struct fin_receipt r;
+        int fds[2];
+
+        unix_pair(SOCK_STREAM, fds);
+        copies[i] = fcntl(fds[US], F_DUPFD_CLOEXEC, 100);
+        r = closed(kernel, fds[US], &policy);
+        assert_int_equal(r.held, FIN_YES);
+        drop_all(fds[THEM], -1);
+        assert_true(entries(kernel) <= 65);
+    }
+    close_one(kernel);
+    for (size_t i = 0; i < HELD; i++)
+        drop_all(copies[i], -1);
+    close_one(kernel);
+    descriptors_take(&now);
+    assert_int_equal(now.count, first.count);
+    assert_null(fin_kernel_free(kernel));
+}
+
+/* The same description, closed twice under one number while a copy holds it. */
+static void test_same_number_again(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_kernel *kernel = new_kernel();
+    int fds[2], copy;
+
+    (void) state;
+    policy.proof_ms = 0;
+    unix_pair(SOCK_STREAM, fds);
+    copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 100);
+    for (int i = 0; i < 3; i++) {
+        struct fin_receipt r = closed(kernel, fds[US], &policy);
+
+        assert_int_equal(r.held, FIN_YES);
+        assert_int_equal(dup3(copy, fds[US], O_CLOEXEC), fds[US]);
+    }
+    drop_all(copy, -1);
+    assert_int_equal(closed(kernel, fds[US], &policy).held, FIN_NO);
+    assert_int_equal(entries(kernel), 0);
+    drop_all(fds[THEM], -1);
+    assert_null(fin_kernel_free(kernel));
+}
+
+/* Closes of other numbers and other sockets are told apart in one handle. */
+static void test_reused_number(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_kernel *kernel = new_kernel();
+    int first[2], second[2], copy;
+
+    (void) state;
+    policy.proof_ms = 0;
+    unix_pair(SOCK_STREAM, first);
+    copy = fcntl(first[US], F_DUPFD_CLOEXEC, 100);
+    assert_int_equal(closed(kernel, first[US], &policy).held, FIN_YES);
+    unix_pair(SOCK_STREAM, second);
+    assert_int_equal(second[US], first[US]);
+    assert_int_equal(closed(kernel, second[US], &policy).held, FIN_NO);
+    drop_all(copy, first[THEM], second[THEM], -1);
+    assert_null(fin_kernel_free(kernel));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        GUARDED(test_check_sees_a_leak),
+        GUARDED(test_check_sees_an_exchange),
+        cmocka_unit_test(test_guard_fails),
+        GUARDED(test_handle_opens_nothing_later),
+        GUARDED(test_fork),
+        GUARDED(test_fork_twice),
+        GUARDED(test_outlives_its_thread),
+        GUARDED(test_given_up_entries),
+        GUARDED(test_same_number_again),
+        GUARDED(test_reused_number),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

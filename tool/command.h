@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The subcommands. Each gets its own name as argv[0] and returns the exit status. */
+
+#ifndef TOOL_COMMAND_H
+#define TOOL_COMMAND_H
+
+int probe_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "command.h"
+#include "say.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    { "probe", probe_main, "close a connection and tell how that went" },
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+static int help(void)
+{
+    char text[1024];
+    int used = snprintf(text, sizeof text, "usage: finack COMMAND [OPTIONS]\n\n");
+    size_t i;
+
+    for (i = 0; i < COMMANDS; i++)
+        used += snprintf(text + used, sizeof text - (size_t) used, "  %-8s %s\n", commands[i].name,
+                         commands[i].summary);
+    snprintf(
+        text + used, sizeof text - (size_t) used,
+        "\n  --help, --version\n\n'finack COMMAND --help' tells more, and so does finack(1).\n");
+    return put_out(text, strlen(text));
+}
+
+/* Else a socket of ours would get the number, and what we say would go to its peer. */
+static void open_standard_streams(void)
+{
+    int fd;
+
+    for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            open("/dev/null", O_RDWR);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+    size_t i;
+
+    open_standard_streams();
+    /* Writing to a reader that went away gives EPIPE instead; TLS writes by write(2). */
+    signal(SIGPIPE, SIG_IGN);
+    if (!name)
+        return complain("say which command; see 'finack --help'");
+    if (strcmp(name, "--help") == 0)
+        return help();
+    if (strcmp(name, "--version") == 0)
+        return put_version();
+    for (i = 0; i < COMMANDS; i++)
+        if (strcmp(name, commands[i].name) == 0) {
+            speak_as(name);
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    return complain("there is no command '%s'; see 'finack --help'", name);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "command.h"
+#include "options.h"
+#include "runs.h"
+#include "say.h"
+
+int probe_main(int argc, char **argv)
+{
+    struct probe_options options;
+
+    switch (options_parse(argc, argv, &options)) {
+    case PARSE_DONE:
+        return EXIT_FINE;
+    case PARSE_WRONG:
+        return EXIT_TROUBLE;
+    default:
+        return *options.host ? run_remote(&options) : run_embedded(&options);
+    }
+}

@@ -379,47 +379,62 @@ FIN_API int fin_epoll_heal(const struct fin_stale *stale);
 
 /* A counted guard around a socket: close wakes the threads that are inside a call, waits for them
  * to leave, then closes. No call touches the number after that. All functions but free may be
- * called from any thread at any time. Sockets only. */
+ * called from any thread at any time; none calls back, but for policy->accepted. Sockets only.
+ *
+ * Besides the socket each reference keeps one descriptor, and the process one more for all of them,
+ * so that a close lacks none. In a forked child a handle is a copy, as the socket is: the child
+ * closes it with scope descriptor, which wakes nobody in either process. */
 struct fin_handle;
 
 /* Takes `fd` over. On failure it is the caller's, unchanged.
- * Errors: -EINVAL, -EBADF, -EOPNOTSUPP (not a socket), -ENOMEM, -EMFILE (it needs an eventfd). */
+ * Errors: -EINVAL, -EBADF, -EOPNOTSUPP (not a socket, or of a kind that fin_close() does not take),
+ * -ENOMEM, -EMFILE, -ENFILE (it needs an eventfd), -EPERM, -EACCES. */
 FIN_API int fin_handle_new(int fd, struct fin_handle **ret);
 
 /* A second reference to the same socket, as several file objects over one socket have. The socket
- * closes when the last reference is closed, at that moment. -ECANCELED after close. */
+ * closes when the last reference is closed, at that moment; each must be freed.
+ * Errors: -EINVAL, -ECANCELED (this reference is closed), -ENOMEM, -EMFILE, -ENFILE. */
 FIN_API int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret);
 
 /* recv(2), send(2), accept4(2) that wait at most `timeout_ms` (-1: for ever) on the socket and on
- * the close at once; they block only in that wait, whatever O_NONBLOCK says. send sends all of it
- * unless it fails; bytes sent before a failure are counted in the result. accept's result is
- * CLOEXEC. MSG_NOSIGNAL is implied.
- * Return bytes or a descriptor; -ECANCELED if the handle is or gets closed, -ETIMEDOUT, and the
- * errors of the call. */
+ * the close of this reference at once; they block only in that wait, whatever O_NONBLOCK says, and
+ * not at all with MSG_DONTWAIT. A signal changes nothing. MSG_NOSIGNAL is implied, and MSG_WAITALL
+ * has no effect. send sends all of it unless it fails; bytes sent before a failure are counted in
+ * the result. accept's result is CLOEXEC; accept sets O_NONBLOCK on the listening socket, since
+ * another thread or process could take the connection that was waited for.
+ * Return bytes (recv: 0 at the end of the stream) or a descriptor. Errors: -EINVAL, -ECANCELED (the
+ * reference is or gets closed), -ETIMEDOUT, and those of the call. */
 FIN_API int64_t fin_handle_recv(struct fin_handle *handle, void *buf, size_t size, int flags,
                                 int timeout_ms);
 FIN_API int64_t fin_handle_send(struct fin_handle *handle, const void *buf, size_t size, int flags,
                                 int timeout_ms);
 FIN_API int fin_handle_accept(struct fin_handle *handle, int timeout_ms);
 
-/* Around calls of one's own: enter returns the number, good until leave. A close meanwhile wakes
- * such calls by shutdown(SHUT_RDWR), which forfeits the drain (stage eof is then unverifiable).
- * -ECANCELED after close: leave must not be called then. */
+/* Around calls of one's own: enter returns the number, good until leave, which must come from the
+ * same reference. A close of the last reference meanwhile wakes such calls by shutdown(SHUT_RDWR),
+ * which forfeits the drain and a listening socket's queue (stage eof is then unverifiable). The
+ * number may become a tombstone meanwhile: calls on it fail, or read the end of a file.
+ * Errors: -EINVAL, -ECANCELED (the reference is closed): leave must not be called then. */
 FIN_API int fin_handle_enter(struct fin_handle *handle);
 FIN_API void fin_handle_leave(struct fin_handle *handle);
 
-/* Closes this reference; if it is the last one, closes the socket under `policy`: wakes and waits
- * for the threads inside (at most policy->total_ms), then as fin_close(). If they don't leave, a
- * tombstone (a dead descriptor, by dup2(2)) takes the number until the last of them has left. With
- * scope descriptor nobody is woken. Of several closes at the same time one closes and the others
- * get -ECANCELED.
+/* Closes this reference, and wakes the recv, send and accept on it. If it is the last one, closes
+ * the socket under `policy`: wakes and waits for the threads inside (for at most policy->total_ms,
+ * which goes on counting for the rest), then as fin_close(). If they don't leave, a tombstone (a
+ * dead descriptor, by dup2(2)) takes the number until the last of them has left. With scope
+ * descriptor (that of a listening socket by default) nothing is shut, so threads between enter and
+ * leave are neither woken nor waited for; they get the tombstone at once. A thread that closes
+ * between its own enter and leave is such a thread too. Of several closes of one reference at the
+ * same time one closes and the others get -ECANCELED.
  * Returns 0 if the socket was closed (receipt filled), 1 if other references are left (receipt
- * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED: closed already. */
+ * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED (closed already): nothing was done; and
+ * -EBADF, -EPERM, -EACCES: closed, but the number meant something else or could not be looked at,
+ * so that there is no receipt. */
 FIN_API int fin_handle_close(struct fin_handle *handle, struct fin_kernel *kernel,
                              const struct fin_policy *policy, struct fin_receipt *receipt);
 
 /* Frees a reference, closing it with courtesy prompt if it is open. No other thread may be about to
- * use this reference. NULL is fine. Returns NULL. */
+ * use this reference; one that is inside may still leave. NULL is fine. Returns NULL. */
 FIN_API struct fin_handle *fin_handle_free(struct fin_handle *handle);
 
 /* ---- many closes at once ---- */

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 int fin__release(int fd)
@@ -12,6 +13,11 @@ int fin__release(int fd)
 
     assert(result != -EBADF);
     return result;
+}
+
+int fin__entomb(int tombstone, int fd)
+{
+    return dup3(tombstone, fd, O_CLOEXEC) < 0 ? -errno : 0;
 }
 
 void fin__drop(int *fd)

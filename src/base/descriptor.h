@@ -9,6 +9,11 @@
  * Returns 0 or a negative errno. */
 int fin__release(int fd);
 
+/* Releases `fd` and puts a copy of `tombstone` on its number in the same instant, so that nobody
+ * else can get the number. The copy is CLOEXEC and must be released in its turn.
+ * Returns 0 or a negative errno; nothing has changed then. */
+int fin__entomb(int tombstone, int fd);
+
 /* Releases a descriptor that the library itself opened, and forgets the number. -1 is fine. */
 void fin__drop(int *fd);
 

@@ -2,6 +2,8 @@
 
 /* The blocking driver: one close, from the calling thread. */
 
+#include "close/blocking.h"
+
 #include "base/clock.h"
 #include "close/endpoint.h"
 #include "close/policy.h"
@@ -22,6 +24,7 @@
 struct close {
     struct fin_kernel *kernel;
     const struct fin_policy *policy;
+    const struct fin__close_options *options;
     struct fin__plan plan;
     struct fin__endpoint ep;
     struct fin__machine machine;
@@ -171,6 +174,16 @@ static void check(struct close *c, struct fin__event *ev)
     }
 }
 
+static void release(const struct close *c, struct fin__event *ev)
+{
+    if (!c->options->release) {
+        fin__proof_release(c->ep.fd, ev);
+        return;
+    }
+    ev->error = c->options->release(c->options->arg, c->ep.fd);
+    ev->kind = ev->error < 0 ? FIN__FAILED : FIN__DONE;
+}
+
 static void carry_out(struct close *c, enum fin__action action, struct fin__event *ev)
 {
     *ev = (struct fin__event) { .kind = FIN__DONE };
@@ -185,7 +198,7 @@ static void carry_out(struct close *c, enum fin__action action, struct fin__even
         prepare_proof(c, ev);
         break;
     case FIN__RELEASE:
-        fin__proof_release(c->ep.fd, ev);
+        release(c, ev);
         break;
     case FIN__CHECK:
         check(c, ev);
@@ -204,8 +217,9 @@ static void run(struct close *c)
 {
     enum fin__action action;
     struct fin__event ev;
+    uint64_t start = c->options->requested ? c->options->requested : fin__now();
 
-    action = fin__machine_start(&c->machine, &c->plan, c->ep.traits, c->ep.facts, fin__now());
+    action = fin__machine_start(&c->machine, &c->plan, c->ep.traits, c->ep.facts, start);
     while (action != FIN__FINISH) {
         carry_out(c, action, &ev);
         action = fin__machine_step(&c->machine, &ev);
@@ -227,6 +241,7 @@ static int begin(struct close *c, int fd, const struct fin_layer *layer)
     fin__plan_make(c->policy, c->ep.traits & FIN__LISTENING, &c->plan);
     if (c->plan.proof >= FIN_STAGE_FINISHED && c->ep.traits & FIN__SOCKET)
         fin__proof_confirm(c->kernel, fd, &c->id);
+    c->ep.eof_ambiguous |= c->options->input_shut;
     fin__endpoint_take_over(&c->ep, &c->plan);
     return 0;
 }
@@ -238,8 +253,9 @@ static void name_holders(const struct close *c, struct fin_receipt *receipt)
     fin__receipt_holders(receipt, wanted ? c->inode : 0, c->kind);
 }
 
-static int close_any(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
-                     const struct fin_policy *policy, struct fin_receipt *receipt)
+int fin__close(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
+               const struct fin_policy *policy, const struct fin__close_options *options,
+               struct fin_receipt *receipt)
 {
     struct fin_kernel own;
     struct close c;
@@ -255,20 +271,24 @@ static int close_any(struct fin_kernel *kernel, int fd, const struct fin_layer *
     memset(&c, 0, sizeof c);
     c.kernel = kernel ? kernel : &own;
     c.policy = policy;
+    c.options = options;
     result = begin(&c, fd, layer);
     if (result == 0) {
         run(&c);
         fin__machine_report(&c.machine, receipt);
+        receipt->tombstone = 0;
         name_holders(&c, receipt);
     }
     fin__kernel_end(&own);
     return result;
 }
 
+static const struct fin__close_options usual;
+
 int fin_close(struct fin_kernel *kernel, int fd, const struct fin_policy *policy,
               struct fin_receipt *receipt)
 {
-    return close_any(kernel, fd, NULL, policy, receipt);
+    return fin__close(kernel, fd, NULL, policy, &usual, receipt);
 }
 
 int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
@@ -276,5 +296,5 @@ int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer 
 {
     int result = fin__layer_check(layer);
 
-    return result < 0 ? result : close_any(kernel, fd, layer, policy, receipt);
+    return result < 0 ? result : fin__close(kernel, fd, layer, policy, &usual, receipt);
 }

@@ -51,6 +51,7 @@ static void reach(struct fin__machine *m, enum fin_stage stage, uint64_t now)
 {
     if (!reached(m, stage))
         m->stage[stage] = (int64_t) (now - m->start);
+    m->unverifiable &= (uint16_t) ~(1u << stage);
 }
 
 static void cannot_verify(struct fin__machine *m, enum fin_stage stage)
@@ -80,6 +81,7 @@ static void fail(struct fin__machine *m, int error)
 
     if (!m->error)
         m->error = error;
+    m->peer_reset |= by_peer;
     decide(m, by_peer ? FIN_OUTCOME_RESET : FIN_OUTCOME_ERROR);
 }
 
@@ -136,6 +138,7 @@ static enum fin__action let_go(struct fin__machine *m)
 /* The connection broke by itself: nothing more can be told to the peer. */
 static enum fin__action broken(struct fin__machine *m, int error)
 {
+    m->died = true;
     fail(m, error);
     return unwatch(m);
 }
@@ -149,15 +152,15 @@ static enum fin__action quench(struct fin__machine *m)
 static enum fin__action tallying(struct fin__machine *m, const struct fin__event *ev)
 {
     if (ev->kind == FIN__STATE) {
-        m->unacked = clamp(ev->bytes);
-        m->unread = ev->unread > 0 && !m->input_over;
-        if (ev->facts & FIN__IS_ACKED)
+        if (ev->facts & FIN__IS_ACKED && (m->plan->descriptor_only || reached(m, FIN_STAGE_SHUT)))
             reach(m, FIN_STAGE_ACKED, ev->now);
+        m->unacked = reached(m, FIN_STAGE_ACKED) ? 0 : clamp(ev->bytes);
+        m->unread = ev->unread > 0 && !m->input_over;
     }
     if (m->plan->descriptor_only || m->outcome == FIN_OUTCOME_ABORTED)
         return unwatch(m);
     if (m->unacked > 0 && m->plan->courtesy != FIN_COURTESY_PROMPT) {
-        if (m->plan->orphan_ms == FIN_ORPHAN_RESET)
+        if (m->plan->orphan_ms == FIN_ORPHAN_RESET && !m->must_reset)
             return drop_and_reset(m);
         if (m->plan->orphan_ms > 0)
             return go(m, LIMITING, FIN__LIMIT);
@@ -252,7 +255,7 @@ static enum fin__action pause_or_finish(struct fin__machine *m, const struct fin
     enum fin_stage proof =
         m->traits & FIN__SOCKET ? (enum fin_stage) m->plan->proof : FIN_STAGE_UNREFERENCED;
 
-    if (settled(m, proof) || ev->now >= end)
+    if (settled(m, proof) || ev->now >= end || m->forced)
         return finish(m);
     m->deadline = end - ev->now < span ? end : ev->now + span;
     go(m, PAUSING, FIN__WAIT);
@@ -341,6 +344,12 @@ static enum fin__action linger_on(struct fin__machine *m)
     return wait_for(m, interest);
 }
 
+static enum fin__action look(struct fin__machine *m)
+{
+    m->looking = true;
+    return FIN__LOOK;
+}
+
 static enum fin__action drain_or_wait(struct fin__machine *m)
 {
     if (!m->input_over && (m->edge_used || m->traits & FIN__LAYERED))
@@ -395,7 +404,7 @@ static enum fin__action linger_deadline(struct fin__machine *m, const struct fin
     if (ev->bytes < m->outstanding && ev->now < total(m)) {
         m->outstanding = clamp(ev->bytes);
         arm(m, ev->now, m->plan->linger);
-        return linger_on(m);
+        return drain_or_wait(m);
     }
     decide(m, FIN_OUTCOME_TIMED_OUT);
     return tallying(m, ev);
@@ -403,6 +412,9 @@ static enum fin__action linger_deadline(struct fin__machine *m, const struct fin
 
 static enum fin__action linger_state(struct fin__machine *m, const struct fin__event *ev)
 {
+    bool looked = m->looking;
+
+    m->looking = false;
     note_acked(m, ev);
     if (m->outstanding == UINT32_MAX) { /* the first tally */
         m->outstanding = clamp(ev->bytes);
@@ -410,14 +422,16 @@ static enum fin__action linger_state(struct fin__machine *m, const struct fin__e
     }
     if (lingered(m))
         return let_go(m);
-    return late(m, ev) ? linger_deadline(m, ev) : linger_on(m);
+    if (late(m, ev))
+        return looked ? FIN__TALLY : linger_deadline(m, ev);
+    return linger_on(m);
 }
 
 static enum fin__action lingering(struct fin__machine *m, const struct fin__event *ev)
 {
     switch (ev->kind) {
     case FIN__READY:
-        return m->input_over ? FIN__LOOK : FIN__DRAIN;
+        return m->input_over ? look(m) : FIN__DRAIN;
     case FIN__BYTES:
         if (may_drain_on(m, ev))
             return late(m, ev) ? FIN__TALLY : FIN__DRAIN;
@@ -434,7 +448,7 @@ static enum fin__action lingering(struct fin__machine *m, const struct fin__even
         return linger_on(m);
     case FIN__AGAIN:
         m->wants = (uint8_t) ev->interest;
-        return settled(m, FIN_STAGE_ACKED) ? linger_on(m) : FIN__LOOK;
+        return settled(m, FIN_STAGE_ACKED) ? linger_on(m) : look(m);
     case FIN__STATE:
         return linger_state(m, ev);
     case FIN__DEADLINE:
@@ -482,6 +496,7 @@ static void ended_before(struct fin__machine *m)
 
 static enum fin__action emptied(struct fin__machine *m)
 {
+    m->unread = false;
     if (!m->outstanding)
         return unwatch(m);
     m->outstanding = 0;
@@ -511,14 +526,15 @@ static enum fin__action emptying(struct fin__machine *m, const struct fin__event
             reach(m, FIN_STAGE_EOF, ev->now);
         return emptied(m);
     case FIN__AGAIN:
+        if (!reached(m, FIN_STAGE_SHUT))
+            ended_before(m);
         return emptied(m);
     default:
         break;
     }
-    if (ev->error == -ENOTCONN) /* never connected: no stream to end */
-        m->traits &= (uint16_t) ~FIN__STREAM;
-    else
-        fail(m, ev->error);
+    if (ev->error != -ENOTCONN || reached(m, FIN_STAGE_SHUT))
+        return broken(m, ev->error);
+    m->traits &= (uint16_t) ~FIN__STREAM; /* never connected: no stream to end */
     return unwatch(m);
 }
 
@@ -747,7 +763,7 @@ static int how_it_ended(const struct fin__machine *m)
 {
     if (!(m->traits & FIN__STREAM))
         return FIN_END_NONE;
-    if (m->we_reset || m->outcome == FIN_OUTCOME_RESET)
+    if (m->we_reset || m->peer_reset)
         return FIN_END_RESET;
     if (m->held == FIN_YES && (m->plan->descriptor_only || m->resets_on_close))
         return FIN_END_NONE;
@@ -755,7 +771,7 @@ static int how_it_ended(const struct fin__machine *m)
         return FIN_END_KERNEL;
     if ((m->unread && m->held != FIN_YES) || m->resets_on_close)
         return FIN_END_RESET;
-    if (m->must_reset || m->unacked > 0)
+    if (m->must_reset || m->unacked > 0 || (m->died && !reached(m, FIN_STAGE_ACKED)))
         return FIN_END_KERNEL;
     if (reached(m, FIN_STAGE_SHUT) || m->plan->descriptor_only || m->traits & FIN__QUENCHABLE)
         return FIN_END_FIN;

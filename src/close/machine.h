@@ -146,6 +146,9 @@ struct fin__machine {
     bool witnessed : 1, asked : 1;
     bool input_over : 1;
     bool forced : 1;
+    bool peer_reset : 1;
+    bool died : 1;    /* the socket itself failed */
+    bool looking : 1; /* the STATE to come is LOOK's, which counts nothing */
 };
 
 /* How much more input may be thrown away. */

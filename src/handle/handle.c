@@ -27,12 +27,13 @@ static void unlock(struct fin__core *core)
 /* What fin_close() would refuse is refused now, while there is a caller to keep it. */
 static int check(int fd)
 {
+    struct fin_policy policy = FIN_POLICY_INIT;
     struct fin_kernel kernel;
     struct fin__endpoint ep;
     int result;
 
     fin__kernel_begin(&kernel);
-    result = fin__endpoint_examine(&kernel, fd, false, &ep);
+    result = fin__endpoint_examine(&kernel, fd, NULL, &policy, &ep);
     fin__kernel_end(&kernel);
     if (result == 0 && !(ep.traits & FIN__SOCKET))
         return -EOPNOTSUPP;

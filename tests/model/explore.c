@@ -293,6 +293,8 @@ static void straight_end(struct explorer *x, const struct node *node, unsigned d
     struct node at, to;
 
     memcpy(&at, node, sizeof at);
+    at.monitor.config = &x->proofs[PROOFS - 1];
+    at.machine.plan = &x->proofs[PROOFS - 1].plan;
     while (at.action != FIN__FINISH && depth < MAX_DEPTH - 1) {
         struct fin__event ev = { .kind = FIN__DONE, .now = at.now };
 

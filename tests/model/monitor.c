@@ -259,7 +259,7 @@ static void drained(struct monitor *mon, const struct fin__event *ev)
     if (ev->kind == FIN__ANSWER)
         mon->stages |= STAGE(ANSWERED);
     if (ev->kind == FIN__BROKEN)
-        mon->seen |= SEEN_LAYER_GONE | SEEN_FAILED;
+        mon->seen |= SEEN_LAYER_GONE;
     if (ev->kind == FIN__END) {
         mon->seen |= SEEN_END;
         note_facts(mon, ev->facts & ~(told(mon, STAGE(SHUT)) ? 0u : (unsigned) FIN__IS_ACKED));
@@ -412,8 +412,9 @@ void monitor_event(struct monitor *mon, enum fin__action action, const struct fi
     mon->phase_before = mon->phase;
     if (ev->now >= mon->deadline || ev->now >= mon->start + mon->config->plan.total)
         mon->seen |= SEEN_LATE;
-    if (ev->kind == FIN__FAILED) {
+    if (ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_FAILED;
+    if (ev->kind == FIN__FAILED) {
         if (by_peer(ev->error) && action != FIN__NOTIFY)
             mon->seen |= SEEN_PEER_RESET;
         if (action == FIN__NOTIFY && ev->error == -ECONNRESET)

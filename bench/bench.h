@@ -25,6 +25,7 @@ struct bench_peer {
     int control;
     unsigned short port[BENCH_PORTS];
     unsigned turn;
+    bool holds; /* it reads, and so closes, no sooner than bench_peer_settle() */
 };
 
 /* Starts it, on a processor of its own where there are two. */
@@ -43,11 +44,13 @@ void bench_peer_stop(struct bench_peer *peer);
 
 #define BENCH_COUNTED 33
 
-/* Runs `run` in a child that is traced. It is to call `bench_mark()` before and after each of
- * BENCH_COUNTED operations. Returns the median of the calls made by one operation; `least` and
- * `most` are set too. */
-unsigned bench_count(void (*run)(const void *arg), const void *arg, unsigned *least,
-                     unsigned *most);
+struct bench_calls {
+    unsigned usual, least, most; /* by one operation; usual: the median */
+};
+
+/* Runs `run` in a child that is traced. It is to call bench_mark() before and after each of
+ * BENCH_COUNTED operations. */
+struct bench_calls bench_count(void (*run)(const void *arg), const void *arg);
 void bench_mark(void);
 
 /* ---- results ---- */
@@ -57,7 +60,8 @@ struct bench_result {
     double ratio, min, max; /* min, max: of the medians of equal parts of the run */
     double limit;
     double ours_ns, raw_ns; /* medians */
-    unsigned calls, calls_least, calls_most, calls_limit;
+    struct bench_calls calls;
+    unsigned calls_limit;
 };
 
 /* Reorders `values`. */

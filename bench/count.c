@@ -80,16 +80,17 @@ static void follow(int child, struct count *c)
     }
 }
 
-unsigned bench_count(void (*run)(const void *arg), const void *arg, unsigned *least, unsigned *most)
+struct bench_calls bench_count(void (*run)(const void *arg), const void *arg)
 {
     struct count c = { .done = 0 };
+    struct bench_calls calls;
     int child = bench_must(fork(), "fork");
     int status;
-    double median;
 
     if (child == 0)
         traced(run, arg);
-    if (bench_must(waitpid(child, &status, 0), "waitpid") != child || !WIFSTOPPED(status))
+    bench_must(waitpid(child, &status, 0), "waitpid");
+    if (!WIFSTOPPED(status))
         bench_die("ptrace is not to be had: system calls can't be counted");
     bench_must((int) ptrace(PTRACE_SETOPTIONS, child, NULL,
                             (void *) (long) (PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)),
@@ -97,8 +98,8 @@ unsigned bench_count(void (*run)(const void *arg), const void *arg, unsigned *le
     follow(child, &c);
     if (c.done != BENCH_COUNTED)
         bench_die("%zu operations were counted, not %d", c.done, BENCH_COUNTED);
-    median = bench_median(c.calls, c.done);
-    *least = (unsigned) c.calls[0];
-    *most = (unsigned) c.calls[c.done - 1];
-    return (unsigned) median;
+    calls.usual = (unsigned) bench_median(c.calls, c.done);
+    calls.least = (unsigned) c.calls[0];
+    calls.most = (unsigned) c.calls[c.done - 1];
+    return calls;
 }

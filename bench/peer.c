@@ -12,11 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What goes over the control socket: to the peer, a batch to accept; back, a sign for "accepted"
- * and one for "all closed". */
+/* What goes over the control socket: to the peer, a batch to accept; back, a sign (a byte) for
+ * "accepted" and one for "all closed". */
 struct order {
     unsigned count;
     unsigned port;
+    bool hold; /* wait for a sign before reading */
 };
 
 /* ---- the processors ---- */
@@ -39,12 +40,22 @@ static void pin(unsigned nth)
     }
 }
 
-/* ---- in the peer's process ---- */
+/* ---- signs ---- */
 
 static void sign(int control)
 {
     bench_must((int) send(control, "", 1, MSG_NOSIGNAL), "send");
 }
+
+static void await_sign(int control)
+{
+    char byte;
+
+    if (recv(control, &byte, 1, 0) != 1)
+        bench_die("the other side has gone");
+}
+
+/* ---- in the peer's process ---- */
 
 static void read_and_close(int fd)
 {
@@ -67,6 +78,8 @@ static void serve(int control, const int *listeners)
         for (unsigned i = 0; i < order.count; i++)
             fds[i] = bench_must(accept4(listeners[order.port], NULL, NULL, SOCK_CLOEXEC), "accept");
         sign(control);
+        if (order.hold)
+            await_sign(control);
         for (unsigned i = 0; i < order.count; i++)
             read_and_close(fds[i]);
         sign(control);
@@ -112,17 +125,9 @@ void bench_peer_start(struct bench_peer *peer)
     peer->control = pair[0];
 }
 
-static void await_sign(const struct bench_peer *peer)
-{
-    char byte;
-
-    if (recv(peer->control, &byte, 1, 0) != 1)
-        bench_die("the peer has gone");
-}
-
 void bench_peer_connect(struct bench_peer *peer, int *fds, size_t count)
 {
-    struct order order = { (unsigned) count, peer->turn++ % BENCH_PORTS };
+    struct order order = { (unsigned) count, peer->turn++ % BENCH_PORTS, peer->holds };
     struct sockaddr_in address = { .sin_family = AF_INET,
                                    .sin_port = peer->port[order.port],
                                    .sin_addr = { htonl(INADDR_LOOPBACK) } };
@@ -132,12 +137,14 @@ void bench_peer_connect(struct bench_peer *peer, int *fds, size_t count)
         bench_must(connect(fds[i], (struct sockaddr *) &address, sizeof address), "connect");
     }
     bench_must((int) send(peer->control, &order, sizeof order, MSG_NOSIGNAL), "send");
-    await_sign(peer);
+    await_sign(peer->control);
 }
 
 void bench_peer_settle(struct bench_peer *peer)
 {
-    await_sign(peer);
+    if (peer->holds)
+        sign(peer->control);
+    await_sign(peer->control);
 }
 
 void bench_peer_stop(struct bench_peer *peer)

@@ -43,11 +43,11 @@ double bench_median(double *values, size_t count)
 
 static bool print_row(const struct bench_result *r)
 {
-    bool slow = r->ratio > r->limit, busy = r->calls > r->calls_limit;
+    bool slow = r->ratio > r->limit, busy = r->calls.usual > r->calls_limit;
 
     (void) printf("%-28s %6.3f %6.3f %6.3f %6.2f %8.2f %8.2f   %3u (%u to %u), at most %u%s%s\n",
                   r->name, r->ratio, r->min, r->max, r->limit, r->ours_ns / 1e3, r->raw_ns / 1e3,
-                  r->calls, r->calls_least, r->calls_most, r->calls_limit,
+                  r->calls.usual, r->calls.least, r->calls.most, r->calls_limit,
                   slow ? "   ratio is over" : "", busy ? "   system calls are over" : "");
     return !slow && !busy;
 }
@@ -62,7 +62,8 @@ static bool print_table(const struct bench_result *results, size_t count)
         fine = print_row(&results[i]) && fine;
     (void) printf(
         "ratio: median over all rounds; min, max: least and greatest median of equal parts "
-        "of the run\n");
+        "of the run\n"
+        "system calls: in the usual close; in brackets the fewest and the most\n");
     return fine;
 }
 
@@ -75,7 +76,7 @@ static json_t *as_json(const struct bench_result *r)
 {
     return json_pack("{s:s, s:f, s:f, s:f, s:f, s:i}", "name", r->name, "ratio", rounded(r->ratio),
                      "min", rounded(r->min), "max", rounded(r->max), "limit", r->limit,
-                     "system_calls", (int) r->calls);
+                     "system_calls", (int) r->calls.usual);
 }
 
 static void write_json(const struct bench_result *results, size_t count, const char *path)

@@ -155,6 +155,8 @@ static void prepare_proof(struct close *c, struct fin__event *ev)
     c->token = ++c->kernel->serial;
     if (result == 0)
         result = fin__witness_add(&c->kernel->witness, c->ep.fd, c->token);
+    if (result == -EEXIST) /* of an earlier close, which has ended */
+        result = fin__witness_take_over(&c->kernel->witness, c->ep.fd, c->token);
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
     ev->error = result;
 }

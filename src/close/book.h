@@ -34,6 +34,7 @@ struct fin__op {
     uint8_t asked;       /* FIN__ABORT or FIN__FORCE while on the list of the asked */
     uint8_t witness : 1; /* the backend's: which one has the entry */
     bool missed_edge : 1, seen : 1;
+    bool narrowed : 1; /* the backend's: only room to send is watched */
 };
 
 struct fin__deadline {

@@ -20,6 +20,13 @@
 #define STEPS 64  /* of one close in one dispatch, before others get their turn */
 #define ENDING_MAX 4 * BATCH
 
+/* A close that another thread wants to end. */
+struct asked {
+    struct fin__op *op;
+    enum fin__event_kind kind;
+    bool fresh; /* it had not started */
+};
+
 struct fin_closer {
     const struct fin__backend *backend;
     void *self;
@@ -42,7 +49,8 @@ struct fin_closer {
     struct fin__edge edges[BATCH];
     struct fin__op *edged[BATCH];
     struct fin__op *starting[BATCH];
-    struct fin__op *asking[BATCH];
+    struct asked asking[BATCH];
+    struct fin__op *due[BATCH];
     struct fin__op *checking[ENDING_MAX];
     struct fin__op *ended[ENDING_MAX];
 };
@@ -74,6 +82,12 @@ static void to_be_checked(struct fin_closer *c, struct fin__op *op)
     c->checking[c->checking_count++] = op;
 }
 
+/* Actions that a peer can make go on and on. */
+static bool repeats(enum fin__action action)
+{
+    return action == FIN__DRAIN || action == FIN__ACCEPT || action == FIN__FLUSH;
+}
+
 /* Carries a close on from `action` until it waits, ends, is to be checked with the rest of the
  * batch, or has had its turn. */
 static void advance(struct fin_closer *c, struct fin__op *op, enum fin__action action)
@@ -91,12 +105,11 @@ static void advance(struct fin_closer *c, struct fin__op *op, enum fin__action a
             return;
         }
         if (action == FIN__WAIT && !c->ending) {
-            if (op->machine.interest & FIN__WRITE) /* a layer may stop writing before AGAIN */
-                c->backend->rearm(c->self, op, fin__book_id(op));
+            c->backend->watch(c->self, op, fin__book_id(op));
             fin__heap_set(&c->book, op, op->machine.deadline);
             return;
         }
-        if (steps == STEPS) {
+        if (steps >= STEPS && repeats(action)) {
             fin__heap_set(&c->book, op, 0);
             return;
         }
@@ -118,31 +131,55 @@ static void tell(struct fin_closer *c, struct fin__op *op, enum fin__event_kind 
     advance(c, op, fin__machine_step(&op->machine, &ev));
 }
 
-static bool waits(const struct fin__op *op)
-{
-    return op->state == FIN__OP_RUNNING && op->action == FIN__WAIT;
-}
-
 /* ---- a batch ---- */
 
 static void note_edge(struct fin_closer *c, int i)
 {
     struct fin__op *op = fin__book_find(&c->book, c->edges[i].id);
+    bool running = op && op->state == FIN__OP_RUNNING;
 
-    c->edged[i] = op;
-    if (op && op->state != FIN__OP_RUNNING && c->edges[i].input)
+    c->edged[i] = running ? op : NULL;
+    if (op && !running && c->edges[i].input)
         op->missed_edge = true;
 }
 
-static int take_first(struct fin_closer *c, struct fin__list *from, struct fin__op **to)
+/* Moves the first of a list to the pending ones. */
+static struct fin__op *take_first(struct fin_closer *c, struct fin__list *from)
+{
+    struct fin__op *op = fin__list_first(&c->book, from);
+
+    if (op) {
+        fin__list_remove(&c->book, from, op);
+        fin__list_append(&c->book, &c->pending, op);
+    }
+    return op;
+}
+
+static int take_submitted(struct fin_closer *c)
 {
     struct fin__op *op;
     int n = 0;
 
-    while (n < BATCH && (op = fin__list_first(&c->book, from))) {
-        fin__list_remove(&c->book, from, op);
-        fin__list_append(&c->book, &c->pending, op);
-        to[n++] = op;
+    while (n < BATCH && (op = take_first(c, &c->submitted))) {
+        op->state = FIN__OP_RUNNING;
+        c->starting[n++] = op;
+    }
+    return n;
+}
+
+static int take_asked(struct fin_closer *c)
+{
+    struct fin__op *op;
+    int n = 0;
+
+    while (n < BATCH && (op = take_first(c, &c->asked))) {
+        c->asking[n++] = (struct asked) {
+            .op = op,
+            .kind = (enum fin__event_kind) op->asked,
+            .fresh = op->state != FIN__OP_RUNNING,
+        };
+        op->asked = 0;
+        op->state = FIN__OP_RUNNING;
     }
     return n;
 }
@@ -162,10 +199,8 @@ static struct batch collect(struct fin_closer *c)
     lock(c);
     for (int i = 0; i < batch.edges; i++)
         note_edge(c, i);
-    batch.starting = take_first(c, &c->submitted, c->starting);
-    for (int i = 0; i < batch.starting; i++)
-        c->starting[i]->state = FIN__OP_RUNNING;
-    batch.asking = take_first(c, &c->asked, c->asking);
+    batch.starting = take_submitted(c);
+    batch.asking = take_asked(c);
     batch.more = c->submitted.head != FIN__NOWHERE || c->asked.head != FIN__NOWHERE;
     unlock(c);
     return batch;
@@ -177,26 +212,21 @@ static void start(struct fin_closer *c, struct fin__op *op)
     advance(c, op, (enum fin__action) op->action);
 }
 
-static void ask(struct fin_closer *c, struct fin__op *op)
+static void ask(struct fin_closer *c, const struct asked *asked)
 {
-    enum fin__event_kind kind = (enum fin__event_kind) op->asked;
+    struct fin__op *op = asked->op;
 
-    op->asked = 0;
-    if (op->state != FIN__OP_RUNNING) {
-        op->state = FIN__OP_RUNNING;
-        if (kind == FIN__FORCE) /* it may do what it can without waiting */
-            start(c, op);
-    }
-    if (kind == FIN__ABORT || op->action == FIN__WAIT)
-        tell(c, op, kind, 0);
+    if (asked->fresh && asked->kind == FIN__FORCE) /* it may do what it can without waiting */
+        start(c, op);
+    if (op->action == FIN__WAIT || repeats((enum fin__action) op->action) || asked->fresh)
+        tell(c, op, asked->kind, 0);
 }
 
 static void deliver(struct fin_closer *c, int i)
 {
     struct fin__op *op = c->edged[i];
 
-    /* The close may have gone on, or ended, since the edge was fetched. */
-    if (!op || !waits(op) || fin__book_find(&c->book, c->edges[i].id) != op)
+    if (!op || op->action != FIN__WAIT) /* it has gone on, or ended, since the edge was fetched */
         return;
     if (c->edges[i].facts & FIN__IS_ERROR)
         fin__endpoint_discard_errors(&op->ep);
@@ -206,25 +236,31 @@ static void deliver(struct fin_closer *c, int i)
 static void expire(struct fin_closer *c)
 {
     uint64_t now = c->backend->now(c->self);
-    struct fin__op *op;
+    int count = 0;
 
-    for (int n = 0; n < BATCH && fin__heap_earliest(&c->book) <= now; n++) {
-        op = fin__heap_first(&c->book);
-        if (op->action == FIN__WAIT)
-            tell(c, op, FIN__DEADLINE, 0);
+    while (count < BATCH && fin__heap_earliest(&c->book) <= now) {
+        c->due[count] = fin__heap_first(&c->book);
+        fin__heap_remove(&c->book, c->due[count++]);
+    }
+    for (int i = 0; i < count; i++) {
+        if (c->due[i]->action == FIN__WAIT)
+            tell(c, c->due[i], FIN__DEADLINE, 0);
         else
-            advance(c, op, (enum fin__action) op->action);
+            advance(c, c->due[i], (enum fin__action) c->due[i]->action);
     }
 }
 
 static void mark(uint64_t id, uint64_t inode, void *arg)
 {
     struct fin_closer *c = arg;
-    struct fin__op *op = fin__book_find(&c->book, id);
+    struct fin__op *op;
 
     (void) inode;
-    if (op)
+    lock(c); /* the entry may be one given up, and its slot somebody else's */
+    op = fin__book_find(&c->book, id);
+    if (op && op->state == FIN__OP_RUNNING)
         op->seen = true;
+    unlock(c);
 }
 
 static void answer_check(struct fin_closer *c, struct fin__op *op, int result)
@@ -299,7 +335,7 @@ static void arm(struct fin_closer *c)
     uint64_t deadline = fin__heap_earliest(&c->book);
 
     /* An early wake-up of a busy closer is cheaper than a timer set anew for every close. */
-    if (deadline < c->armed || c->armed <= c->backend->now(c->self) || c->counters.pending == 0) {
+    if (deadline < c->armed || deadline == UINT64_MAX || c->armed <= c->backend->now(c->self)) {
         if (deadline != c->armed)
             c->backend->arm(c->self, deadline);
         c->armed = deadline;
@@ -314,7 +350,7 @@ static int dispatch(struct fin_closer *c)
     for (int i = 0; i < batch.starting; i++)
         start(c, c->starting[i]);
     for (int i = 0; i < batch.asking; i++)
-        ask(c, c->asking[i]);
+        ask(c, &c->asking[i]);
     for (int i = 0; i < batch.edges; i++)
         deliver(c, i);
     expire(c);
@@ -376,15 +412,13 @@ static void destroy(struct fin_closer *c, bool forked)
 static void abandon(struct fin_closer *c)
 {
     struct fin__list lists[] = { c->submitted, c->pending, c->asked };
-    struct fin_receipt ignored;
-
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         struct fin__op *op = fin__list_first(&c->book, &lists[i]);
 
         for (; op; op = op->next == FIN__NOWHERE ? NULL : fin__book_at(&c->book, op->next)) {
             if (op->machine.stage[FIN_STAGE_RELEASED] < 0)
                 fin__drop(&op->ep.fd);
-            c->backend->forget(c->self, op, &ignored);
+            c->backend->forget(c->self, op, NULL);
         }
     }
     destroy(c, true);

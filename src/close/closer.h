@@ -27,8 +27,9 @@ struct fin__backend {
 
     /* The rest belongs to the dispatching thread. */
 
-    /* Reports an edge of `op` again if it is ready now: what was asked for may not have been used up. */
-    void (*rearm)(void *self, struct fin__op *op, uint64_t id);
+    /* `op` waits for op->machine.interest. A wait for room to send is to see room that is there
+     * already: a layer may have stopped writing before the socket was full. */
+    void (*watch)(void *self, struct fin__op *op, uint64_t id);
 
     /* Takes at most `max` edges, without blocking. Returns how many. */
     int (*poll)(void *self, struct fin__edge *edges, int max);
@@ -43,7 +44,8 @@ struct fin__backend {
     /* The facts to give the machine with CHECK's answer YES (IS_ANNOUNCED), or 0. */
     unsigned (*follow)(void *self, struct fin__op *op);
 
-    /* The close has ended: fills what the machine does not know, frees what reserve made. */
+    /* The close has ended: fills what the machine does not know, frees what reserve made. Without a
+     * receipt: in a forked child, only the memory. */
     void (*forget)(void *self, struct fin__op *op, struct fin_receipt *receipt);
 
     /* Be woken at `deadline`; UINT64_MAX: never. */

@@ -25,6 +25,7 @@
 #define WAKE_ID 0x1ffffffffu
 #define EVENTS_ID 0x2ffffffffu
 
+#define ALL_EDGES (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 #define EPOLL_BATCH 128 /* half of what poll() may return; the other half is for destroy events */
 
 struct linux_closer {
@@ -46,10 +47,7 @@ static uint64_t now(void *self)
 
 static int reserve(void *self, struct fin__op *op, uint64_t id)
 {
-    struct epoll_event entry = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-        .data.u64 = id,
-    };
+    struct epoll_event entry = { .events = ALL_EDGES, .data.u64 = id };
     struct linux_closer *l = self;
     int result = fin__follower_make(op, id);
 
@@ -109,27 +107,37 @@ static int poll_edges(void *self, struct fin__edge *edges, int max)
     struct linux_closer *l = self;
     struct edges list = { edges, 0 };
     int n = epoll_wait(l->set, events, EPOLL_BATCH, 0);
+    bool destroyed = l->followers.lost;
 
     for (int i = 0; i < n; i++) {
         if (events[i].data.u64 == WAKE_ID)
             drain_wake(l);
         else if (events[i].data.u64 == EVENTS_ID)
-            fin__follower_read(&l->followers, max - EPOLL_BATCH, add_edge, &list);
+            destroyed = true;
         else if (events[i].data.u64 != TIMER_ID) /* set anew by arm() */
             take_event(&list, &events[i]);
     }
+    if (destroyed)
+        fin__follower_read(&l->followers, max - EPOLL_BATCH, add_edge, &list);
+    if (l->followers.lost)
+        wake(l);
     return list.count;
 }
 
-static void rearm(void *self, struct fin__op *op, uint64_t id)
+/* EPOLL_CTL_MOD reports what is ready at that moment. Input that is there would do so each time:
+ * while room to send is all that matters it is left out. */
+static void watch(void *self, struct fin__op *op, uint64_t id)
 {
+    bool narrow = op->machine.interest == FIN__WRITE;
     struct epoll_event entry = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+        .events = narrow ? EPOLLOUT | EPOLLET : ALL_EDGES,
         .data.u64 = id,
     };
     struct linux_closer *l = self;
 
-    (void) epoll_ctl(l->set, EPOLL_CTL_MOD, op->ep.fd, &entry);
+    if (op->ep.fd >= 0 && (narrow || op->narrowed))
+        (void) epoll_ctl(l->set, EPOLL_CTL_MOD, op->ep.fd, &entry);
+    op->narrowed = narrow;
 }
 
 static void arm(void *self, uint64_t deadline)
@@ -156,6 +164,12 @@ static void wait_for_work(void *self, int timeout_ms)
 
 /* ---- the proof ---- */
 
+static void retire_witness(struct linux_closer *l, unsigned which)
+{
+    if (which != l->active && l->users[which] == 0)
+        fin__witness_close(&l->witness[which]);
+}
+
 /* A new witness when the old one is full of what will never be asked about again; the old one stays
  * until the closes that it still serves have ended. */
 static void replace_witness(struct linux_closer *l)
@@ -164,30 +178,32 @@ static void replace_witness(struct linux_closer *l)
 
     if (l->witness[l->active].stale < FIN__WITNESS_STALE_MAX || l->witness[other].set >= 0)
         return;
-    if (fin__witness_open(&l->witness[other]) == 0)
-        l->active = other;
-}
-
-static void retire_witness(struct linux_closer *l, unsigned which)
-{
-    if (which != l->active && l->users[which] == 0)
-        fin__witness_close(&l->witness[which]);
+    if (fin__witness_open(&l->witness[other]) < 0)
+        return;
+    l->active = other;
+    retire_witness(l, 1 - other);
 }
 
 /* The entry that the socket had in our own set has just been given back to the kernel: the one
  * needed here is that one again. */
 static void witness(struct linux_closer *l, struct fin__op *op, struct fin__event *ev)
 {
+    unsigned which;
     int result;
 
     replace_witness(l);
+    which = l->active;
     ev->facts = fin__follower_prepare(&l->followers, op);
-    result = fin__witness_add(&l->witness[l->active], op->ep.fd, fin__book_id(op));
+    result = fin__witness_add(&l->witness[which], op->ep.fd, fin__book_id(op));
+    if (result == -EEXIST) { /* an earlier close of the same description under the same number */
+        which = 1 - which;
+        result = fin__witness_add(&l->witness[which], op->ep.fd, fin__book_id(op));
+    }
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
     ev->error = result;
     if (result == 0) {
-        op->witness = l->active & 1;
-        l->users[l->active]++;
+        op->witness = which & 1;
+        l->users[which]++;
     }
 }
 
@@ -220,6 +236,10 @@ static void forget(void *self, struct fin__op *op, struct fin_receipt *receipt)
     struct linux_closer *l = self;
     uint64_t inode = 0;
 
+    if (!receipt) {
+        fin__free(op->follow);
+        return;
+    }
     fin__follower_end(&l->followers, op);
     if (!op->machine.witnessed)
         return;
@@ -325,7 +345,7 @@ static const struct fin__backend backend = {
     .now = now,
     .reserve = reserve,
     .wake = wake,
-    .rearm = rearm,
+    .watch = watch,
     .poll = poll_edges,
     .act = act,
     .check = check,

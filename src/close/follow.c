@@ -116,8 +116,8 @@ unsigned fin__follower_watch(struct fin__follower_table *table, struct fin__op *
 
     if (!follower || !op->ep.plain_tcp)
         return 0;
-    if (follower->joined)
-        return FIN__IS_ANNOUNCED;
+    if (follower->joined) /* while bytes are not acked the socket outlives its last descriptor */
+        return op->machine.stage[FIN_STAGE_ACKED] >= 0 ? FIN__IS_ANNOUNCED : 0;
     /* The holder may have let go before we joined: look once more before relying on the event. */
     (void) join(table, follower);
     return 0;
@@ -128,7 +128,8 @@ void fin__follower_inspect(struct fin_kernel *kernel, struct fin__op *op, struct
     struct fin__follower *follower = op->follow;
 
     fin__proof_inspect(kernel, &follower->id, ev);
-    if (follower->joined && !(ev->facts & FIN__IS_FINISHED))
+    /* Held by others it may finish without being destroyed. */
+    if (follower->joined && op->machine.held == FIN_NO && !(ev->facts & FIN__IS_FINISHED))
         ev->facts |= FIN__IS_ANNOUNCED;
 }
 
@@ -154,8 +155,8 @@ static void take(const struct fin__destroyed *destroyed, void *arg)
     reading->wake(reading->arg, follower->op, facts);
 }
 
-/* Events were lost: back to looking, for everybody. */
-static void give_up_events(struct reading *reading, int max)
+/* Events were lost: back to looking, for everybody. False if some are left to be told. */
+static bool give_up_events(struct reading *reading, int max)
 {
     for (int i = 0; i < FIN__FOLLOW_BUCKETS; i++) {
         while (max > 0 && reading->table->buckets[i]) {
@@ -166,6 +167,7 @@ static void give_up_events(struct reading *reading, int max)
             max--;
         }
     }
+    return max > 0;
 }
 
 void fin__follower_read(struct fin__follower_table *table, int max,
@@ -173,8 +175,10 @@ void fin__follower_read(struct fin__follower_table *table, int max,
 {
     struct reading reading = { table, wake, arg };
 
-    if (fin__events_read(&table->events, max / 2, take, &reading) < 0)
-        give_up_events(&reading, max / 2);
+    if (!table->lost)
+        table->lost = fin__events_read(&table->events, max / 2, take, &reading) < 0;
+    if (table->lost)
+        table->lost = !give_up_events(&reading, max / 2);
 }
 
 void fin__follower_end(struct fin__follower_table *table, struct fin__op *op)

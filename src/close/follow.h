@@ -15,8 +15,9 @@ struct fin__follower;
 
 struct fin__follower_table {
     struct fin__events events;
-    struct fin__follower
-        *buckets[FIN__FOLLOW_BUCKETS]; /* by cookie; those that wait for an event */
+    /* By cookie; those that wait for an event. */
+    struct fin__follower *buckets[FIN__FOLLOW_BUCKETS];
+    bool lost; /* events were lost, and not everybody knows yet: read again */
 };
 
 /* Any thread: makes op->follow if the policy will need it. 0 or -ENOMEM. */

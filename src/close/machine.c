@@ -525,6 +525,9 @@ static enum fin__action emptying(struct fin__machine *m, const struct fin__event
         else if (ev->facts & FIN__IS_FIN && !m->quenched)
             reach(m, FIN_STAGE_EOF, ev->now);
         return emptied(m);
+    case FIN__DEADLINE: /* forced */
+        decide(m, FIN_OUTCOME_TIMED_OUT);
+        return go(m, TALLYING, FIN__TALLY);
     case FIN__AGAIN:
         if (!reached(m, FIN_STAGE_SHUT))
             ended_before(m);

@@ -73,12 +73,14 @@ int fin__witness_add(struct fin__witness *w, int fd, uint64_t token)
 
     if (w->set < 0)
         return -EBADF;
-    if (epoll_ctl(w->set, EPOLL_CTL_ADD, fd, &entry) < 0) {
-        /* The same description was closed under this number before, and is held since then. */
-        if (errno != EEXIST || epoll_ctl(w->set, EPOLL_CTL_MOD, fd, &entry) < 0)
-            return -errno;
-    }
-    return 0;
+    return epoll_ctl(w->set, EPOLL_CTL_ADD, fd, &entry) < 0 ? -errno : 0;
+}
+
+int fin__witness_take_over(struct fin__witness *w, int fd, uint64_t token)
+{
+    struct epoll_event entry = { .events = MARK, .data.u64 = token };
+
+    return epoll_ctl(w->set, EPOLL_CTL_MOD, fd, &entry) < 0 ? -errno : 0;
 }
 
 bool fin__witness_owns(uint32_t events)
@@ -98,12 +100,28 @@ static void pass_on(const struct fin__entry *entry, void *arg)
     visitor->visit(entry->data, entry->inode, visitor->arg);
 }
 
+/* fdinfo is bound to the thread that opened it; once that has ended it reads as ENOENT. */
+static int reopen(struct fin__witness *w)
+{
+    int fd = open_fdinfo(w->set);
+
+    if (fd < 0)
+        return fd;
+    fin__drop(&w->fdinfo);
+    w->fdinfo = fd;
+    return 0;
+}
+
 int fin__witness_read(struct fin__witness *w,
                       void (*visit)(uint64_t token, uint64_t inode, void *arg), void *arg)
 {
     struct visitor visitor = { visit, arg };
 
-    return fin__fdinfo_read(w->fdinfo, pass_on, &visitor);
+    int result = fin__fdinfo_read(w->fdinfo, pass_on, &visitor);
+
+    if (result < 0 && reopen(w) == 0)
+        result = fin__fdinfo_read(w->fdinfo, pass_on, &visitor);
+    return result;
 }
 
 struct search {
@@ -122,18 +140,6 @@ static void compare(uint64_t token, uint64_t inode, void *arg)
     search->inode = inode;
 }
 
-/* fdinfo is bound to the thread that opened it; once that has ended it reads as ENOENT. */
-static int reopen(struct fin__witness *w)
-{
-    int fd = open_fdinfo(w->set);
-
-    if (fd < 0)
-        return fd;
-    fin__drop(&w->fdinfo);
-    w->fdinfo = fd;
-    return 0;
-}
-
 enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint64_t *inode)
 {
     struct search search = { token, 0, false };
@@ -142,8 +148,6 @@ enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint6
     if (w->set < 0)
         return FIN_UNVERIFIABLE;
     result = fin__witness_read(w, compare, &search);
-    if (result < 0 && reopen(w) == 0)
-        result = fin__witness_read(w, compare, &search);
     if (result < 0)
         return FIN_UNVERIFIABLE;
     if (search.found && inode)

@@ -29,8 +29,12 @@ int fin__witness_open(struct fin__witness *w);
 void fin__witness_close(struct fin__witness *w);
 
 /* Adds `fd` as `token`, which the caller does not use twice; to be called before it is closed.
- * Returns 0 or a negative errno. */
+ * Returns 0 or a negative errno; -EEXIST: the same description was closed under this number before,
+ * and is held since then. */
 int fin__witness_add(struct fin__witness *w, int fd, uint64_t token);
+
+/* After -EEXIST: the entry that is there becomes `token`. What it was can't be asked about then. */
+int fin__witness_take_over(struct fin__witness *w, int fd, uint64_t token);
 
 /* Does anything still refer to what was added as `token`? If so, writes the inode of it, for a
  * search for the holders; `inode` may be NULL. */

@@ -4,8 +4,10 @@
  * What may answer each action. It is freer than a kernel; where it is bounded, the bound is a fact
  * about drivers or kernels that the machine may rely on:
  *   - IS_ACKED comes with no outstanding bytes, which is so from then on, never with IS_UNKNOWN;
+ *   - it comes only once FIN is out, by us, or under scope descriptor by the program;
  *   - a layer answers once (ANSWER) and breaks once (BROKEN); both carry on with the bare socket;
- *   - after END only END follows;
+ *   - after END only END follows, and nothing is unread;
+ *   - a reset that fails does not report what the peer did (no ECONNRESET, EPIPE);
  *   - BROKEN carries an error, as FAILED does;
  *   - IS_GONE comes with IS_FINISHED, and once told both stay told;
  *   - a listening queue holds at most 2 connections;
@@ -68,6 +70,10 @@ static void add_broken(struct list *l, uint64_t bytes)
 static void add_failures(struct list *l, uint64_t bytes)
 {
     for (unsigned i = l->now == l->node->now ? 0 : ERRORS - 3; i < ERRORS; i++) {
+        bool of_peer = errors[i] == -ECONNRESET || errors[i] == -EPIPE;
+
+        if (of_peer && l->node->action == FIN__RESET)
+            continue;
         struct fin__event *ev = add(l, FIN__FAILED);
 
         ev->error = errors[i];
@@ -159,10 +165,18 @@ static void for_notify(struct list *l)
     add_failures(l, 0);
 }
 
+/* Can everything have been acked? */
+static bool fin_is_out(const struct list *l)
+{
+    return l->node->monitor.stages & 1u << FIN_STAGE_SHUT ||
+           l->node->monitor.config->plan.descriptor_only;
+}
+
 static void for_look(struct list *l)
 {
     add_facts(l, FIN__STATE, 0);
-    add_facts(l, FIN__STATE, FIN__IS_ACKED);
+    if (fin_is_out(l))
+        add_facts(l, FIN__STATE, FIN__IS_ACKED);
     add_facts(l, FIN__STATE, FIN__IS_UNKNOWN);
 }
 
@@ -179,12 +193,13 @@ static void for_tally(struct list *l)
 {
     bool acked = l->node->monitor.stages & 1u << FIN_STAGE_ACKED && !is(l, FIN__ACK_AT_SHUT);
 
-    for (uint64_t unread = 0; unread < 2; unread++) {
+    for (uint64_t unread = 0; unread < (seen(l, SEEN_END) ? 1 : 2); unread++) {
         for (uint64_t bytes = 0; bytes < (acked ? 1 : 3); bytes++) {
             add_tally(l, 0, bytes, unread);
             add_tally(l, FIN__IS_UNKNOWN, bytes, unread);
         }
-        add_tally(l, FIN__IS_ACKED, 0, unread);
+        if (fin_is_out(l))
+            add_tally(l, FIN__IS_ACKED, 0, unread);
     }
 }
 
@@ -194,7 +209,8 @@ static void add_ends(struct list *l)
         unsigned facts = fin ? FIN__IS_FIN : 0;
 
         add_facts(l, FIN__END, facts);
-        add_facts(l, FIN__END, facts | FIN__IS_ACKED);
+        if (fin_is_out(l))
+            add_facts(l, FIN__END, facts | FIN__IS_ACKED);
         add_facts(l, FIN__END, facts | FIN__IS_UNKNOWN);
     }
 }

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,17 +53,21 @@ static uint64_t mix(uint64_t hash, uint64_t word)
     return hash ^ hash >> 29;
 }
 
-static void hash_bytes(struct entry *e, const void *data, size_t size)
+/* Two lanes of words; key_of() mixes them in the end. */
+static void hash_words(struct entry *e, const void *data, size_t size)
 {
     const unsigned char *bytes = data;
+    uint64_t word[2];
 
-    for (size_t i = 0; i < size; i += sizeof(uint64_t)) {
-        uint64_t word = 0;
-
-        memcpy(&word, bytes + i, size - i < sizeof word ? size - i : sizeof word);
-        e->high = mix(e->high, word);
-        e->low = mix(e->low + UINT64_C(0xd1b54a32d192ed03), word);
+    for (; size >= sizeof word; size -= sizeof word, bytes += sizeof word) {
+        memcpy(word, bytes, sizeof word);
+        e->high = mix(e->high, word[0]);
+        e->low = mix(e->low, word[1]);
     }
+    memset(word, 0, sizeof word);
+    memcpy(word, bytes, size);
+    e->high = mix(e->high, word[0]);
+    e->low = mix(e->low, word[1]);
 }
 
 static bool on_the_way_out(const struct node *node)
@@ -89,7 +94,7 @@ static void forget_the_way(struct fin__machine *m, struct monitor *mon)
     mon->seen &= SEEN_WITNESS | SEEN_FORCE;
     mon->phase = 0;
     mon->deadline = 0;
-    mon->late_waits = mon->wakes = mon->tallied = mon->unsent = mon->discarded = mon->accepted = 0;
+    mon->late_waits = mon->tallied = mon->unsent = mon->discarded = mon->accepted = 0;
 }
 
 /* What no receipt shows. */
@@ -142,16 +147,20 @@ static struct entry key_of(const struct explorer *x, const struct node *node, bo
     uint64_t rest[2];
     struct entry e = { 1, 2 };
 
-    memcpy(&n, node, sizeof n);
+    memcpy(&n.machine, &node->machine, sizeof n.machine);
+    memcpy(&n.monitor, &node->monitor, sizeof n.monitor);
+    n.action = node->action;
+    n.now = node->now;
     if (!x->exactly)
         abstract(&n, whole);
     n.monitor.phase_before = 0;
-    n.monitor.broken = 0;
     rest[0] = n.now;
     rest[1] = n.action;
-    hash_bytes(&e, &n.machine, sizeof n.machine);
-    hash_bytes(&e, &n.monitor, sizeof n.monitor);
-    hash_bytes(&e, rest, sizeof rest);
+    hash_words(&e, &n.machine, sizeof n.machine);
+    hash_words(&e, &n.monitor, offsetof(struct monitor, broken));
+    hash_words(&e, rest, sizeof rest);
+    e.high = mix(e.high, e.low);
+    e.low = mix(e.low, e.high);
     e.low = (e.low & ~UINT64_C(0xffff)) | x->run;
     return e;
 }
@@ -223,7 +232,7 @@ static void keep_trace(struct explorer *x, enum rule rule, unsigned depth, const
 /* `depth`: how many steps led here. */
 static void collect(struct explorer *x, struct node *node, unsigned depth)
 {
-    for (unsigned rule = 0; rule < RULES; rule++) {
+    for (unsigned rule = 0; node->monitor.broken && rule < RULES; rule++) {
         if (!(node->monitor.broken & UINT64_C(1) << rule))
             continue;
         x->coverage.violations[rule]++;

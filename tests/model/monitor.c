@@ -232,8 +232,14 @@ void monitor_action(struct monitor *mon, const struct view *view)
 
 /* ---- events ---- */
 
-static bool by_peer(int error)
+/* EPIPE for a farewell may as well mean that the program sent FIN before. */
+static bool tells_of_peer(enum fin__action action, int error)
 {
+    unsigned deaf = ACTION(RESET) | ACTION(QUENCH) | ACTION(UNWATCH) | ACTION(WITNESS) |
+                    ACTION(CHECK) | ACTION(INSPECT);
+
+    if (1u << action & deaf || (action == FIN__NOTIFY && error == -EPIPE))
+        return false;
     return error == -ECONNRESET || error == -EPIPE || error == -ECONNREFUSED;
 }
 
@@ -247,6 +253,7 @@ static void note_facts(struct monitor *mon, unsigned facts)
 
 static void drained(struct monitor *mon, const struct fin__event *ev)
 {
+    mon->seen &= ~(uint32_t) SEEN_LEFT;
     if (ev->kind == FIN__AGAIN || ev->kind == FIN__END)
         mon->seen &= ~(uint32_t) (SEEN_EDGE | SEEN_UNREAD);
     else
@@ -262,7 +269,7 @@ static void drained(struct monitor *mon, const struct fin__event *ev)
         mon->seen |= SEEN_LAYER_GONE;
     if (ev->kind == FIN__END) {
         mon->seen |= SEEN_END;
-        note_facts(mon, ev->facts & ~(told(mon, STAGE(SHUT)) ? 0u : (unsigned) FIN__IS_ACKED));
+        note_facts(mon, ev->facts);
         if (ev->facts & FIN__IS_FIN)
             mon->stages |= STAGE(EOF);
     }
@@ -313,7 +320,7 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
 static void waited(struct monitor *mon, const struct fin__event *ev)
 {
     if (!told(mon, STAGE(RELEASED))) {
-        mon->seen &= ~(uint32_t) (SEEN_TALLY | SEEN_UNREAD);
+        mon->seen &= ~(uint32_t) (SEEN_TALLY | SEEN_UNREAD | SEEN_LEFT);
         mon->tallied = 0;
     }
     if (ev->kind == FIN__READY) /* the edge is used up: only reading tells what there is */
@@ -340,9 +347,9 @@ static void tallied(struct monitor *mon, const struct fin__event *ev)
     note_facts(mon, ev->facts);
     mon->tallied = (uint8_t) ev->bytes;
     mon->seen |= SEEN_TALLY;
-    mon->seen &= ~(uint32_t) SEEN_UNREAD;
+    mon->seen &= ~(uint32_t) (SEEN_UNREAD | SEEN_LEFT);
     if (ev->unread)
-        mon->seen |= SEEN_UNREAD;
+        mon->seen |= SEEN_UNREAD | SEEN_LEFT;
 }
 
 static void reset_done(struct monitor *mon, const struct fin__event *ev)
@@ -414,12 +421,8 @@ void monitor_event(struct monitor *mon, enum fin__action action, const struct fi
         mon->seen |= SEEN_LATE;
     if (ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_FAILED;
-    if (ev->kind == FIN__FAILED) {
-        if (by_peer(ev->error) && action != FIN__NOTIFY)
-            mon->seen |= SEEN_PEER_RESET;
-        if (action == FIN__NOTIFY && ev->error == -ECONNRESET)
-            mon->seen |= SEEN_PEER_RESET;
-    }
+    if (ev->kind == FIN__FAILED && tells_of_peer(action, ev->error))
+        mon->seen |= SEEN_PEER_RESET;
     if (note[action])
         note[action](mon, ev);
 }
@@ -570,7 +573,7 @@ static bool may_end_in_fin(const struct monitor *mon, const struct fin_receipt *
 
     if (saw(mon, SEEN_DEATH) && r->stage_ns[FIN_STAGE_ACKED] < 0)
         return false;
-    if (saw(mon, SEEN_UNREAD) && r->held != FIN_YES && !is(mon, FIN__QUENCHABLE))
+    if (saw(mon, SEEN_LEFT) && r->held != FIN_YES && !is(mon, FIN__QUENCHABLE))
         return false;
     if (mon->config->plan.descriptor_only && r->held != FIN_NO)
         return false;

@@ -50,6 +50,11 @@ int guard_end(void **state);
 
 #define GUARDED(test) cmocka_unit_test_setup_teardown(test, guard_begin, guard_end)
 
+/* Moves into a network namespace of its own, so that the machine's load (a full TIME_WAIT table,
+ * ports in use) does not matter. Where that is not allowed everything stays as it is. To be called
+ * before there are threads. */
+void own_network(void);
+
 /* ---- both ends ---- */
 
 enum pair_buffers {

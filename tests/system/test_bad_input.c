@@ -485,5 +485,6 @@ int main(void)
         GUARDED(test_format),
     };
 
+    own_network();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

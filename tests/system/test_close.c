@@ -793,5 +793,6 @@ int main(void)
         GUARDED(test_signals_while_proving),
     };
 
+    own_network();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -308,5 +308,6 @@ int main(void)
         GUARDED(test_reused_number),
     };
 
+    own_network();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

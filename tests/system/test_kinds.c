@@ -483,5 +483,6 @@ int main(void)
         GUARDED(test_listener_held),
     };
 
+    own_network();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "faults.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* EBADF, EFAULT and EINVAL would be bugs of ours; accept(2), close(2), epoll_ctl(2), socket(7)... */
+const struct call calls[] = {
+    { "close", { EINTR, EIO, ENOSPC } },
+    { "shutdown", { EIO, ENOMEM, EPERM } },
+    { "getsockopt", { EIO, ENOMEM, EPERM } },
+    { "setsockopt", { ENOMEM, EPERM, ENOPROTOOPT } },
+    { "getpeername", { ENOBUFS, EPERM } },
+    { "getsockname", { ENOBUFS, EPERM } },
+    { "connect", { EINTR, EBUSY, EPERM, EIO } },
+    { "accept4", { EINTR, ECONNABORTED, EMFILE, ENOMEM, EPERM } },
+    { "recv", { EINTR, EIO, ENOMEM, EPERM } },
+    { "recvmsg", { EINTR, EIO, ENOMEM, EPERM } },
+    { "ioctl", { EIO, EPERM } },
+    { "epoll_create1", { EMFILE, ENFILE, ENOMEM, EPERM } },
+    { "epoll_ctl", { ENOSPC, ENOMEM, EPERM } },
+    { "epoll_wait", { EINTR, EPERM } },
+    { "poll", { EINTR, ENOMEM } },
+    { "ppoll", { EINTR, ENOMEM } },
+    { "open", { ENOENT, EACCES, EMFILE, ENOMEM } },
+    { "pread", { EINTR, EIO, ENOENT, EPERM } },
+    { "fstat", { EIO, ENOMEM, EPERM } },
+    { "mmap", { ENOMEM } },
+    { "madvise", { EINVAL, ENOMEM } },
+    { "mnl_socket_open2", { EMFILE, ENOMEM, EPROTONOSUPPORT, EPERM } },
+    { "mnl_socket_bind", { ENOMEM, EPERM } },
+    { "mnl_socket_sendto", { EINTR, ENOBUFS, EPERM } },
+    { "mnl_socket_recvfrom", { EINTR, EAGAIN, ENOBUFS, EIO } },
+};
+const int calls_count = sizeof calls / sizeof *calls;
+
+#define CLOSED_MAX 64
+
+static __thread struct {
+    const struct fault *fault;
+    int seen, failed;
+    int closed[CLOSED_MAX];
+    int closed_count;
+} now;
+
+void fault_arm(const struct fault *fault)
+{
+    memset(&now, 0, sizeof now);
+    now.fault = fault;
+}
+
+int fault_disarm(void)
+{
+    now.fault = NULL;
+    return now.failed;
+}
+
+int closes_of(int fd)
+{
+    int count = 0;
+
+    for (int i = 0; i < now.closed_count; i++)
+        count += now.closed[i] == fd;
+    return count;
+}
+
+static bool fails(const char *call)
+{
+    const struct fault *f = now.fault;
+
+    if (!f || strcmp(f->call, call) != 0)
+        return false;
+    now.seen++;
+    if (f->lasting ? now.seen < f->from : now.seen != f->from)
+        return false;
+    now.failed++;
+    errno = f->error;
+    return true;
+}
+
+#define WRAP(type, name, parameters, arguments, failure)                                           \
+    type __real_##name parameters;                                                                 \
+    type __wrap_##name parameters;                                                                 \
+    type __wrap_##name parameters                                                                  \
+    {                                                                                              \
+        return fails(#name) ? (type) failure : __real_##name arguments;                            \
+    }
+
+/* clang-format off */
+WRAP(int, shutdown, (int fd, int how), (fd, how), -1)
+WRAP(int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size),
+     (fd, level, name, value, size), -1)
+WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size),
+     (fd, level, name, value, size), -1)
+WRAP(int, getpeername, (int fd, struct sockaddr *to, socklen_t *size), (fd, to, size), -1)
+WRAP(int, getsockname, (int fd, struct sockaddr *to, socklen_t *size), (fd, to, size), -1)
+WRAP(int, connect, (int fd, const struct sockaddr *to, socklen_t size), (fd, to, size), -1)
+WRAP(int, accept4, (int fd, struct sockaddr *from, socklen_t *size, int flags),
+     (fd, from, size, flags), -1)
+WRAP(ssize_t, recv, (int fd, void *buf, size_t size, int flags), (fd, buf, size, flags), -1)
+WRAP(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), -1)
+WRAP(int, epoll_create1, (int flags), (flags), -1)
+WRAP(int, epoll_ctl, (int set, int op, int fd, struct epoll_event *event), (set, op, fd, event), -1)
+WRAP(int, epoll_wait, (int set, struct epoll_event *events, int max, int timeout),
+     (set, events, max, timeout), -1)
+WRAP(int, poll, (struct pollfd *fds, nfds_t count, int timeout), (fds, count, timeout), -1)
+WRAP(int, ppoll, (struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+     const sigset_t *mask), (fds, count, timeout, mask), -1)
+WRAP(int, madvise, (void *start, size_t size, int advice), (start, size, advice), -1)
+WRAP(struct mnl_socket *, mnl_socket_open2, (int bus, int flags), (bus, flags), NULL)
+WRAP(int, mnl_socket_bind, (struct mnl_socket *s, unsigned groups, pid_t pid), (s, groups, pid), -1)
+WRAP(ssize_t, mnl_socket_sendto, (const struct mnl_socket *s, const void *buf, size_t size),
+     (s, buf, size), -1)
+WRAP(ssize_t, mnl_socket_recvfrom, (const struct mnl_socket *s, void *buf, size_t size),
+     (s, buf, size), -1)
+/* clang-format on */
+
+/* These go by two names, with _FILE_OFFSET_BITS=64 and without. */
+#define WRAP_BOTH(type, call, name, parameters, arguments, failure)                                \
+    type __real_##name parameters;                                                                 \
+    type __wrap_##name parameters;                                                                 \
+    type __wrap_##name parameters                                                                  \
+    {                                                                                              \
+        return fails(call) ? (type) failure : __real_##name arguments;                             \
+    }
+
+/* clang-format off */
+WRAP_BOTH(ssize_t, "pread", pread, (int fd, void *buf, size_t size, off_t at),
+          (fd, buf, size, at), -1)
+WRAP_BOTH(ssize_t, "pread", pread64, (int fd, void *buf, size_t size, off_t at),
+          (fd, buf, size, at), -1)
+WRAP_BOTH(int, "fstat", fstat, (int fd, struct stat *st), (fd, st), -1)
+WRAP_BOTH(int, "fstat", fstat64, (int fd, struct stat *st), (fd, st), -1)
+WRAP_BOTH(void *, "mmap", mmap, (void *at, size_t size, int prot, int flags, int fd, off_t offset),
+          (at, size, prot, flags, fd, offset), MAP_FAILED)
+WRAP_BOTH(void *, "mmap", mmap64,
+          (void *at, size_t size, int prot, int flags, int fd, off_t offset),
+          (at, size, prot, flags, fd, offset), MAP_FAILED)
+/* clang-format on */
+
+/* open(2) is variadic; the library creates no file, so that there is no mode. */
+int __real_open(const char *path, int flags, ...);
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+
+int __wrap_open(const char *path, int flags, ...)
+{
+    return fails("open") ? -1 : __real_open(path, flags);
+}
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+    return fails("open") ? -1 : __real_open64(path, flags);
+}
+
+int __real_ioctl(int fd, unsigned long request, void *arg);
+int __wrap_ioctl(int fd, unsigned long request, void *arg);
+
+int __wrap_ioctl(int fd, unsigned long request, void *arg)
+{
+    return fails("ioctl") ? -1 : __real_ioctl(fd, request, arg);
+}
+
+int __real_close(int fd);
+int __wrap_close(int fd);
+
+/* Linux frees the number before anything can fail: so does this. */
+int __wrap_close(int fd)
+{
+    int result;
+
+    if (now.fault && now.closed_count < CLOSED_MAX)
+        now.closed[now.closed_count++] = fd;
+    result = __real_close(fd);
+    return fails("close") ? -1 : result;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+
+/* System calls of the library that fail on request. The linker leads each call of the library
+ * (--wrap, see meson.build) to a function here. Only the thread that armed a fault meets it. */
+
+#ifndef FAULTS_H
+#define FAULTS_H
+
+#include <stdbool.h>
+
+struct fault {
+    const char *call; /* "recv" */
+    int error;        /* errno that it gives */
+    int from;         /* the number of the first call that fails, from 1 */
+    bool lasting;     /* all later ones fail too */
+};
+
+/* What the calls of one kind can fail with; `count` errnos, all of which it may give. */
+struct call {
+    const char *name;
+    int errors[8];
+};
+
+extern const struct call calls[];
+extern const int calls_count;
+
+void fault_arm(const struct fault *fault);
+
+/* Returns how many calls failed. */
+int fault_disarm(void);
+
+/* How often close(2) was called for `fd` since the fault was armed. */
+int closes_of(int fd);
+
+#endif

@@ -21,6 +21,11 @@
 #define BACKLOG 4096
 #define EVENTS 256
 
+/* Of a batch, so many go to one port. connect(2) tries every even local port before an odd one
+ * (__inet_hash_connect()): with more than half of ip_local_port_range in use towards one address it
+ * takes a millisecond. */
+#define RUN 2500
+
 struct order {
     unsigned count, port, stamped;
 };
@@ -57,13 +62,19 @@ static void sign(int control)
     bench_must((int) send(control, "", 1, MSG_NOSIGNAL), "send");
 }
 
-static void take(struct peer *p, int listener, unsigned count)
+static unsigned port_of(const struct order *order, size_t i)
+{
+    return (unsigned) (order->port + i / RUN) % CROWD_PORTS;
+}
+
+static void take(struct peer *p, const int *listeners, const struct order *order)
 {
     struct epoll_event entry = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET };
 
-    for (unsigned i = 0; i < count; i++) {
-        p->fds[i] =
-            bench_must(accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), "accept");
+    for (unsigned i = 0; i < order->count; i++) {
+        p->fds[i] = bench_must(
+            accept4(listeners[port_of(order, i)], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK),
+            "accept");
         entry.data.u32 = i;
         bench_must(epoll_ctl(p->set, EPOLL_CTL_ADD, p->fds[i], &entry), "epoll_ctl");
     }
@@ -139,7 +150,7 @@ static void serve(int control, const int *listeners, const struct crowd *crowd)
 
     bench_must(p.set, "epoll_create1");
     while (recv(control, &order, sizeof order, 0) == (ssize_t) sizeof order) {
-        take(&p, listeners[order.port], order.count);
+        take(&p, listeners, &order);
         sign(control);
         read_all(&p, order.count, order.stamped == 0);
         if (order.stamped)
@@ -220,14 +231,14 @@ void crowd_settle(struct crowd *crowd)
 
 void crowd_connect(struct crowd *crowd, int *fds, size_t count, size_t stamped)
 {
-    struct order order = { (unsigned) count, crowd->turn++ % CROWD_PORTS, (unsigned) stamped };
-    struct sockaddr_in address = { .sin_family = AF_INET,
-                                   .sin_port = crowd->port[order.port],
-                                   .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    struct order order = { (unsigned) count, crowd->turn, (unsigned) stamped };
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 
+    crowd->turn = port_of(&order, count - 1 + RUN);
     /* The order first, so that the peer accepts meanwhile: the queue is shorter than the batch. */
     bench_must((int) send(crowd->control, &order, sizeof order, MSG_NOSIGNAL), "send");
     for (size_t i = 0; i < count; i++) {
+        address.sin_port = crowd->port[port_of(&order, i)];
         fds[i] = bench_must(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket");
         bench_must(connect(fds[i], (struct sockaddr *) &address, sizeof address), "connect");
     }

@@ -197,6 +197,8 @@ static void witness(struct linux_closer *l, struct fin__op *op, struct fin__even
     result = fin__witness_add(&l->witness[which], op->ep.fd, fin__book_id(op));
     if (result == -EEXIST) { /* an earlier close of the same description under the same number */
         which = 1 - which;
+        if (l->witness[which].set < 0)
+            (void) fin__witness_open(&l->witness[which]);
         result = fin__witness_add(&l->witness[which], op->ep.fd, fin__book_id(op));
     }
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;

@@ -51,12 +51,15 @@ static int option(int fd, int name, int *value)
     return getsockopt(fd, SOL_SOCKET, name, value, &size) < 0 ? -errno : 0;
 }
 
-static bool is_connected(int fd)
+/* 1, 0, or a negative errno: not to be known. */
+static int is_connected(int fd)
 {
     struct sockaddr_storage address;
     socklen_t size = sizeof address;
 
-    return getpeername(fd, (struct sockaddr *) &address, &size) == 0;
+    if (getpeername(fd, (struct sockaddr *) &address, &size) == 0)
+        return 1;
+    return errno == ENOTCONN ? 0 : -errno;
 }
 
 /* ---- examine ---- */
@@ -114,15 +117,15 @@ static int examine_unix_stream(struct fin_kernel *kernel, struct fin__endpoint *
     int listening = 0;
     int result = option(ep->fd, SO_ACCEPTCONN, &listening);
 
-    if (result < 0)
-        return result;
-    if (listening) {
+    if (result == 0 && listening)
         ep->traits |= FIN__LISTENING;
-    } else if (is_connected(ep->fd)) {
+    else if (result == 0)
+        result = is_connected(ep->fd);
+    if (result > 0) {
         ep->traits |= FIN__STREAM | FIN__ACK_AT_SHUT | FIN__QUENCHABLE;
         ep->eof_ambiguous = may_be_our_own_end(kernel, ep->fd);
     }
-    return 0;
+    return result < 0 ? result : 0;
 }
 
 static int examine_other(struct fin_kernel *kernel, struct fin__endpoint *ep)

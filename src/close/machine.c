@@ -138,9 +138,13 @@ static enum fin__action let_go(struct fin__machine *m)
 /* The connection broke by itself: nothing more can be told to the peer. */
 static enum fin__action broken(struct fin__machine *m, int error)
 {
-    m->died = true;
+    bool again = m->died;
+
     fail(m, error);
-    return unwatch(m);
+    m->died = true;
+    if (m->peer_reset || again)
+        return unwatch(m);
+    return go(m, TALLYING, FIN__TALLY);
 }
 
 static enum fin__action quench(struct fin__machine *m)
@@ -157,7 +161,7 @@ static enum fin__action tallying(struct fin__machine *m, const struct fin__event
         m->unacked = reached(m, FIN_STAGE_ACKED) ? 0 : clamp(ev->bytes);
         m->unread = ev->unread > 0 && !m->input_over;
     }
-    if (m->plan->descriptor_only || m->outcome == FIN_OUTCOME_ABORTED)
+    if (m->plan->descriptor_only || m->died || m->outcome == FIN_OUTCOME_ABORTED)
         return unwatch(m);
     if (m->unacked > 0 && m->plan->courtesy != FIN_COURTESY_PROMPT) {
         if (m->plan->orphan_ms == FIN_ORPHAN_RESET && !m->must_reset)
@@ -736,7 +740,7 @@ enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__pl
 static enum fin__action abort_now(struct fin__machine *m)
 {
     decide(m, FIN_OUTCOME_ABORTED);
-    if (!(m->traits & FIN__STREAM))
+    if (!(m->traits & FIN__STREAM) || m->plan->descriptor_only)
         return unwatch(m);
     return m->unsent ? drop_and_reset(m) : reset(m);
 }
@@ -755,7 +759,8 @@ enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__eve
     assert(m->place != FINISHED);
     if (ev->kind == FIN__READY)
         m->edge_used = true;
-    if (ev->kind == FIN__ABORT && m->place < UNWATCHING)
+    if (ev->kind == FIN__ABORT
+        && m->place <= UNWATCHING) /* asked while UNWATCH is still to be done */
         return abort_now(m);
     if (ev->kind == FIN__FORCE)
         return force(m, ev);

@@ -22,7 +22,7 @@
 #include <errno.h>
 
 /* The last ones are one of each sort: they come late, too. */
-static const int errors[] = { -EPIPE, -ETIMEDOUT,  -EPERM,      -EINTR, -EBUSY,
+static const int errors[] = { -EPIPE,      -ETIMEDOUT,  -EPERM,    -EINTR, -EBUSY,
                               -EOPNOTSUPP, -ECONNRESET, -ENOTCONN, -EIO };
 #define ERRORS (sizeof errors / sizeof errors[0])
 
@@ -99,8 +99,9 @@ static bool is_released(const struct node *node)
 /* Nothing that is left to happen before release has a later deadline. */
 static bool over(const struct node *node)
 {
-    return !is_released(node) && (node->monitor.seen & SEEN_FORCE ||
-                                  node->now >= START + node->monitor.config->plan.total);
+    return !is_released(node)
+        && (node->monitor.seen & SEEN_FORCE
+            || node->now >= START + node->monitor.config->plan.total);
 }
 
 /* After release a wait may be told what the kernel announced meanwhile. */
@@ -168,8 +169,8 @@ static void for_notify(struct list *l)
 /* Can everything have been acked? */
 static bool fin_is_out(const struct list *l)
 {
-    return l->node->monitor.stages & 1u << FIN_STAGE_SHUT ||
-           l->node->monitor.config->plan.descriptor_only;
+    return l->node->monitor.stages & 1u << FIN_STAGE_SHUT
+        || l->node->monitor.config->plan.descriptor_only;
 }
 
 static void for_look(struct list *l)
@@ -295,8 +296,8 @@ static void for_others(struct list *l)
 unsigned environment(const struct node *node, struct fin__event *events)
 {
     static void (*const answers[])(struct list *) = {
-        [FIN__FLUSH] = for_flush,     [FIN__NOTIFY] = for_notify, [FIN__LOOK] = for_look,
-        [FIN__TALLY] = for_tally,     [FIN__DRAIN] = for_drain,   [FIN__ACCEPT] = for_accept,
+        [FIN__FLUSH] = for_flush,     [FIN__NOTIFY] = for_notify,   [FIN__LOOK] = for_look,
+        [FIN__TALLY] = for_tally,     [FIN__DRAIN] = for_drain,     [FIN__ACCEPT] = for_accept,
         [FIN__RESET] = for_reset,     [FIN__WITNESS] = for_witness, [FIN__CHECK] = for_check,
         [FIN__INSPECT] = for_inspect, [FIN__FINISH] = NULL,
     };

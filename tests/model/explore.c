@@ -77,8 +77,9 @@ static bool on_the_way_out(const struct node *node)
 
 static void forget_the_way(struct fin__machine *m, struct monitor *mon)
 {
-    unsigned later = 1u << FIN_STAGE_SHUT | 1u << FIN_STAGE_ACKED | 1u << FIN_STAGE_UNWATCHED | 1u << FIN_STAGE_RELEASED | 1u << FIN_STAGE_UNREFERENCED |
-                     1u << FIN_STAGE_FINISHED | 1u << FIN_STAGE_GONE;
+    unsigned later = 1u << FIN_STAGE_SHUT | 1u << FIN_STAGE_ACKED | 1u << FIN_STAGE_UNWATCHED
+        | 1u << FIN_STAGE_RELEASED | 1u << FIN_STAGE_UNREFERENCED | 1u << FIN_STAGE_FINISHED
+        | 1u << FIN_STAGE_GONE;
 
     for (int i = 0; i < FIN_STAGE_UNWATCHED; i++)
         if (!(later & 1u << i))
@@ -174,8 +175,7 @@ static struct entry *find(const struct explorer *x, const struct entry *e)
 {
     size_t i = e->high & (x->room - 1);
 
-    while (of_this_run(x, &x->seen[i]) &&
-           (x->seen[i].high != e->high || x->seen[i].low != e->low))
+    while (of_this_run(x, &x->seen[i]) && (x->seen[i].high != e->high || x->seen[i].low != e->low))
         i = (i + 1) & (x->room - 1);
     return &x->seen[i];
 }
@@ -417,8 +417,8 @@ static void run(struct explorer *x, const struct config *config, bool exactly)
     }
     node.now = START;
     monitor_start(&node.monitor, config, START);
-    node.action = fin__machine_start(&node.machine, &config->plan, config->traits, config->facts,
-                                     START);
+    node.action =
+        fin__machine_start(&node.machine, &config->plan, config->traits, config->facts, START);
     fin__machine_report(&node.machine, &node.receipt);
     monitor_step(&node.monitor, NULL, &node.receipt, &start);
     watch_action(&node);
@@ -463,13 +463,14 @@ const struct coverage *explorer_coverage(const struct explorer *x)
 /* ---- traces for people ---- */
 
 static const char *const action_names[] = {
-    "WAIT",  "FLUSH",  "NOTIFY", "ABANDON", "SHUT",  "LOOK",    "TALLY",   "DRAIN", "REFUSE", "ACCEPT",
-    "QUENCH", "LIMIT", "RESET",  "UNWATCH", "WITNESS", "RELEASE", "CHECK", "INSPECT", "FINISH",
+    "WAIT",    "FLUSH",   "NOTIFY", "ABANDON", "SHUT",   "LOOK",  "TALLY",
+    "DRAIN",   "REFUSE",  "ACCEPT", "QUENCH",  "LIMIT",  "RESET", "UNWATCH",
+    "WITNESS", "RELEASE", "CHECK",  "INSPECT", "FINISH",
 };
 
 static const char *const event_names[] = {
-    "DONE", "AGAIN", "SKIP", "BROKEN", "BYTES", "ANSWER", "END",
-    "STATE", "YES",  "NO",   "FAILED", "READY", "DEADLINE", "ABORT", "FORCE",
+    "DONE", "AGAIN", "SKIP",   "BROKEN", "BYTES",    "ANSWER", "END",   "STATE",
+    "YES",  "NO",    "FAILED", "READY",  "DEADLINE", "ABORT",  "FORCE",
 };
 
 static const char *const trait_names[] = {
@@ -478,7 +479,8 @@ static const char *const trait_names[] = {
 };
 
 static const char *const fact_names[] = {
-    "ACKED", "FIN", "OUTSTANDING", "WRITABLE", "ASKED", "FINISHED", "GONE", "RESET_ON_CLOSE", "UNKNOWN",
+    "ACKED",    "FIN",  "OUTSTANDING",    "WRITABLE", "ASKED",
+    "FINISHED", "GONE", "RESET_ON_CLOSE", "UNKNOWN",
 };
 
 static void print_bits(unsigned bits, const char *const *names, unsigned count)

@@ -17,16 +17,46 @@
 #include <cmocka.h>
 
 static const struct fin__plan plans[] = {
-    { .flush = 1, .farewell = 1, .linger = 1, .total = 1, .proof_wait = 1, .backoff = 1,
-      .backoff_max = 2, .drain = 1 },
-    { .flush = 1, .farewell = 1, .linger = 1, .total = 2, .proof_wait = 1, .backoff = 1,
-      .backoff_max = 2, .drain = 1 },
-    { .flush = 0, .farewell = 0, .linger = 0, .total = 2, .proof_wait = 0, .backoff = 1,
-      .backoff_max = 1, .drain = 0 },
-    { .flush = 1, .farewell = 1, .linger = 1, .total = 0, .proof_wait = 4, .backoff = 1,
-      .backoff_max = 4, .drain = 3 },
-    { .flush = 2, .farewell = 2, .linger = 2, .total = 3, .proof_wait = 2, .backoff = 1,
-      .backoff_max = 2, .drain = 1 },
+    { .flush = 1,
+      .farewell = 1,
+      .linger = 1,
+      .total = 1,
+      .proof_wait = 1,
+      .backoff = 1,
+      .backoff_max = 2,
+      .drain = 1 },
+    { .flush = 1,
+      .farewell = 1,
+      .linger = 1,
+      .total = 2,
+      .proof_wait = 1,
+      .backoff = 1,
+      .backoff_max = 2,
+      .drain = 1 },
+    { .flush = 0,
+      .farewell = 0,
+      .linger = 0,
+      .total = 2,
+      .proof_wait = 0,
+      .backoff = 1,
+      .backoff_max = 1,
+      .drain = 0 },
+    { .flush = 1,
+      .farewell = 1,
+      .linger = 1,
+      .total = 0,
+      .proof_wait = 1,
+      .backoff = 1,
+      .backoff_max = 1,
+      .drain = 2 },
+    { .flush = 2,
+      .farewell = 2,
+      .linger = 2,
+      .total = 3,
+      .proof_wait = 4,
+      .backoff = 1,
+      .backoff_max = 4,
+      .drain = 3 },
 };
 
 static const int64_t orphans[] = { FIN_ORPHAN_RESET, FIN_ORPHAN_LEAVE, 7 };
@@ -55,7 +85,9 @@ static void each_policy(unsigned which, unsigned traits)
     unsigned all_facts = which == 3 ? 2 : which || layered ? 1 : COUNT(facts);
     unsigned all_orphans = which % 3 ? 1 : COUNT(orphans);
 
-    if (layered && (which == COUNT(plans) - 1 || (traits & FIN__ACK_UNKNOWN && which < 2)))
+    if (layered && which == COUNT(plans) - 1)
+        return;
+    if (layered && traits & (FIN__ACK_UNKNOWN | FIN__ACK_AT_SHUT) && which == 1)
         return;
     for (unsigned scope = 0; scope < 2; scope++)
         for (unsigned i = 0; i < all_orphans; i++)
@@ -176,15 +208,21 @@ int main(void)
         cmocka_unit_test(a_livelock_is_found),
     };
     const struct CMUnitTest kinds[] = {
-        cmocka_unit_test(plain),         cmocka_unit_test(layered),
-        cmocka_unit_test(mptcp),         cmocka_unit_test(layered_mptcp),
-        cmocka_unit_test(unix_stream),   cmocka_unit_test(layered_unix),
-        cmocka_unit_test(message),       cmocka_unit_test(pipe_end),
-        cmocka_unit_test(listening),     cmocka_unit_test(connecting),
-        cmocka_unit_test(connecting_stream), cmocka_unit_test(states_as_bytes),
+        cmocka_unit_test(plain),
+        cmocka_unit_test(layered),
+        cmocka_unit_test(mptcp),
+        cmocka_unit_test(layered_mptcp),
+        cmocka_unit_test(unix_stream),
+        cmocka_unit_test(layered_unix),
+        cmocka_unit_test(message),
+        cmocka_unit_test(pipe_end),
+        cmocka_unit_test(listening),
+        cmocka_unit_test(connecting),
+        cmocka_unit_test(connecting_stream),
+        cmocka_unit_test(states_as_bytes),
         cmocka_unit_test(everything_occurred),
     };
 
-    return cmocka_run_group_tests_name("self-check", checks, NULL, NULL) +
-           cmocka_run_group_tests_name("model", kinds, start_all, print_all);
+    return cmocka_run_group_tests_name("self-check", checks, NULL, NULL)
+        + cmocka_run_group_tests_name("model", kinds, start_all, print_all);
 }

@@ -129,15 +129,15 @@ static void check_wait(struct monitor *mon, const struct view *view)
 
 static void check_release(struct monitor *mon, const struct view *view)
 {
-    bool open = is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only &&
-                !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_RESET_DONE | SEEN_OVER | SEEN_ABORT);
+    bool open = is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only
+        && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_RESET_DONE | SEEN_OVER | SEEN_ABORT);
 
     (void) view;
     demand(mon, !told(mon, STAGE(RELEASED)), RULE_TWO_RELEASES);
     demand(mon, told(mon, STAGE(UNWATCHED)), RULE_WATCHED_AT_RELEASE);
     demand(mon, !saw(mon, SEEN_DROP) || saw(mon, SEEN_RESET_ASKED), RULE_DROP_WITHOUT_RESET);
-    if (open && told(mon, STAGE(SHUT)) && mon->config->plan.courtesy != FIN_COURTESY_PROMPT &&
-        !(told(mon, STAGE(ACKED)) && saw(mon, SEEN_END)))
+    if (open && told(mon, STAGE(SHUT)) && mon->config->plan.courtesy != FIN_COURTESY_PROMPT
+        && !(told(mon, STAGE(ACKED)) && saw(mon, SEEN_END)))
         demand(mon, saw(mon, SEEN_TALLY), RULE_NOT_TALLIED);
 }
 
@@ -145,10 +145,10 @@ static void check_kind(struct monitor *mon, enum fin__action action)
 {
     unsigned bit = 1u << action;
     unsigned layer = ACTION(FLUSH) | ACTION(NOTIFY);
-    unsigned stream = layer | ACTION(SHUT) | ACTION(LOOK) | ACTION(TALLY) | ACTION(DRAIN) |
-                      ACTION(QUENCH) | ACTION(LIMIT) | ACTION(RESET);
-    unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT) |
-                        ACTION(RESET) | ACTION(REFUSE) | ACTION(ACCEPT) | ACTION(ABANDON);
+    unsigned stream = layer | ACTION(SHUT) | ACTION(LOOK) | ACTION(TALLY) | ACTION(DRAIN)
+        | ACTION(QUENCH) | ACTION(LIMIT) | ACTION(RESET);
+    unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT)
+        | ACTION(RESET) | ACTION(REFUSE) | ACTION(ACCEPT) | ACTION(ABANDON);
 
     demand(mon, !(bit & stream) || is(mon, FIN__STREAM), RULE_KIND);
     demand(mon, !(bit & layer) || is(mon, FIN__LAYERED), RULE_KIND);
@@ -205,8 +205,7 @@ void monitor_action(struct monitor *mon, const struct view *view)
         check_shut(mon);
         break;
     case FIN__DRAIN:
-        demand(mon, view->drain_left + mon->discarded <= mon->config->plan.drain,
-               RULE_DRAIN_BOUND);
+        demand(mon, view->drain_left + mon->discarded <= mon->config->plan.drain, RULE_DRAIN_BOUND);
         break;
     case FIN__RESET:
         mon->seen |= SEEN_RESET_ASKED;
@@ -235,8 +234,8 @@ void monitor_action(struct monitor *mon, const struct view *view)
 /* EPIPE for a farewell may as well mean that the program sent FIN before. */
 static bool tells_of_peer(enum fin__action action, int error)
 {
-    unsigned deaf = ACTION(RESET) | ACTION(QUENCH) | ACTION(UNWATCH) | ACTION(WITNESS) |
-                    ACTION(CHECK) | ACTION(INSPECT);
+    unsigned deaf = ACTION(RESET) | ACTION(QUENCH) | ACTION(UNWATCH) | ACTION(WITNESS)
+        | ACTION(CHECK) | ACTION(INSPECT);
 
     if (1u << action & deaf || (action == FIN__NOTIFY && error == -EPIPE))
         return false;
@@ -409,11 +408,11 @@ static void looked(struct monitor *mon, const struct fin__event *ev)
 void monitor_event(struct monitor *mon, enum fin__action action, const struct fin__event *ev)
 {
     static void (*const note[])(struct monitor *, const struct fin__event *) = {
-        [FIN__WAIT] = waited,       [FIN__FLUSH] = flushed,     [FIN__NOTIFY] = notified,
-        [FIN__SHUT] = shut,         [FIN__DRAIN] = drained,     [FIN__TALLY] = tallied,
-        [FIN__LOOK] = looked,       [FIN__RESET] = reset_done,  [FIN__UNWATCH] = unwatched,
-        [FIN__RELEASE] = released,  [FIN__CHECK] = checked,     [FIN__INSPECT] = inspected,
-        [FIN__ACCEPT] = accepted,   [FIN__REFUSE] = refused,    [FIN__FINISH] = NULL,
+        [FIN__WAIT] = waited,      [FIN__FLUSH] = flushed,    [FIN__NOTIFY] = notified,
+        [FIN__SHUT] = shut,        [FIN__DRAIN] = drained,    [FIN__TALLY] = tallied,
+        [FIN__LOOK] = looked,      [FIN__RESET] = reset_done, [FIN__UNWATCH] = unwatched,
+        [FIN__RELEASE] = released, [FIN__CHECK] = checked,    [FIN__INSPECT] = inspected,
+        [FIN__ACCEPT] = accepted,  [FIN__REFUSE] = refused,   [FIN__FINISH] = NULL,
     };
 
     mon->phase_before = mon->phase;
@@ -454,8 +453,8 @@ static void check_stages(struct monitor *mon, const struct fin_receipt *before,
 {
     unsigned old, all;
 
-    if (before && !memcmp(before->stage_ns, after->stage_ns, sizeof after->stage_ns) &&
-        before->unverifiable == after->unverifiable)
+    if (before && !memcmp(before->stage_ns, after->stage_ns, sizeof after->stage_ns)
+        && before->unverifiable == after->unverifiable)
         return; /* by far the most common */
     old = reached_stages(before);
     all = reached_stages(after);
@@ -509,8 +508,8 @@ static bool settled(const struct fin_receipt *receipt, enum fin_stage stage)
 
 static bool ends_connection(const struct monitor *mon)
 {
-    return is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only &&
-           !is(mon, FIN__LISTENING | FIN__CONNECTING);
+    return is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only
+        && !is(mon, FIN__LISTENING | FIN__CONNECTING);
 }
 
 /* Not asked of a stream that had never been one, nor of one that scope descriptor leaves alone. A
@@ -547,8 +546,8 @@ static bool outcome_has_cause(const struct monitor *mon, const struct fin_receip
     case FIN_OUTCOME_TIMED_OUT:
         return saw(mon, SEEN_LATE);
     case FIN_OUTCOME_RESET:
-        return saw(mon, SEEN_PEER_RESET) ||
-               (ours_alone && saw(mon, SEEN_UNREAD | SEEN_RESET_ON_CLOSE));
+        return saw(mon, SEEN_PEER_RESET)
+            || (ours_alone && saw(mon, SEEN_UNREAD | SEEN_RESET_ON_CLOSE));
     case FIN_OUTCOME_ERROR:
         return saw(mon, SEEN_FAILED) && r->error != 0;
     case FIN_OUTCOME_ABORTED:
@@ -568,8 +567,8 @@ static void check_outcome(struct monitor *mon, const struct fin_receipt *r)
 static bool may_end_in_fin(const struct monitor *mon, const struct fin_receipt *r)
 {
     bool whole = mon->config->plan.descriptor_only || told(mon, STAGE(FLUSHED));
-    bool sent = told(mon, STAGE(SHUT)) || mon->config->plan.descriptor_only ||
-                is(mon, FIN__QUENCHABLE);
+    bool sent =
+        told(mon, STAGE(SHUT)) || mon->config->plan.descriptor_only || is(mon, FIN__QUENCHABLE);
 
     if (saw(mon, SEEN_DEATH) && r->stage_ns[FIN_STAGE_ACKED] < 0)
         return false;
@@ -577,8 +576,7 @@ static bool may_end_in_fin(const struct monitor *mon, const struct fin_receipt *
         return false;
     if (mon->config->plan.descriptor_only && r->held != FIN_NO)
         return false;
-    return whole && sent && !r->unacked &&
-           !saw(mon, SEEN_DROP | SEEN_RESET_DONE | SEEN_PEER_RESET);
+    return whole && sent && !r->unacked && !saw(mon, SEEN_DROP | SEEN_RESET_DONE | SEEN_PEER_RESET);
 }
 
 static void check_how_it_ended(struct monitor *mon, const struct fin_receipt *r)

@@ -88,9 +88,9 @@ enum seen {
     SEEN_PEER_RESET = 1 << 7,
     SEEN_DEATH = 1 << 8, /* the socket failed while it was read, or at FIN */
     SEEN_END = 1 << 9,
-    SEEN_OVER = 1 << 10, /* the stream had ended before the close could end it */
+    SEEN_OVER = 1 << 10,  /* the stream had ended before the close could end it */
     SEEN_NEVER = 1 << 11, /* it never was a connection */
-    SEEN_EDGE = 1 << 12, /* input may be left that the poller won't announce again */
+    SEEN_EDGE = 1 << 12,  /* input may be left that the poller won't announce again */
     SEEN_ABORT = 1 << 13,
     SEEN_LATE = 1 << 14, /* a deadline or the drain bound was met */
     SEEN_UNREAD = 1 << 15,
@@ -101,7 +101,7 @@ enum seen {
     SEEN_UNKNOWN = 1 << 20,
     SEEN_FAILED = 1 << 21,
     SEEN_FORCE = 1 << 22,
-    SEEN_LEFT = 1 << 24, /* unread, and nothing was read since */
+    SEEN_LEFT = 1 << 24,     /* unread, and nothing was read since */
     SEEN_ACK_LATE = 1 << 23, /* acked, but only after release */
 };
 

@@ -34,21 +34,30 @@ struct script {
 #define TCP (FIN__STREAM | FIN__SOCKET)
 #define POLICY(c, p)                                                                               \
     .courtesy = FIN_COURTESY_##c, .proof = FIN_STAGE_##p, .total = 4, .proof_wait = 3, .drain = 2, \
-    .orphan_ms = FIN_ORPHAN_LEAVE
-#define ORDERLY(kind) { .plan = { POLICY(ORDERLY, UNREFERENCED) }, .traits = (kind) }
-#define WITH(kind, ...) { .plan = { __VA_ARGS__ }, .traits = (kind) }
+    .orphan_ms = FIN_ORPHAN_LEAVE, .backoff = 1, .backoff_max = 1
+#define ORDERLY(kind)                                                                              \
+    {                                                                                              \
+        .plan = { POLICY(ORDERLY, UNREFERENCED) }, .traits = (kind)                                \
+    }
+#define WITH(kind, ...)                                                                            \
+    {                                                                                              \
+        .plan = { __VA_ARGS__ }, .traits = (kind)                                                  \
+    }
 
-#define DO(action, ...) { FIN__##action, __VA_ARGS__ }
-#define DID(action) { FIN__##action, FIN__DONE }
-#define END_OF_LIST { FIN__FINISH, FIN__FAILED }
+#define DO(asked, ...)                                                                             \
+    {                                                                                              \
+        .action = FIN__##asked, .kind = __VA_ARGS__                                                \
+    }
+#define DID(asked) DO(asked, FIN__DONE)
+#define END_OF_LIST DO(FINISH, FIN__FAILED)
 #define WAY_OUT DID(UNWATCH), DID(WITNESS), DID(RELEASE)
 
 /* A plain close that keeps to the rules, and one that drops bytes and keeps to them too. */
 #define GOOD                                                                                       \
     {                                                                                              \
         DID(SHUT), DO(WAIT, FIN__READY, .interest = FIN__READ | FIN__ACK),                         \
-            DO(DRAIN, FIN__END, FIN__IS_FIN | FIN__IS_ACKED), WAY_OUT, DO(CHECK, FIN__NO),         \
-            DID(FINISH), END_OF_LIST                                                               \
+            DO(DRAIN, FIN__END, .facts = FIN__IS_FIN | FIN__IS_ACKED), WAY_OUT,                    \
+            DO(CHECK, FIN__NO), DID(FINISH), END_OF_LIST                                           \
     }
 #define DROPPING                                                                                   \
     {                                                                                              \
@@ -69,8 +78,9 @@ static void good_receipt(struct fin_receipt *r)
     *r = (struct fin_receipt) FIN_RECEIPT_INIT;
     r->end = FIN_END_FIN;
     r->held = FIN_NO;
-    set_stages(r, STAGE(REQUESTED) | STAGE(FLUSHED) | STAGE(SHUT) | STAGE(ACKED) | STAGE(EOF) |
-                      STAGE(UNWATCHED) | STAGE(RELEASED) | STAGE(UNREFERENCED));
+    set_stages(r,
+               STAGE(REQUESTED) | STAGE(FLUSHED) | STAGE(SHUT) | STAGE(ACKED) | STAGE(EOF)
+                   | STAGE(UNWATCHED) | STAGE(RELEASED) | STAGE(UNREFERENCED));
 }
 
 static void none(struct fin_receipt *before, struct fin_receipt *after)

@@ -125,9 +125,12 @@ uint64_t clock_ns(void)
 
 static int fake_flush(void *arg, uint64_t *unsent)
 {
+    static const char block[4096];
     struct fake_layer *fake = arg;
 
     fake->flushes++;
+    while (send(fake->flush_fd, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        ;
     *unsent = fake->unsent;
     return fake->flush;
 }
@@ -145,7 +148,7 @@ static int fake_read(void *arg, uint64_t max, uint64_t *n)
         return FIN_LAYER_WANT_READ;
     fake->reads_left--;
     fake->reads++;
-    *n = fake->bytes < max ? fake->bytes : max;
+    *n = max ? 1 : 0;
     return fake->read;
 }
 
@@ -158,7 +161,7 @@ void fake_layer(struct fake_layer *fake)
     fake->layer.notify = fake_notify;
     fake->layer.read = fake_read;
     fake->flush = fake->notify = fake->read = FIN_LAYER_DONE;
-    fake->bytes = 1;
+    fake->flush_fd = -1;
 }
 
 void submit_fake(struct fin_closer *closer, struct one *one, int fd, struct fake_layer *fake,

@@ -88,17 +88,19 @@ static void close_strange(const int fds[2])
     must(close(fds[0]) == 0 && close(fds[1]) == 0, "close");
 }
 
+/* Opens before it closes, so that it takes numbers other than its own. */
 static void *stranger_main(void *arg)
 {
-    int held[HELD][2];
+    int held[HELD][2], fresh[2];
     size_t next = 0;
 
     (void) arg;
     for (size_t i = 0; i < HELD; i++)
         open_strange(held[i]);
     while (!atomic_load(&over)) {
+        open_strange(fresh);
         close_strange(held[next]);
-        open_strange(held[next]);
+        memcpy(held[next], fresh, sizeof fresh);
         next = (next + 1) % HELD;
         (void) sched_yield();
     }
@@ -275,14 +277,14 @@ static int lowest_free(void)
     return fd;
 }
 
-static bool fine(unsigned long closes, int before)
+static bool fine(int before)
 {
     bool noticed = atomic_load(&wrong) + atomic_load(&robbed) > 0;
 
     if (!guarded)
         return noticed;
     return !noticed && atomic_load(&broken) == 0 && lowest_free() == before
-        && atomic_load(&reused) >= closes / 1000 && atomic_load(&tombstones) > 0;
+        && atomic_load(&reused) > 0 && atomic_load(&tombstones) > 0;
 }
 
 int main(int argc, char **argv)
@@ -300,5 +302,5 @@ int main(int argc, char **argv)
            atomic_load(&robbed), atomic_load(&broken));
     (void) pthread_barrier_destroy(&begin);
     (void) pthread_barrier_destroy(&end);
-    return fine(closes, before) ? 0 : 1;
+    return fine(before) ? 0 : 1;
 }

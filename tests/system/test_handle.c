@@ -63,7 +63,7 @@ static long current_call(int tid)
     int fd;
     ssize_t n;
 
-    (void) snprintf(path, sizeof path, "/proc/self/task/%d/syscall", tid);
+    (void) snprintf(path, sizeof path, "/proc/%d/syscall", tid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -1;
@@ -926,6 +926,37 @@ static void test_a_child_closes_its_copy(void **state)
     drop_all(fds[THEM], -1);
 }
 
+static bool receive_in_child(void *arg)
+{
+    char byte;
+
+    return fin_handle_recv(arg, &byte, 1, 0, GUARD_S * 1000) == 1;
+}
+
+/* The eventfd that the parent's close makes readable is the child's too. */
+static void test_a_child_outlives_the_close_of_its_parent(void **state)
+{
+    struct fin_policy policy = policy_hasty(FIN_COURTESY_ORDERLY);
+    int fds[2];
+    struct fin_handle *handle;
+    pid_t child;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    handle = handle_of(fds[US]);
+    child = child_start(receive_in_child, handle);
+    while (current_call(child) != SYS_ppoll)
+        (void) sched_yield();
+    policy.scope = FIN_SCOPE_DESCRIPTOR;
+    assert_int_equal(closed_handle(handle, &policy).held, FIN_YES);
+    assert_null(fin_handle_free(handle));
+    while (current_call(child) != SYS_ppoll)
+        (void) sched_yield();
+    give(fds[THEM], "x");
+    child_join(child);
+    drop_all(fds[THEM], -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -954,6 +985,7 @@ int main(void)
         GUARDED(test_new_without_memory_leaves_the_socket),
         GUARDED(test_mistakes_are_refused),
         GUARDED(test_a_child_closes_its_copy),
+        GUARDED(test_a_child_outlives_the_close_of_its_parent),
     };
 
     return cmocka_run_group_tests_name("handle", tests, NULL, NULL);

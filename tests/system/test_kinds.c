@@ -333,6 +333,30 @@ static void test_listener_hands_over(void **state)
     queue_is_handed_over(listen_unix(&address, &size));
 }
 
+/* What is left in the queue at the deadline is reset by the kernel, and the receipt admits it. */
+static void test_listener_no_time(void **state)
+{
+    int listener = listen_tcp(AF_INET, 0, 8, BUFFERS_USUAL), clients[8];
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt r;
+    uint64_t content = 0;
+
+    (void) state;
+    policy.scope = FIN_SCOPE_CONNECTION;
+    policy.linger_ms = 0;
+    for (int i = 0; i < 8; i++)
+        clients[i] = connect_to(listener, 0, BUFFERS_USUAL);
+    r = closed(NULL, listener, &policy);
+    assert_outcome(&r, FIN_OUTCOME_TIMED_OUT, FIN_END_NONE);
+    assert_int_equal(r.phase, FIN_PHASE_LINGER);
+    for (int i = 0; i < 8; i++) {
+        content += see(clients[i]).end == 0;
+        drop_all(clients[i], -1);
+    }
+    assert_int_equal(r.accepted, content);
+    assert_true(content < 8);
+}
+
 /* ---- a listening socket under load ---- */
 
 #define CROWD_MAX 6000
@@ -479,6 +503,7 @@ int main(void)
         GUARDED(test_listener_by_default),
         GUARDED(test_listener_queue),
         GUARDED(test_listener_hands_over),
+        GUARDED(test_listener_no_time),
         GUARDED(test_listener_under_load),
         GUARDED(test_listener_held),
     };

@@ -52,7 +52,10 @@ const int calls_count = sizeof calls / sizeof *calls;
 static __thread struct {
     const struct fault *fault;
     int seen, failed;
-    int closed[CLOSED_MAX];
+    struct {
+        int fd;
+        uint64_t inode;
+    } closed[CLOSED_MAX];
     int closed_count;
 } now;
 
@@ -68,12 +71,12 @@ int fault_disarm(void)
     return now.failed;
 }
 
-int closes_of(int fd)
+int closes_of(int fd, uint64_t inode)
 {
     int count = 0;
 
     for (int i = 0; i < now.closed_count; i++)
-        count += now.closed[i] == fd;
+        count += now.closed[i].fd == fd && now.closed[i].inode == inode;
     return count;
 }
 
@@ -178,13 +181,22 @@ int __wrap_ioctl(int fd, unsigned long request, void *arg)
 int __real_close(int fd);
 int __wrap_close(int fd);
 
+static void note_close(int fd)
+{
+    struct stat st;
+
+    if (!now.fault || now.closed_count == CLOSED_MAX || __real_fstat(fd, &st) < 0)
+        return;
+    now.closed[now.closed_count].fd = fd;
+    now.closed[now.closed_count++].inode = st.st_ino;
+}
+
 /* Linux frees the number before anything can fail: so does this. */
 int __wrap_close(int fd)
 {
     int result;
 
-    if (now.fault && now.closed_count < CLOSED_MAX)
-        now.closed[now.closed_count++] = fd;
+    note_close(fd);
     result = __real_close(fd);
     return fails("close") ? -1 : result;
 }

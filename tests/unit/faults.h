@@ -7,6 +7,7 @@
 #define FAULTS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct fault {
     const char *call; /* "recv" */
@@ -15,10 +16,10 @@ struct fault {
     bool lasting;     /* all later ones fail too */
 };
 
-/* What the calls of one kind can fail with; `count` errnos, all of which it may give. */
+/* What a call can fail with; ends with 0. */
 struct call {
     const char *name;
-    int errors[8];
+    int errors[6];
 };
 
 extern const struct call calls[];
@@ -29,7 +30,8 @@ void fault_arm(const struct fault *fault);
 /* Returns how many calls failed. */
 int fault_disarm(void);
 
-/* How often close(2) was called for `fd` since the fault was armed. */
-int closes_of(int fd);
+/* How often close(2) was called since the fault was armed for `fd` while it was `inode`: the number
+ * may be taken again by what the library opens. */
+int closes_of(int fd, uint64_t inode);
 
 #endif

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Every system call that a close makes fails in turn, and every allocation. Whatever fails: the
+ * call returns in time, the descriptor is released once or still the caller's, nothing leaks, and
+ * the receipt claims nothing that did not happen. */
+
+#include "faults.h"
+#include "scenes.h"
+#include "support.h"
+
+#include "base/alloc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SOON_S 5
+
+/* ---- telling which fault a failed assertion is about ---- */
+
+static struct {
+    const char *scene;
+    struct fault fault;
+    struct fin_receipt receipt;
+} current;
+
+static int tell_and_check(void **state)
+{
+    char line[512] = "";
+
+    fault_disarm();
+    if (current.scene) {
+        (void) fin_receipt_format(&current.receipt, line, sizeof line);
+        print_error("%s: %s gave %s from call %d%s: %s\n", current.scene, current.fault.call,
+                    strerrorname_np(current.fault.error), current.fault.from,
+                    current.fault.lasting ? " on" : "", line);
+    }
+    current.scene = NULL;
+    return guard_end(state);
+}
+
+/* ---- the truth ---- */
+
+static void judge_claims(const struct scene_run *run, const struct fin_receipt *r)
+{
+    if (reached(r, FIN_STAGE_EOF))
+        assert_true(run->peer_ended);
+    if (reached(r, FIN_STAGE_ACKED))
+        assert_false(run->deaf);
+    if (r->held == FIN_NO)
+        assert_int_equal(run->copy, -1);
+    if (r->held == FIN_YES)
+        assert_int_not_equal(run->copy, -1);
+    if (r->outcome == FIN_OUTCOME_GRACEFUL) {
+        assert_int_equal(r->error, 0);
+        assert_int_equal(r->unsent, 0);
+        assert_int_equal(r->accepted, run->clients_count);
+    }
+    if (r->outcome == FIN_OUTCOME_GRACEFUL && run->waits) {
+        assert_true(reached(r, FIN_STAGE_ACKED) || unverifiable(r, FIN_STAGE_ACKED));
+        assert_true(reached(r, FIN_STAGE_EOF) || unverifiable(r, FIN_STAGE_EOF));
+    }
+}
+
+static void judge_end(const struct scene_run *run, const struct fin_receipt *r)
+{
+    struct seen seen;
+
+    if (run->theirs < 0 || (r->end != FIN_END_FIN && r->end != FIN_END_RESET))
+        return;
+    seen = see(run->theirs);
+    if (r->end == FIN_END_FIN) {
+        assert_int_equal(seen.end, 0);
+        assert_int_equal(seen.bytes, run->given);
+    } else {
+        assert_true(seen.end == ECONNRESET || seen.next_send == EPIPE
+                    || seen.next_send == ECONNRESET);
+    }
+}
+
+static void judge(const struct scene_run *run, int result, const struct fin_receipt *r)
+{
+    if (result < 0) {
+        assert_int_equal(closes_of(run->ours, run->id.inode), 0);
+        assert_int_equal(fin_is(run->ours, &run->id), 1);
+        assert_int_equal(r->requested_ns, 0);
+        return;
+    }
+    assert_int_equal(closes_of(run->ours, run->id.inode), 1);
+    assert_int_equal(fin_is(run->ours, &run->id), 0);
+    assert_sound(r);
+    assert_true(reached(r, FIN_STAGE_RELEASED));
+    judge_claims(run, r);
+    judge_end(run, r);
+}
+
+/* ---- one close with one fault ---- */
+
+static void assert_soon(const struct timespec *since)
+{
+    struct timespec end;
+
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &end), 0);
+    assert_true(end.tv_sec - since->tv_sec < SOON_S);
+}
+
+/* Returns whether the fault was met. */
+static bool run_with(const struct scene *scene, const struct fault *fault)
+{
+    struct descriptors before, after;
+    struct timespec start;
+    struct scene_run run;
+    bool met;
+    int result;
+
+    descriptors_take(&before);
+    scene_begin(scene, &run);
+    current.scene = scene->name;
+    current.fault = *fault;
+    current.receipt = (struct fin_receipt) FIN_RECEIPT_INIT;
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &start), 0);
+    fault_arm(fault);
+    result = scene_close(&run, &current.receipt);
+    met = fault_disarm() > 0;
+    assert_soon(&start);
+    judge(&run, result, &current.receipt);
+    if (!met)
+        assert_int_equal(result, 0);
+    scene_end(&run, result < 0);
+    descriptors_take(&after);
+    assert_int_equal(descriptors_differ(&before, &after), -1);
+    current.scene = NULL;
+    return met;
+}
+
+static bool try_error(const struct scene *scene, const char *call, int error, bool lasting)
+{
+    struct fault fault = { call, error, 1, lasting };
+
+    while (run_with(scene, &fault))
+        fault.from++;
+    return fault.from > 1;
+}
+
+static void try_call(const struct scene *scene, const struct call *call)
+{
+    for (const int *error = call->errors; *error; error++) {
+        if (!try_error(scene, call->name, *error, false))
+            return; /* this close makes no such call */
+        if (*error != EINTR)
+            (void) try_error(scene, call->name, *error, true);
+    }
+}
+
+static void test_scene(void **state)
+{
+    const struct scene *scene = *state;
+
+    for (int i = 0; i < calls_count; i++)
+        try_call(scene, &calls[i]);
+}
+
+/* ---- close(2) itself ---- */
+
+static struct fin_receipt release_with(int error)
+{
+    struct fault fault = { "close", error, 1, false };
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_identity id = FIN_IDENTITY_INIT;
+    struct fin_receipt r = FIN_RECEIPT_INIT;
+    int fds[2], result;
+
+    policy.proof = FIN_STAGE_RELEASED;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(fin_identify(fds[US], &id), 0);
+    fault_arm(&fault);
+    result = fin_close(NULL, fds[US], &policy, &r);
+    assert_int_equal(fault_disarm(), 1);
+    assert_int_equal(result, 0);
+    assert_int_equal(closes_of(fds[US], id.inode), 1);
+    assert_true(is_free(fds[US]));
+    assert_true(reached(&r, FIN_STAGE_RELEASED));
+    assert_seen_fin(see(fds[THEM]), 0);
+    drop_all(fds[THEM], -1);
+    return r;
+}
+
+static void test_close_interrupted(void **state)
+{
+    struct fin_receipt r = release_with(EINTR);
+
+    (void) state;
+    assert_outcome(&r, FIN_OUTCOME_PROMPT, FIN_END_FIN);
+    assert_int_equal(r.error, 0);
+}
+
+static void test_close_fails(void **state)
+{
+    struct fin_receipt r = release_with(EIO);
+
+    (void) state;
+    assert_outcome(&r, FIN_OUTCOME_ERROR, FIN_END_FIN);
+    assert_int_equal(r.error, -EIO);
+    assert_int_equal(r.phase, FIN_PHASE_NONE);
+}
+
+/* ---- the kernel handle ---- */
+
+static bool make_kernel_with(const struct fault *fault)
+{
+    struct fin_kernel *kernel = NULL;
+    struct descriptors before, after;
+    bool met;
+    int result;
+
+    descriptors_take(&before);
+    current.scene = "fin_kernel_new";
+    current.fault = *fault;
+    fault_arm(fault);
+    result = fin_kernel_new(&kernel);
+    met = fault_disarm() > 0;
+    if (result < 0) {
+        assert_int_equal(result, -fault->error);
+        assert_null(kernel);
+    } else {
+        assert_non_null(kernel);
+    }
+    (void) fin_kernel_free(kernel);
+    descriptors_take(&after);
+    assert_int_equal(descriptors_differ(&before, &after), -1);
+    current.scene = NULL;
+    return met;
+}
+
+static void test_kernel_new(void **state)
+{
+    (void) state;
+    for (int i = 0; i < calls_count; i++)
+        for (const int *error = calls[i].errors; *error; error++) {
+            struct fault fault = { calls[i].name, *error, 1, false };
+
+            while (make_kernel_with(&fault))
+                fault.from++;
+        }
+}
+
+/* A part that is not there makes its stages unverifiable, and no more than those. */
+static void test_kernel_without(void **state)
+{
+    static const struct fault faults[] = {
+        { "open", ENOENT, 1, true },
+        { "mnl_socket_open2", EPROTONOSUPPORT, 1, true },
+        { "epoll_create1", EPERM, 1, true },
+    };
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+
+    (void) state;
+    policy.proof = FIN_STAGE_FINISHED;
+    for (size_t i = 0; i < 3; i++) {
+        struct fin_kernel *kernel = NULL;
+        struct fin_receipt r;
+        int fds[2];
+
+        fault_arm(&faults[i]);
+        assert_int_equal(fin_kernel_new(&kernel), 0);
+        assert_true(fault_disarm() > 0);
+        tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+        assert_int_equal(shutdown(fds[THEM], SHUT_WR), 0);
+        r = closed(kernel, fds[US], &policy);
+        assert_outcome(&r, FIN_OUTCOME_PROMPT, FIN_END_FIN);
+        assert_int_equal(unverifiable(&r, FIN_STAGE_UNREFERENCED), i != 1);
+        assert_int_equal(unverifiable(&r, FIN_STAGE_FINISHED), i == 1);
+        drop_all(fds[THEM], -1);
+        assert_null(fin_kernel_free(kernel));
+    }
+}
+
+/* ---- memory ---- */
+
+static int allocations_left, allocated;
+
+static void *allocate(size_t size)
+{
+    void *block = allocations_left-- > 0 ? malloc(size) : NULL;
+
+    allocated += block != NULL;
+    return block;
+}
+
+static void release(void *block)
+{
+    allocated--;
+    free(block);
+}
+
+static int restore_allocator(void **state)
+{
+    fin__allocator = (struct fin__allocator) { malloc, free };
+    return tell_and_check(state);
+}
+
+/* The only thing that needs memory is the handle; a close without one needs none. */
+static void test_memory(void **state)
+{
+    struct fin_kernel *kernel = NULL;
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    int failures = -1, result, fds[2];
+
+    (void) state;
+    fin__allocator = (struct fin__allocator) { allocate, release };
+    do {
+        allocations_left = ++failures;
+        result = fin_kernel_new(&kernel);
+        assert_true(result == 0 || result == -ENOMEM);
+        assert_int_equal(allocated == 0, result < 0);
+    } while (result < 0);
+    assert_true(failures > 0);
+    allocations_left = 0;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(closed(kernel, fds[US], &policy).held, FIN_NO);
+    assert_int_equal(closed(NULL, fds[THEM], &policy).held, FIN_NO);
+    assert_null(fin_kernel_free(kernel));
+    assert_int_equal(allocated, 0);
+}
+
+/* ---- looking at a socket ---- */
+
+static void test_identify_and_inspect(void **state)
+{
+    struct fin_identity id = FIN_IDENTITY_INIT;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(fin_identify(fds[US], &id), 0);
+    for (int i = 0; i < calls_count; i++)
+        for (const int *error = calls[i].errors; *error; error++) {
+            struct fault fault = { calls[i].name, *error, 1, true };
+            struct fin_identity again = FIN_IDENTITY_INIT;
+            struct fin_state st = FIN_STATE_INIT;
+
+            fault_arm(&fault);
+            assert_true(fin_identify(fds[US], &again) <= 0);
+            if (*error != EINTR) {
+                struct fin_identity copy = id;
+
+                assert_int_equal(fin_inspect(NULL, &copy, &st), 0);
+                assert_true(st.exists == FIN_YES || st.exists == FIN_UNVERIFIABLE);
+                assert_true(st.exists == FIN_YES || st.inode == 0);
+            }
+            (void) fault_disarm();
+        }
+    drop_all(fds[US], fds[THEM], -1);
+}
+
+#define CHECKED(test) cmocka_unit_test_setup_teardown(test, guard_begin, tell_and_check)
+
+int main(void)
+{
+    struct CMUnitTest tests[32] = {
+        CHECKED(test_close_interrupted),
+        CHECKED(test_close_fails),
+        CHECKED(test_kernel_new),
+        CHECKED(test_kernel_without),
+        cmocka_unit_test_setup_teardown(test_memory, guard_begin, restore_allocator),
+        CHECKED(test_identify_and_inspect),
+    };
+    size_t count = 6;
+
+    for (int i = 0; i < scenes_count; i++)
+        tests[count++] = (struct CMUnitTest) { scenes[i].name, test_scene, guard_begin,
+                                               tell_and_check, (void *) &scenes[i] };
+    own_network();
+    return _cmocka_run_group_tests("faults", tests, count, NULL, NULL);
+}

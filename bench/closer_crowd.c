@@ -54,6 +54,7 @@ static void pin(unsigned nth)
 struct peer {
     int set;
     int *fds;
+    bool *ended; /* one FIN may make two edges */
     uint64_t *stamps;
 };
 
@@ -75,6 +76,7 @@ static void take(struct peer *p, const int *listeners, const struct order *order
         p->fds[i] = bench_must(
             accept4(listeners[port_of(order, i)], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK),
             "accept");
+        p->ended[i] = false;
         entry.data.u32 = i;
         bench_must(epoll_ctl(p->set, EPOLL_CTL_ADD, p->fds[i], &entry), "epoll_ctl");
     }
@@ -102,13 +104,14 @@ static void read_all(struct peer *p, unsigned count, bool close_at_once)
         int n = bench_must(epoll_wait(p->set, events, EVENTS, -1), "peer: epoll_wait");
 
         for (int i = 0; i < n; i++) {
-            int fd = p->fds[events[i].data.u32];
+            uint32_t at = events[i].data.u32;
 
-            if (!at_end(fd))
+            if (p->ended[at] || !at_end(p->fds[at]))
                 continue;
+            p->ended[at] = true;
             count--;
             if (close_at_once)
-                bench_must(close(fd), "peer: close");
+                bench_must(close(p->fds[at]), "peer: close");
         }
     }
 }
@@ -144,11 +147,16 @@ static void close_paced(struct peer *p, const struct order *order)
 
 static void serve(int control, const int *listeners, const struct crowd *crowd)
 {
-    struct peer p = { epoll_create1(EPOLL_CLOEXEC), malloc(crowd->size * sizeof(int)),
-                      crowd->stamps };
+    struct peer p = {
+        .set = bench_must(epoll_create1(EPOLL_CLOEXEC), "epoll_create1"),
+        .fds = calloc(crowd->size, sizeof *p.fds),
+        .ended = calloc(crowd->size, sizeof *p.ended),
+        .stamps = crowd->stamps,
+    };
     struct order order;
 
-    bench_must(p.set, "epoll_create1");
+    if (!p.fds || !p.ended)
+        bench_die("out of memory");
     while (recv(control, &order, sizeof order, 0) == (ssize_t) sizeof order) {
         take(&p, listeners, &order);
         sign(control);

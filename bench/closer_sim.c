@@ -323,7 +323,9 @@ struct costs {
 
 static struct costs begin(struct pretender *p, size_t size)
 {
-    size_t before = counted_bytes(), fixed;
+    size_t before = counted_bytes(), first = 0;
+    size_t whole = size - size % FIN__CHUNK_OPS; /* the last chunk is not used up */
+    struct costs costs = { 0 };
     uint64_t start;
 
     *p = (struct pretender) { .size = size, .random = 88172645463325252u, .now = NS_PER_S };
@@ -333,15 +335,17 @@ static struct costs begin(struct pretender *p, size_t size)
     p->used = calloc(size, sizeof *p->used);
     if (!p->ids || !p->vacant || !p->used || fin__closer_make(&backend, p, NULL, &p->closer) < 0)
         bench_die("out of memory");
-    fixed = counted_bytes() - before;
+    costs.fixed = (double) (counted_bytes() - before);
     start = monotonic_ns();
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size; i++) {
         submit(p, i);
-    return (struct costs) {
-        .submit_ns = (double) (monotonic_ns() - start) / (double) size,
-        .fixed = (double) fixed,
-        .each = (double) (counted_bytes() - before - fixed) / (double) size,
-    };
+        if (i + 1 == FIN__CHUNK_OPS)
+            first = counted_bytes();
+        if (i + 1 == whole)
+            costs.each = (double) (counted_bytes() - first) / (double) (whole - FIN__CHUNK_OPS);
+    }
+    costs.submit_ns = (double) (monotonic_ns() - start) / (double) size;
+    return costs;
 }
 
 static void end(struct pretender *p)

@@ -120,7 +120,7 @@ struct fin_policy {
      * must not touch the listening socket. NULL: each is closed with courtesy prompt. */
     void (*accepted)(int fd, void *arg);
     void *accepted_arg;
-    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 10 us
+    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 20 us
                          a process of the machine) */
 };
 
@@ -163,11 +163,11 @@ struct fin_receipt {
     uint64_t unacked;   /* bytes in the kernel that the peer had not acknowledged at release */
     uint64_t discarded; /* bytes of input thrown away */
     uint64_t accepted;  /* connections taken from a listening socket's queue */
-    int forced;         /* nonzero: cut short because the closer was full (fin_closer_options.cap) */
-    int tombstone;      /* nonzero: a thread would not leave, so that a dead descriptor has the
+    int forced;       /* nonzero: cut short because the closer was full (fin_closer_options.cap) */
+    int tombstone;    /* nonzero: a thread would not leave, so that a dead descriptor has the
                            number until it does (fin_handle_close()) */
-    int search;         /* enum fin_search: what the search for holders came to */
-    uint32_t holders;   /* how many were found; the first of them: */
+    int search;       /* enum fin_search: what the search for holders came to */
+    uint32_t holders; /* how many were found; the first of them: */
     struct fin_holder holder[FIN_RECEIPT_HOLDERS];
 };
 
@@ -326,7 +326,7 @@ FIN_API int fin_receipt_format(const struct fin_receipt *receipt, char *buf, siz
  *
  * Not found: a descriptor in flight in SCM_RIGHTS, in a blocked system call, registered with
  * io_uring, or in a process that /proc does not show (another pid namespace, hidepid).
- * One pass, about 10 us a process of the machine; opens descriptors of its own (at most 4) while it
+ * One pass, about 20 us a process of the machine; opens descriptors of its own (at most 4) while it
  * runs, allocates nothing. Any thread.
  * Returns how many holders there are, which may be more than `max`.
  * Errors: -EINVAL, -ENOENT (no /proc), -EACCES (no right to read it), -EMFILE, -ENFILE, -ENOMEM. */
@@ -368,7 +368,7 @@ FIN_API int fin_epoll_audit(int pid, struct fin_stale *list, size_t max);
  * number of the program's is touched, and a live entry under the same number stays.
  *
  * The entry goes for every process that shares the set. While the helper runs it refers to every
- * description of the program: another thread's close may take effect that much later. About 0.4 ms,
+ * description of the program: another thread's close may take effect that much later. Below 1 ms,
  * and a search of /proc if no survivor is in this process. Any thread.
  * Errors: -EINVAL (also: another process's set), -ENOENT (the entry is gone, or is not stale),
  * -ESRCH (no survivor found), -EPERM (the survivor's process may not be touched, or unshare(2) is
@@ -451,7 +451,9 @@ struct fin_closer_options {
     uint32_t cap; /* closes in progress at most; over it the oldest is forced. 0: no cap */
 };
 
+/* clang-format off */
 #define FIN_CLOSER_OPTIONS_INIT { sizeof(struct fin_closer_options), 0 }
+/* clang-format on */
 
 /* Called once for each close, from dispatch, drain or free. It may call anything, fin_closer_free()
  * included. The receipt is valid during the call. */
@@ -502,8 +504,11 @@ struct fin_closer_counters {
     uint64_t outcomes[7]; /* completed, by enum fin_outcome */
 };
 
+/* clang-format off */
 #define FIN_CLOSER_COUNTERS_INIT { sizeof(struct fin_closer_counters), 0, 0, 0, 0, { 0 } }
+/* clang-format on */
 
+/* What the closer has done so far. Any thread. Errors: -EINVAL, -ECHILD. */
 FIN_API int fin_closer_count(struct fin_closer *closer, struct fin_closer_counters *counters);
 
 /* Aborts what is pending, runs the completions, frees the closer. NULL is fine. Returns NULL. */

@@ -218,7 +218,8 @@ static void ask(struct fin_closer *c, const struct asked *asked)
 
     if (asked->fresh && asked->kind == FIN__FORCE) /* it may do what it can without waiting */
         start(c, op);
-    if (op->action == FIN__WAIT || repeats((enum fin__action) op->action) || asked->fresh)
+    if (op->action == FIN__WAIT || repeats((enum fin__action) op->action)
+        || (asked->fresh && asked->kind == FIN__ABORT))
         tell(c, op, asked->kind, 0);
 }
 

@@ -227,12 +227,6 @@ static unsigned follow(void *self, struct fin__op *op)
     return fin__follower_watch(&l->followers, op);
 }
 
-/* Of a pipe either end counts: which one it was can't be asked any more. */
-static enum fin__kind kind(const struct fin__op *op)
-{
-    return op->ep.traits & FIN__SOCKET ? FIN__A_SOCKET : FIN__A_PIPE;
-}
-
 static void forget(void *self, struct fin__op *op, struct fin_receipt *receipt)
 {
     struct linux_closer *l = self;
@@ -248,7 +242,8 @@ static void forget(void *self, struct fin__op *op, struct fin_receipt *receipt)
     if (op->machine.held == FIN_YES) {
         (void) fin__witness_check(&l->witness[op->witness], fin__book_id(op), &inode);
         fin__witness_give_up(&l->witness[op->witness]);
-        fin__receipt_holders(receipt, op->machine.plan->find_holders ? inode : 0, kind(op));
+        fin__receipt_holders(receipt, op->machine.plan->find_holders ? inode : 0,
+                             (enum fin__kind) op->ep.kind);
     }
     l->users[op->witness]--;
     retire_witness(l, op->witness);

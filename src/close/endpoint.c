@@ -130,13 +130,14 @@ static int examine_unix_stream(struct fin_kernel *kernel, struct fin__endpoint *
 
 static int examine_other(struct fin_kernel *kernel, struct fin__endpoint *ep)
 {
-    int type = 0;
-    int result = option(ep->fd, SO_DOMAIN, &ep->family);
+    int type = 0, family = 0;
+    int result = option(ep->fd, SO_DOMAIN, &family);
 
     if (result == 0)
         result = option(ep->fd, SO_TYPE, &type);
     if (result < 0)
         return result;
+    ep->family = (uint8_t) family;
     ep->traits = FIN__SOCKET;
     ep->seqpacket = type == SOCK_SEQPACKET;
     if (ep->family == AF_UNIX)
@@ -146,13 +147,16 @@ static int examine_other(struct fin_kernel *kernel, struct fin__endpoint *ep)
     return type == SOCK_DGRAM ? 0 : -EOPNOTSUPP;
 }
 
-static int examine_file(const struct fin__endpoint *ep)
+static int examine_file(struct fin__endpoint *ep)
 {
     struct stat st;
 
     if (fstat(ep->fd, &st) < 0)
         return -errno;
-    return S_ISFIFO(st.st_mode) ? 0 : -EOPNOTSUPP;
+    if (!S_ISFIFO(st.st_mode))
+        return -EOPNOTSUPP;
+    ep->kind = (uint8_t) fin__kind_of(ep->fd);
+    return 0;
 }
 
 static int examine(struct fin_kernel *kernel, bool waits, struct fin__endpoint *ep)

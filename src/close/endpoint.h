@@ -6,13 +6,15 @@
 #define FIN_ENDPOINT_H
 
 #include "close/machine.h"
+#include "kernel/holders.h"
 #include "kernel/kernel.h"
 
 struct fin__endpoint {
     int fd;
     uint16_t traits;
     uint16_t facts; /* for fin__machine_start() */
-    int family;     /* AF_*, 0: a pipe */
+    uint8_t family; /* AF_*, AF_INET for both versions; 0: a pipe */
+    uint8_t kind;   /* enum fin__kind, to search for holders by */
     bool plain_tcp; /* TCP_INFO speaks of the whole connection (not so under MPTCP) */
     bool seqpacket;
     bool layer_over;    /* nothing more is read through the layer */

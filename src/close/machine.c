@@ -42,28 +42,23 @@ static enum fin__action wait_for(struct fin__machine *m, unsigned interest)
     return FIN__WAIT;
 }
 
-static bool reached(const struct fin__machine *m, enum fin_stage stage)
-{
-    return m->stage[stage] >= 0;
-}
-
 static void reach(struct fin__machine *m, enum fin_stage stage, uint64_t now)
 {
-    if (!reached(m, stage))
+    if (!fin__reached(m, stage))
         m->stage[stage] = (int64_t) (now - m->start);
     m->unverifiable &= (uint16_t) ~(1u << stage);
 }
 
 static void cannot_verify(struct fin__machine *m, enum fin_stage stage)
 {
-    if (!reached(m, stage))
+    if (!fin__reached(m, stage))
         m->unverifiable |= (uint16_t) (1u << stage);
 }
 
 /* True if `stage` need not be waited for any more. */
 static bool settled(const struct fin__machine *m, enum fin_stage stage)
 {
-    return reached(m, stage) || (m->unverifiable & (1u << stage));
+    return fin__reached(m, stage) || (m->unverifiable & (1u << stage));
 }
 
 /* The worst outcome wins, and the first of its kind. */
@@ -130,7 +125,7 @@ static bool late(const struct fin__machine *m, const struct fin__event *ev)
 /* The peer has been waited for as long as it may be: what is left behind? */
 static enum fin__action let_go(struct fin__machine *m)
 {
-    if (reached(m, FIN_STAGE_ACKED) && m->input_over)
+    if (fin__reached(m, FIN_STAGE_ACKED) && m->input_over)
         return unwatch(m);
     return go(m, TALLYING, FIN__TALLY);
 }
@@ -142,7 +137,7 @@ static enum fin__action broken(struct fin__machine *m, int error)
 
     fail(m, error);
     m->died = true;
-    if (m->peer_reset || again)
+    if (m->peer_reset || again || !(m->traits & FIN__STREAM))
         return unwatch(m);
     return go(m, TALLYING, FIN__TALLY);
 }
@@ -156,9 +151,10 @@ static enum fin__action quench(struct fin__machine *m)
 static enum fin__action tallying(struct fin__machine *m, const struct fin__event *ev)
 {
     if (ev->kind == FIN__STATE) {
-        if (ev->facts & FIN__IS_ACKED && (m->plan->descriptor_only || reached(m, FIN_STAGE_SHUT)))
+        if (ev->facts & FIN__IS_ACKED
+            && (m->plan->descriptor_only || fin__reached(m, FIN_STAGE_SHUT)))
             reach(m, FIN_STAGE_ACKED, ev->now);
-        m->unacked = reached(m, FIN_STAGE_ACKED) ? 0 : clamp(ev->bytes);
+        m->unacked = fin__reached(m, FIN_STAGE_ACKED) ? 0 : clamp(ev->bytes);
         m->unread = ev->unread > 0 && !m->input_over;
     }
     if (m->plan->descriptor_only || m->died || m->outcome == FIN_OUTCOME_ABORTED)
@@ -323,7 +319,7 @@ static enum fin__action pausing(struct fin__machine *m, const struct fin__event 
 {
     if (ev->kind == FIN__ABORT || m->forced)
         return finish(m);
-    if (ev->facts & FIN__IS_ACKED && reached(m, FIN_STAGE_SHUT))
+    if (ev->facts & FIN__IS_ACKED && fin__reached(m, FIN_STAGE_SHUT))
         reach(m, FIN_STAGE_ACKED, ev->now);
     if (ev->facts & FIN__IS_FINISHED)
         reach(m, FIN_STAGE_FINISHED, ev->now);
@@ -381,7 +377,7 @@ static void note_acked(struct fin__machine *m, const struct fin__event *ev)
 static void input_ended(struct fin__machine *m, const struct fin__event *ev)
 {
     m->input_over = true;
-    if (reached(m, FIN_STAGE_SHUT))
+    if (fin__reached(m, FIN_STAGE_SHUT))
         note_acked(m, ev);
     if (!(ev->facts & FIN__IS_FIN)) {
         cannot_verify(m, FIN_STAGE_EOF);
@@ -390,16 +386,18 @@ static void input_ended(struct fin__machine *m, const struct fin__event *ev)
         return;
     }
     reach(m, FIN_STAGE_EOF, ev->now);
-    if (reached(m, FIN_STAGE_NOTIFIED) && !reached(m, FIN_STAGE_ANSWERED))
+    if (fin__reached(m, FIN_STAGE_NOTIFIED) && !fin__reached(m, FIN_STAGE_ANSWERED))
         decide(m, FIN_OUTCOME_TRUNCATED);
 }
 
-/* Accounts for drained bytes; false if no more may be thrown away. */
+/* Accounts for drained bytes; false if there is more input than may be thrown away. */
 static bool may_drain_on(struct fin__machine *m, const struct fin__event *ev)
 {
+    bool only_looked = fin__drain_left(m) == 0;
+
     assert(ev->bytes <= fin__drain_left(m));
     m->discarded += ev->bytes;
-    return fin__drain_left(m) > 0;
+    return !only_looked;
 }
 
 static enum fin__action linger_deadline(struct fin__machine *m, const struct fin__event *ev)
@@ -524,7 +522,7 @@ static enum fin__action emptying(struct fin__machine *m, const struct fin__event
         return FIN__DRAIN;
     case FIN__END:
         m->input_over = true;
-        if (!reached(m, FIN_STAGE_SHUT))
+        if (!fin__reached(m, FIN_STAGE_SHUT))
             ended_before(m);
         else if (ev->facts & FIN__IS_FIN && !m->quenched)
             reach(m, FIN_STAGE_EOF, ev->now);
@@ -533,13 +531,13 @@ static enum fin__action emptying(struct fin__machine *m, const struct fin__event
         decide(m, FIN_OUTCOME_TIMED_OUT);
         return go(m, TALLYING, FIN__TALLY);
     case FIN__AGAIN:
-        if (!reached(m, FIN_STAGE_SHUT))
+        if (!fin__reached(m, FIN_STAGE_SHUT))
             ended_before(m);
         return emptied(m);
     default:
         break;
     }
-    if (ev->error != -ENOTCONN || reached(m, FIN_STAGE_SHUT))
+    if (ev->error != -ENOTCONN || fin__reached(m, FIN_STAGE_SHUT) || m->quenched)
         return broken(m, ev->error);
     m->traits &= (uint16_t) ~FIN__STREAM; /* never connected: no stream to end */
     return unwatch(m);
@@ -613,9 +611,11 @@ static enum fin__action answering(struct fin__machine *m, const struct fin__even
         return shut(m);
     case FIN__DEADLINE:
         return farewell_missed(m);
-    default:
+    case FIN__BROKEN:
         fail(m, ev->error);
-        return m->outcome == FIN_OUTCOME_RESET ? unwatch(m) : shut(m);
+        return shut(m);
+    default:
+        return broken(m, ev->error);
     }
 }
 
@@ -668,19 +668,27 @@ static enum fin__action refusing(struct fin__machine *m, const struct fin__event
     return go(m, ACCEPTING, FIN__ACCEPT);
 }
 
+/* More may come, and close(2) will reset it. */
+static enum fin__action queue_left(struct fin__machine *m)
+{
+    decide(m, FIN_OUTCOME_TIMED_OUT);
+    return unwatch(m);
+}
+
 static enum fin__action accepting(struct fin__machine *m, const struct fin__event *ev)
 {
     switch (ev->kind) {
     case FIN__BYTES:
         m->accepted += (uint32_t) ev->bytes;
-        return late(m, ev) ? unwatch(m) : FIN__ACCEPT;
+        return late(m, ev) ? queue_left(m) : FIN__ACCEPT;
     case FIN__READY:
         return FIN__ACCEPT;
     case FIN__AGAIN:
         return wait_for(m, FIN__READ);
     case FIN__END:
-    case FIN__DEADLINE:
         return unwatch(m);
+    case FIN__DEADLINE:
+        return queue_left(m);
     default:
         return broken(m, ev->error);
     }
@@ -765,42 +773,4 @@ enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__eve
     if (ev->kind == FIN__FORCE)
         return force(m, ev);
     return places[m->place](m, ev);
-}
-
-static int how_it_ended(const struct fin__machine *m)
-{
-    if (!(m->traits & FIN__STREAM))
-        return FIN_END_NONE;
-    if (m->we_reset || m->peer_reset)
-        return FIN_END_RESET;
-    if (m->held == FIN_YES && (m->plan->descriptor_only || m->resets_on_close))
-        return FIN_END_NONE;
-    if (m->held == FIN_UNVERIFIABLE && (m->plan->descriptor_only || m->resets_on_close))
-        return FIN_END_KERNEL;
-    if ((m->unread && m->held != FIN_YES) || m->resets_on_close)
-        return FIN_END_RESET;
-    if (m->must_reset || m->unacked > 0 || (m->died && !reached(m, FIN_STAGE_ACKED)))
-        return FIN_END_KERNEL;
-    if (reached(m, FIN_STAGE_SHUT) || m->plan->descriptor_only || m->traits & FIN__QUENCHABLE)
-        return FIN_END_FIN;
-    return FIN_END_KERNEL;
-}
-
-void fin__machine_report(const struct fin__machine *m, struct fin_receipt *receipt)
-{
-    bool fine = m->outcome == FIN_OUTCOME_GRACEFUL || m->outcome == FIN_OUTCOME_PROMPT;
-
-    receipt->outcome = m->outcome;
-    receipt->phase = fine ? FIN_PHASE_NONE : m->decided;
-    receipt->end = how_it_ended(m);
-    receipt->held = m->held;
-    receipt->error = m->error;
-    receipt->unverifiable = m->unverifiable;
-    receipt->requested_ns = m->start;
-    memcpy(receipt->stage_ns, m->stage, sizeof m->stage);
-    receipt->unsent = m->unsent;
-    receipt->unacked = m->unacked;
-    receipt->discarded = m->discarded;
-    receipt->accepted = m->accepted;
-    receipt->forced = m->forced;
 }

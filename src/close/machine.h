@@ -20,7 +20,7 @@
 /* A policy, checked and in nanoseconds. May be shared by many machines. */
 struct fin__plan {
     uint64_t flush, farewell, linger, total, proof_wait;
-    uint64_t backoff; /* first pause between two looks after release; doubles */
+    uint64_t backoff; /* at least 1; first pause between two looks after release; doubles */
     uint64_t backoff_max;
     uint64_t drain;
     int64_t orphan_ms;
@@ -62,7 +62,8 @@ enum fin__fact {
 
 /* What to do; behind each, the events that may answer. FIN__FAILED may answer all but WAIT. */
 enum fin__action {
-    FIN__WAIT,    /* for m->interest until m->deadline: READY, DEADLINE (if it has passed), ABORT */
+    FIN__WAIT,    /* for m->interest until m->deadline: READY, DEADLINE (if it has passed),
+                     ABORT, FORCE. After release READY and DEADLINE may bring IS_ACKED, IS_FINISHED */
     FIN__FLUSH,   /* move the layer's bytes: DONE, AGAIN (bytes = left), BROKEN */
     FIN__NOTIFY,  /* send the farewell: DONE, AGAIN, SKIP, BROKEN */
     FIN__ABANDON, /* give up a connection in the making: DONE */
@@ -88,7 +89,7 @@ enum fin__event_kind {
     FIN__DONE,
     FIN__AGAIN, /* `interest` tells what to wait for */
     FIN__SKIP,
-    FIN__BROKEN,
+    FIN__BROKEN, /* the layer is: `error` tells; to FLUSH `bytes` too, as with FAILED */
     FIN__BYTES,
     FIN__ANSWER,
     FIN__END,
@@ -150,6 +151,11 @@ struct fin__machine {
     bool died : 1;    /* the socket itself failed */
     bool looking : 1; /* the STATE to come is LOOK's, which counts nothing */
 };
+
+static inline bool fin__reached(const struct fin__machine *m, enum fin_stage stage)
+{
+    return m->stage[stage] >= 0;
+}
 
 /* How much more input may be thrown away. */
 static inline uint64_t fin__drain_left(const struct fin__machine *m)

@@ -173,6 +173,10 @@ int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size
     put_count(&line, "unacked", receipt->unacked);
     put_count(&line, "discarded", receipt->discarded);
     put_count(&line, "accepted", receipt->accepted);
+    if (receipt->forced)
+        put(&line, " forced");
+    if (receipt->tombstone)
+        put(&line, " tombstone");
     if (receipt->error)
         put(&line, " error=%s", strerrorname_np(-receipt->error));
     put_holders(&line, receipt);

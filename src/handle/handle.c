@@ -105,17 +105,17 @@ static void attach(struct fin_handle *handle, struct fin__core *core)
 
 int fin_handle_new(int fd, struct fin_handle **ret)
 {
-    struct fin_handle *handle;
-    struct fin__core *core;
+    struct fin_handle *handle = NULL;
+    struct fin__core *core = NULL;
     int result = ret ? check(fd) : -EINVAL;
 
     if (result < 0)
         return result;
     result = make_handle(&handle);
-    if (result < 0)
+    if (!handle)
         return result;
     result = make_core(fd, &core);
-    if (result < 0) {
+    if (!core) {
         free_handle(handle);
         return result;
     }
@@ -126,13 +126,13 @@ int fin_handle_new(int fd, struct fin_handle **ret)
 
 int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret)
 {
-    struct fin_handle *copy;
+    struct fin_handle *copy = NULL;
     int result;
 
     if (!handle || !ret)
         return -EINVAL;
     result = make_handle(&copy);
-    if (result < 0)
+    if (!copy)
         return result;
     lock(handle->core);
     if (handle->closed)

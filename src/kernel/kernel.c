@@ -99,7 +99,7 @@ int fin__kernel_need_witness(struct fin_kernel *kernel)
 {
     if (kernel->witness.set >= 0)
         return 0;
-    return kernel->on_demand ? fin__witness_open(&kernel->witness) : -EBADF;
+    return kernel->on_demand ? fin__witness_open_for_one(&kernel->witness) : -EBADF;
 }
 
 int fin__kernel_need_diag(struct fin_kernel *kernel)

@@ -10,9 +10,9 @@
 struct fin_kernel {
     struct fin__witness witness;
     struct fin__diag diag;
-    int wait_set;   /* epoll set of the blocking driver, -1: none */
-    uint64_t serial;    /* of the witness's entries */
-    bool on_demand; /* made for one call: parts are opened when they are needed */
+    int wait_set;    /* epoll set of the blocking driver, -1: none */
+    uint64_t serial; /* of the witness's entries */
+    bool on_demand;  /* made for one call: parts are opened when they are needed */
     struct fin__fork_guard guard;
 };
 

@@ -218,7 +218,7 @@ static int visit_threads(struct walk *walk, int32_t pid)
     struct tables tables = { { pid }, 1 };
     struct fin__folder tasks;
     char path[PATH_SIZE];
-    int32_t thread;
+    int32_t thread = 0;
     int result;
 
     (void) snprintf(path, sizeof path, "%d/task", pid);
@@ -261,7 +261,7 @@ static int visit_process(struct walk *walk, int32_t pid)
 int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable)
 {
     struct walk walk = { .visit = visit, .arg = arg };
-    int32_t pid;
+    int32_t pid = 0;
     int result = fin__folder_open(&walk.proc, AT_FDCWD, "/proc");
 
     if (result < 0)

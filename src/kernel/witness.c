@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Nobody waits on a witness, so the events of its entries are free to carry a mark: they outlive
@@ -31,21 +33,30 @@ static int open_fdinfo(int set)
     return fd < 0 ? -errno : fd;
 }
 
-int fin__witness_open(struct fin__witness *w)
+int fin__witness_open_for_one(struct fin__witness *w)
 {
     int set = epoll_create1(EPOLL_CLOEXEC);
-    int fdinfo;
 
     if (set < 0)
         return -errno;
-    fdinfo = open_fdinfo(set);
-    if (fdinfo < 0) {
-        fin__drop(&set);
-        return fdinfo;
-    }
+    *w = (struct fin__witness) FIN__WITNESS_INIT;
     w->set = set;
-    w->fdinfo = fdinfo;
-    w->stale = 0;
+    return 0;
+}
+
+int fin__witness_open(struct fin__witness *w)
+{
+    struct fin__witness made = FIN__WITNESS_INIT;
+    int result = fin__witness_open_for_one(&made);
+
+    if (result < 0)
+        return result;
+    made.fdinfo = open_fdinfo(made.set);
+    if (made.fdinfo < 0) {
+        fin__drop(&made.set);
+        return made.fdinfo;
+    }
+    *w = made;
     return 0;
 }
 
@@ -73,7 +84,10 @@ int fin__witness_add(struct fin__witness *w, int fd, uint64_t token)
 
     if (w->set < 0)
         return -EBADF;
-    return epoll_ctl(w->set, EPOLL_CTL_ADD, fd, &entry) < 0 ? -errno : 0;
+    if (epoll_ctl(w->set, EPOLL_CTL_ADD, fd, &entry) < 0)
+        return -errno;
+    w->only = w->fdinfo < 0 ? fd : -1;
+    return 0;
 }
 
 int fin__witness_take_over(struct fin__witness *w, int fd, uint64_t token)
@@ -140,6 +154,16 @@ static void compare(uint64_t token, uint64_t inode, void *arg)
     search->inode = inode;
 }
 
+/* kcmp(2) looks an entry up by its number and says ENOENT if there is none (ep_find_tfd()). It may be
+ * forbidden or not built in: any other answer is asked of /proc again. */
+static bool only_entry_is_gone(const struct fin__witness *w)
+{
+    struct kcmp_epoll_slot slot = { .efd = (uint32_t) w->set, .tfd = (uint32_t) w->only };
+    long thread = syscall(SYS_gettid);
+
+    return syscall(SYS_kcmp, thread, thread, KCMP_EPOLL_TFD, w->set, &slot) < 0 && errno == ENOENT;
+}
+
 enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint64_t *inode)
 {
     struct search search = { token, 0, false };
@@ -147,6 +171,8 @@ enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint6
 
     if (w->set < 0)
         return FIN_UNVERIFIABLE;
+    if (w->only >= 0 && only_entry_is_gone(w))
+        return FIN_NO;
     result = fin__witness_read(w, compare, &search);
     if (result < 0)
         return FIN_UNVERIFIABLE;

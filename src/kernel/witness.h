@@ -16,16 +16,22 @@
 
 struct fin__witness {
     int set;        /* the epoll set, -1: none */
-    int fdinfo;     /* its /proc/.../fdinfo */
+    int fdinfo;     /* its /proc/.../fdinfo, -1: opened when it is needed */
+    int only;       /* the number that its only entry was added under, -1: there may be several */
     unsigned stale; /* entries that were given up: their description is still held */
 };
 
 /* clang-format off */
-#define FIN__WITNESS_INIT { -1, -1, 0 }
+#define FIN__WITNESS_INIT { -1, -1, -1, 0 }
 /* clang-format on */
 
-/* Returns 0 or a negative errno; on failure *w stays empty. */
+/* Opens a witness for any number of closes. Returns 0 or a negative errno; on failure *w stays
+ * empty. */
 int fin__witness_open(struct fin__witness *w);
+
+/* Opens one that a single close will use: kcmp(2) answers for it where it can, and nothing under
+ * /proc is opened. */
+int fin__witness_open_for_one(struct fin__witness *w);
 void fin__witness_close(struct fin__witness *w);
 
 /* Adds `fd` as `token`, which the caller does not use twice; to be called before it is closed.

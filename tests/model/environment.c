@@ -21,9 +21,10 @@
 
 #include <errno.h>
 
-/* The last ones are one of each sort: they come late, too. */
-static const int errors[] = { -EPIPE,      -ETIMEDOUT,  -EPERM,    -EINTR, -EBUSY,
-                              -EOPNOTSUPP, -ECONNRESET, -ENOTCONN, -EIO };
+/* The last 3 are one of each sort: they come after some time, too. The last 5 are what a read says;
+ * a layer, which has far more states, reads no others. */
+static const int errors[] = { -EPERM, -EINTR,      -EBUSY,    -EOPNOTSUPP, -ETIMEDOUT,
+                              -EPIPE, -ECONNRESET, -ENOTCONN, -EIO };
 #define ERRORS (sizeof errors / sizeof errors[0])
 
 struct list {
@@ -67,15 +68,26 @@ static void add_broken(struct list *l, uint64_t bytes)
     ev->bytes = bytes;
 }
 
+static bool may_fail_with(const struct list *l, unsigned error)
+{
+    bool layered = l->node->monitor.config->traits & FIN__LAYERED;
+    bool of_peer = errors[error] == -ECONNRESET || errors[error] == -EPIPE;
+
+    if (l->now != l->node->now && error < ERRORS - 3)
+        return false;
+    if (l->node->action == FIN__DRAIN && layered && error < ERRORS - 5)
+        return false;
+    return l->node->action != FIN__RESET || !of_peer;
+}
+
 static void add_failures(struct list *l, uint64_t bytes)
 {
-    for (unsigned i = l->now == l->node->now ? 0 : ERRORS - 3; i < ERRORS; i++) {
-        bool of_peer = errors[i] == -ECONNRESET || errors[i] == -EPIPE;
+    for (unsigned i = 0; i < ERRORS; i++) {
+        struct fin__event *ev;
 
-        if (of_peer && l->node->action == FIN__RESET)
+        if (!may_fail_with(l, i))
             continue;
-        struct fin__event *ev = add(l, FIN__FAILED);
-
+        ev = add(l, FIN__FAILED);
         ev->error = errors[i];
         ev->bytes = bytes;
     }
@@ -293,6 +305,19 @@ static void for_others(struct list *l)
     add_failures(l, 0);
 }
 
+/* A driver that shares its time among many closes may be asked to end one between two actions:
+ * before the first one, and before those that a peer can make go on and on. */
+static void for_nobody(struct list *l)
+{
+    enum fin__action action = l->node->action;
+    bool repeats = action == FIN__DRAIN || action == FIN__ACCEPT || action == FIN__FLUSH;
+
+    if (repeats || !seen(l, SEEN_BEGUN))
+        add(l, FIN__ABORT);
+    if (repeats)
+        add(l, FIN__FORCE);
+}
+
 unsigned environment(const struct node *node, struct fin__event *events)
 {
     static void (*const answers[])(struct list *) = {
@@ -307,6 +332,7 @@ unsigned environment(const struct node *node, struct fin__event *events)
         for_wait(&l);
         return l.count;
     }
+    for_nobody(&l);
     for (unsigned passes = 0; passes < (over(node) ? 1 : 2); passes++, l.now++) {
         if (answers[node->action])
             answers[node->action](&l);

@@ -92,7 +92,7 @@ static void forget_the_way(struct fin__machine *m, struct monitor *mon)
     if (!m->plan->descriptor_only) /* else the end decides the outcome by these */
         m->outcome = m->unread = m->resets_on_close = 0;
     mon->stages &= (uint16_t) later;
-    mon->seen &= SEEN_WITNESS | SEEN_FORCE;
+    mon->seen &= SEEN_WITNESS | SEEN_FORCE | SEEN_BEGUN;
     mon->phase = 0;
     mon->deadline = 0;
     mon->late_waits = mon->tallied = mon->unsent = mon->discarded = mon->accepted = 0;
@@ -111,9 +111,9 @@ static void forget_time(struct node *node)
     mon->seen &= ~(uint32_t) (SEEN_FLUSH | SEEN_NOTIFY | SEEN_EDGE | SEEN_LAYER_GONE);
 }
 
-/* States that differ only in what nothing is decided by any more are one: the times of stages and
- * which error it was (monitor_step() checks them when they are written, and that they never change),
- * an interest that nobody waits for, and from unwatching on all that only led there (straight_ends()
+/* States that differ only in what decides nothing any more are one: the times of stages and which
+ * error it was (monitor_step() checks them when they are written, and that they never change), an
+ * interest that nobody waits for, and from unwatching on all that only led there (straight_ends()
  * checks the receipt of each way to it). explore_exactly() does without. */
 static void abstract(struct node *node, bool whole)
 {

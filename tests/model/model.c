@@ -82,8 +82,8 @@ static void each_policy(unsigned which, unsigned traits)
 {
     struct config c = { .plan = plans[which], .traits = traits };
     bool layered = traits & FIN__LAYERED;
-    unsigned all_facts = which == 3 ? 2 : which || layered ? 1 : COUNT(facts);
-    unsigned all_orphans = which % 3 ? 1 : COUNT(orphans);
+    unsigned all_facts = which || layered ? 1 : COUNT(facts);
+    unsigned all_orphans = which ? 1 : COUNT(orphans);
 
     if (layered && which == COUNT(plans) - 1)
         return;
@@ -94,7 +94,7 @@ static void each_policy(unsigned which, unsigned traits)
             for (unsigned j = 0; j < all_facts; j++) {
                 c.plan.descriptor_only = scope;
                 c.plan.orphan_ms = orphans[i];
-                c.facts = facts[j];
+                c.facts = facts[which == 3 ? 1 : j];
                 each_courtesy(&c);
             }
 }

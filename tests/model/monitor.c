@@ -316,6 +316,21 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
     mon->phase = FIN_PHASE_LINGER;
 }
 
+/* A deadline, or the program, ends what is going on. */
+static void ended_early(struct monitor *mon, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__READY)
+        return;
+    if (ev->kind == FIN__ABORT && !told(mon, STAGE(RELEASED)))
+        mon->seen |= SEEN_ABORT;
+    if (ev->kind == FIN__FORCE)
+        mon->seen |= SEEN_FORCE;
+    if (ev->kind == FIN__DEADLINE || ev->kind == FIN__FORCE)
+        mon->seen |= SEEN_LATE;
+    if (saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED)))
+        mon->seen |= SEEN_DROP;
+}
+
 static void waited(struct monitor *mon, const struct fin__event *ev)
 {
     if (!told(mon, STAGE(RELEASED))) {
@@ -330,15 +345,8 @@ static void waited(struct monitor *mon, const struct fin__event *ev)
         if (ev->facts & FIN__IS_ACKED && !told(mon, STAGE(ACKED)))
             mon->seen |= SEEN_ACK_LATE;
         note_facts(mon, ev->facts);
-    } else if (ev->kind == FIN__ABORT) {
-        mon->seen |= SEEN_ABORT;
     }
-    if (ev->kind == FIN__FORCE)
-        mon->seen |= SEEN_FORCE;
-    if (ev->kind == FIN__DEADLINE || ev->kind == FIN__FORCE)
-        mon->seen |= SEEN_LATE;
-    if (ev->kind != FIN__READY && saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED)))
-        mon->seen |= SEEN_DROP;
+    ended_early(mon, ev);
 }
 
 static void tallied(struct monitor *mon, const struct fin__event *ev)
@@ -418,6 +426,11 @@ void monitor_event(struct monitor *mon, enum fin__action action, const struct fi
     mon->phase_before = mon->phase;
     if (ev->now >= mon->deadline || ev->now >= mon->start + mon->config->plan.total)
         mon->seen |= SEEN_LATE;
+    mon->seen |= SEEN_BEGUN;
+    if (action != FIN__WAIT && (ev->kind == FIN__ABORT || ev->kind == FIN__FORCE)) {
+        ended_early(mon, ev); /* the action was not carried out */
+        return;
+    }
     if (ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_FAILED;
     if (ev->kind == FIN__FAILED && tells_of_peer(action, ev->error))
@@ -600,7 +613,7 @@ static void check_counts(struct monitor *mon, const struct fin_receipt *r)
     demand(mon, r->unsent == mon->unsent, RULE_UNSENT);
     demand(mon, !r->unsent || r->stage_ns[FIN_STAGE_FLUSHED] < 0, RULE_UNSENT);
     demand(mon, !r->unacked || (!acked && r->unacked == mon->tallied), RULE_UNACKED);
-    if (saw(mon, SEEN_TALLY) && !acked && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH))
+    if (saw(mon, SEEN_TALLY) && !acked && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_ABORT))
         demand(mon, r->unacked == mon->tallied, RULE_UNACKED);
     demand(mon, r->discarded == mon->discarded, RULE_DISCARDED);
     demand(mon, r->accepted == mon->accepted, RULE_ACCEPTED);

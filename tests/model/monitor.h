@@ -101,6 +101,7 @@ enum seen {
     SEEN_UNKNOWN = 1 << 20,
     SEEN_FAILED = 1 << 21,
     SEEN_FORCE = 1 << 22,
+    SEEN_BEGUN = 1 << 25,    /* the first action was answered */
     SEEN_LEFT = 1 << 24,     /* unread, and nothing was read since */
     SEEN_ACK_LATE = 1 << 23, /* acked, but only after release */
 };

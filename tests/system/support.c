@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -80,23 +81,33 @@ int guard_begin(void **state)
     return 0;
 }
 
-int guard_end(void **state)
+const char *guard_finding(void)
 {
+    static char text[80];
     struct descriptors after;
     int number;
 
-    (void) state;
     descriptors_take(&after);
     number = descriptors_differ(&before, &after);
     if (number >= 0)
-        print_error("descriptor %d is not what it was before the test\n", number);
-    if (pipes_broken)
-        print_error("SIGPIPE reached the program\n");
-    if (waitpid(-1, NULL, WNOHANG) >= 0) {
-        print_error("a child is left\n");
-        return -1;
-    }
-    return number >= 0 || pipes_broken ? -1 : 0;
+        (void) snprintf(text, sizeof text, "descriptor %d is not what it was", number);
+    else if (pipes_broken)
+        (void) snprintf(text, sizeof text, "SIGPIPE reached the program");
+    else if (waitpid(-1, NULL, WNOHANG) >= 0)
+        (void) snprintf(text, sizeof text, "a child is left");
+    else
+        return NULL;
+    return text;
+}
+
+int guard_end(void **state)
+{
+    const char *finding = guard_finding();
+
+    (void) state;
+    if (finding)
+        print_error("after the test: %s\n", finding);
+    return finding ? -1 : 0;
 }
 
 void own_network(void)

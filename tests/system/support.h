@@ -48,6 +48,9 @@ int descriptors_differ(const struct descriptors *a, const struct descriptors *b)
 int guard_begin(void **state);
 int guard_end(void **state);
 
+/* What guard_end() would find, or NULL. */
+const char *guard_finding(void);
+
 #define GUARDED(test) cmocka_unit_test_setup_teardown(test, guard_begin, guard_end)
 
 /* Moves into a network namespace of its own, so that the machine's load (a full TIME_WAIT table,

@@ -47,18 +47,21 @@ def read(*path):
 
 
 class Server:
-    """Serves `count` connections, one after the other; keeps what each sent before it ended."""
+    """Serves connections, one after the other; keeps what each sent before it ended."""
 
-    def __init__(self, count, answer):
+    def __init__(self, answer, count=1):
         self.answer = answer
         self.received = []
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=max(count, 1))
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=count)
         self.port = self.listener.getsockname()[1]
-        self.thread = threading.Thread(target=self.serve, args=(count,))
+        self.thread = threading.Thread(target=self.serve)
 
-    def serve(self, count):
-        for _ in range(count):
-            connection, _ = self.listener.accept()
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:  # shut: the example has ended
+                return
             connection.settimeout(60)
             with connection:
                 self.received.append(self.answer(connection))
@@ -68,6 +71,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.thread.join()
         self.listener.close()
 
@@ -118,7 +122,7 @@ GRACEFUL = r"graceful, end=fin, held=no: .*\bshut=\S+ acked=\S+ eof=\S+ .*\bunre
 
 @test
 def close_drains_the_page():
-    with Server(1, page) as server:
+    with Server(page) as server:
         run = example("close", server.port)
     expect(run, 0, GRACEFUL + r" discarded=25")
     assert server.received == [b"GET / HTTP/1.0\r\n\r\n"], server.received
@@ -126,7 +130,7 @@ def close_drains_the_page():
 
 @test
 def close_tells_a_reset():
-    with Server(1, reset) as server:
+    with Server(reset) as server:
         run = example("close", server.port)
     expect(run, 1, r"reset\b.*")
 
@@ -159,7 +163,7 @@ def over_tls(folder):
 def close_tls_is_answered():
     with tempfile.TemporaryDirectory() as folder:
         answer, certificate = over_tls(folder)
-        with Server(1, answer) as server:
+        with Server(answer) as server:
             run = example("close_tls", server.port, certificate)
     expect(run, 0, r"graceful, end=fin, held=no: .*\bnotified=\S+ answered=\S+ .*")
     assert server.received == [b"GET / HTTP/1.0\r\n\r\n"], server.received
@@ -171,7 +175,7 @@ def close_tls_is_answered():
 def each_loop_closes_many():
     for name in ADAPTERS:
         for count in (1, 50):
-            with Server(count, read_to_end) as server:
+            with Server(read_to_end, count) as server:
                 run = example(name, server.port, count)
             expect(run, 0, *[GRACEFUL] * count)
             assert server.received == [b""] * count, (name, server.received)
@@ -180,7 +184,7 @@ def each_loop_closes_many():
 @test
 def each_loop_tells_which_were_not_graceful():
     for name in ADAPTERS:
-        with Server(6, of_which(reset)) as server:
+        with Server(of_which(reset), 6) as server:
             run = example(name, server.port, 6)
         lines = run.stdout.splitlines()
         expect(run, 1, *[r"(graceful, end=fin|reset\b).*"] * 6)

@@ -1,184 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The handle: threads inside while the socket is closed. */
+/* The handle: its own calls, its references, and what is refused. */
 
-#include "support.h"
+#include "worker.h"
 
 #include "base/alloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
-
-/* ---- a thread inside ---- */
-
-struct worker {
-    pthread_t thread;
-    struct fin_handle *handle;
-    atomic_int tid, done, fd;
-    atomic_int release; /* what stay() waits for once `fd` is set */
-    int flags, timeout_ms;
-    int64_t result; /* of the job; of calls of its own: -errno */
-    char buf[64];
-    void (*job)(struct worker *w);
-};
-
-static void *worker_main(void *arg)
-{
-    struct worker *w = arg;
-
-    atomic_store(&w->tid, gettid());
-    w->job(w);
-    atomic_store(&w->done, 1);
-    return NULL;
-}
-
-static void start(struct worker *w, struct fin_handle *handle, void (*job)(struct worker *w))
-{
-    memset(w, 0, sizeof *w);
-    w->handle = handle;
-    w->job = job;
-    w->timeout_ms = GUARD_S * 1000;
-    assert_int_equal(pthread_create(&w->thread, NULL, worker_main, w), 0);
-}
-
-static int64_t join(struct worker *w)
-{
-    assert_int_equal(pthread_join(w->thread, NULL), 0);
-    return w->result;
-}
-
-static long current_call(int tid)
-{
-    char path[64], line[256] = "";
-    int fd;
-    ssize_t n;
-
-    (void) snprintf(path, sizeof path, "/proc/%d/syscall", tid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    n = read(fd, line, sizeof line - 1);
-    (void) close(fd);
-    return n > 0 && line[0] >= '0' && line[0] <= '9' ? atol(line) : -1;
-}
-
-/* Returns once the thread sleeps in that system call. */
-static void await_call(struct worker *w, long number)
-{
-    while (atomic_load(&w->tid) == 0 || current_call(atomic_load(&w->tid)) != number) {
-        assert_false(atomic_load(&w->done));
-        (void) sched_yield();
-    }
-}
-
-static void await_entry(struct worker *w)
-{
-    while (atomic_load(&w->fd) == 0)
-        (void) sched_yield();
-}
-
-/* ---- jobs ---- */
-
-static void receive(struct worker *w)
-{
-    w->result = fin_handle_recv(w->handle, w->buf, sizeof w->buf, w->flags, w->timeout_ms);
-}
-
-static void send_block(struct worker *w)
-{
-    static const char block[1 << 20];
-
-    w->result = fin_handle_send(w->handle, block, sizeof block, 0, w->timeout_ms);
-}
-
-static void take(struct worker *w)
-{
-    w->result = fin_handle_accept(w->handle, w->timeout_ms);
-}
-
-static void receive_alone(struct worker *w)
-{
-    int fd = fin_handle_enter(w->handle);
-
-    w->result = recv(fd, w->buf, sizeof w->buf, 0);
-    if (w->result < 0)
-        w->result = -errno;
-    fin_handle_leave(w->handle);
-}
-
-static void accept_alone(struct worker *w)
-{
-    int fd = fin_handle_enter(w->handle);
-
-    w->result = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    if (w->result < 0)
-        w->result = -errno;
-    fin_handle_leave(w->handle);
-}
-
-/* Stays inside whatever happens, and uses the number before it leaves. */
-static void stay(struct worker *w)
-{
-    struct pollfd entry;
-
-    w->fd = fin_handle_enter(w->handle);
-    while (!atomic_load(&w->release))
-        (void) sched_yield();
-    w->result = recv(w->fd, w->buf, sizeof w->buf, 0) < 0 ? -errno : 1;
-    if (read(w->fd, w->buf, sizeof w->buf) != 0 || write(w->fd, "x", 1) != -1 || errno != EBADF)
-        w->result = 2;
-    entry = (struct pollfd) { .fd = w->fd, .events = POLLIN };
-    if (poll(&entry, 1, GUARD_S * 1000) != 1)
-        w->result = 3;
-    fin_handle_leave(w->handle);
-}
-
-/* ---- closing ---- */
-
-static struct fin_handle *handle_of(int fd)
-{
-    struct fin_handle *handle = NULL;
-
-    assert_int_equal(fin_handle_new(fd, &handle), 0);
-    return handle;
-}
-
-static struct fin_receipt closed_handle(struct fin_handle *handle, const struct fin_policy *policy)
-{
-    struct fin_receipt receipt = FIN_RECEIPT_INIT;
-
-    receipt.tombstone = 7; /* must be written */
-    assert_int_equal(fin_handle_close(handle, NULL, policy, &receipt), 0);
-    assert_sound(&receipt);
-    assert_true(reached(&receipt, FIN_STAGE_RELEASED));
-    return receipt;
-}
-
-static void assert_cancelled(struct fin_handle *handle)
-{
-    struct fin_policy policy = FIN_POLICY_INIT;
-    struct fin_receipt receipt = FIN_RECEIPT_INIT;
-    struct fin_handle *copy = NULL;
-    char byte = 0;
-
-    assert_int_equal(fin_handle_recv(handle, &byte, 1, 0, -1), -ECANCELED);
-    assert_int_equal(fin_handle_send(handle, &byte, 1, 0, -1), -ECANCELED);
-    assert_int_equal(fin_handle_accept(handle, -1), -ECANCELED);
-    assert_int_equal(fin_handle_enter(handle), -ECANCELED);
-    assert_int_equal(fin_handle_dup_ref(handle, &copy), -ECANCELED);
-    assert_int_equal(fin_handle_close(handle, NULL, &policy, &receipt), -ECANCELED);
-    assert_null(copy);
-}
 
 /* ---- our own calls ---- */
 
@@ -289,6 +122,7 @@ static void test_waiting_has_an_end(void **state)
 {
     struct fin_policy policy = policy_hasty(FIN_COURTESY_PROMPT);
     struct timespec then, now;
+    int64_t n;
     char byte;
     int fds[2];
     struct fin_handle *handle;
@@ -303,7 +137,10 @@ static void test_waiting_has_an_end(void **state)
     assert_true((now.tv_sec - then.tv_sec) * 1000000000 + now.tv_nsec - then.tv_nsec >= 20000000);
     assert_int_equal(fin_handle_recv(handle, &byte, 1, 0, 0), -ETIMEDOUT);
     assert_int_equal(fin_handle_recv(handle, &byte, 1, MSG_DONTWAIT, -1), -EAGAIN);
-    assert_int_equal(fin_handle_send(handle, "x", 1, 0, 5), -ETIMEDOUT);
+    do /* the window of a fresh connection may still grow a little */
+        n = fin_handle_send(handle, "x", 1, 0, 5);
+    while (n == 1);
+    assert_int_equal(n, -ETIMEDOUT);
     assert_int_equal(fin_handle_recv(handle, &byte, 1, 0, -2), -EINVAL);
     (void) closed_handle(handle, &policy);
     assert_null(fin_handle_free(handle));
@@ -410,237 +247,6 @@ static void test_accept_takes_a_connection(void **state)
     expect_text(taken, "x");
     assert_null(fin_handle_free(handle));
     drop_all(client, taken, -1);
-}
-
-/* ---- calls of one's own ---- */
-
-static void test_a_foreign_recv_is_woken(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
-    struct fin_receipt receipt;
-    struct worker w;
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    handle = handle_of(fds[US]);
-    start(&w, handle, receive_alone);
-    await_call(&w, SYS_recvfrom);
-    receipt = closed_handle(handle, &policy);
-    assert_int_equal(join(&w), 0);
-    assert_true(is_free(fds[US]));
-    assert_int_equal(receipt.tombstone, 0);
-    assert_true(unverifiable(&receipt, FIN_STAGE_EOF));
-    assert_true(reached(&receipt, FIN_STAGE_ACKED));
-    assert_outcome(&receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
-    assert_null(fin_handle_free(handle));
-    assert_seen_fin(see(fds[THEM]), 0);
-    drop_all(fds[THEM], -1);
-}
-
-static void check_foreign_recv_is_woken(int fds[2], enum fin_courtesy courtesy)
-{
-    struct fin_policy policy = policy_of(courtesy);
-    struct fin_handle *handle = handle_of(fds[US]);
-    struct fin_receipt receipt;
-    struct worker w;
-
-    start(&w, handle, receive_alone);
-    await_call(&w, SYS_recvfrom);
-    receipt = closed_handle(handle, &policy);
-    assert_true(join(&w) <= 0);
-    assert_int_equal(receipt.tombstone, 0);
-    assert_false(reached(&receipt, FIN_STAGE_EOF));
-    assert_true(is_free(fds[US]));
-    assert_null(fin_handle_free(handle));
-}
-
-static void test_a_foreign_recv_is_woken_on_any_socket(void **state)
-{
-    int fds[2] = { -1, -1 };
-
-    (void) state;
-    mptcp_pair(fds);
-    check_foreign_recv_is_woken(fds, FIN_COURTESY_PROMPT);
-    drop_all(fds[THEM], -1);
-    unix_pair(SOCK_STREAM, fds);
-    check_foreign_recv_is_woken(fds, FIN_COURTESY_ORDERLY);
-    drop_all(fds[THEM], -1);
-    unix_pair(SOCK_DGRAM, fds);
-    check_foreign_recv_is_woken(fds, FIN_COURTESY_ORDERLY);
-    drop_all(fds[THEM], -1);
-    fds[US] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    check_foreign_recv_is_woken(fds, FIN_COURTESY_ORDERLY);
-    fds[US] = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    check_foreign_recv_is_woken(fds, FIN_COURTESY_ABORT);
-}
-
-/* A FIN before the reset would tell the peer that it has everything. */
-static void test_an_abort_resets_although_a_thread_is_inside(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
-    struct fin_receipt receipt;
-    struct worker w;
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    handle = handle_of(fds[US]);
-    start(&w, handle, receive_alone);
-    await_call(&w, SYS_recvfrom);
-    receipt = closed_handle(handle, &policy);
-    assert_true(join(&w) <= 0);
-    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_RESET);
-    assert_int_equal(receipt.tombstone, 0);
-    assert_seen_reset(see(fds[THEM]));
-    assert_null(fin_handle_free(handle));
-    drop_all(fds[THEM], -1);
-}
-
-static void test_a_foreign_accept_is_woken(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
-    int listener = listen_tcp(AF_INET, 0, 8, BUFFERS_USUAL);
-    struct fin_handle *handle = handle_of(listener);
-    struct fin_receipt receipt;
-    struct worker w;
-
-    (void) state;
-    policy.scope = FIN_SCOPE_CONNECTION;
-    start(&w, handle, accept_alone);
-    await_call(&w, SYS_accept4);
-    receipt = closed_handle(handle, &policy);
-    assert_int_equal(join(&w), -EINVAL);
-    assert_int_equal(receipt.tombstone, 0);
-    assert_true(is_free(listener));
-    assert_null(fin_handle_free(handle));
-}
-
-/* ---- tombstones ---- */
-
-/* New descriptors take the lowest number that is free: none of these may be `number`. */
-static void assert_not_given_away(int number)
-{
-    int copies[DESCRIPTORS_MAX / 2];
-    size_t count = 0;
-
-    assert_false(is_free(number));
-    do {
-        copies[count] = fcntl(number, F_DUPFD_CLOEXEC, 0);
-        assert_true(copies[count] >= 0);
-        assert_int_not_equal(copies[count], number);
-    } while (copies[count++] < number + 4);
-    while (count > 0)
-        drop_all(copies[--count], -1);
-}
-
-static void test_a_tombstone_holds_the_number(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
-    struct fin_receipt receipt;
-    struct worker w;
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    handle = handle_of(fds[US]);
-    start(&w, handle, stay);
-    await_entry(&w);
-    policy.total_ms = 30;
-    receipt = closed_handle(handle, &policy);
-    assert_int_not_equal(receipt.tombstone, 0);
-    assert_int_equal(receipt.held, FIN_NO);
-    assert_true(receipt.stage_ns[FIN_STAGE_RELEASED] >= 30000000);
-    assert_outcome(&receipt, FIN_OUTCOME_TIMED_OUT, FIN_END_FIN);
-    assert_true(unverifiable(&receipt, FIN_STAGE_EOF));
-    assert_not_given_away(fds[US]);
-    assert_cancelled(handle);
-    assert_seen_fin(see(fds[THEM]), 0);
-    assert_null(fin_handle_free(handle)); /* the thread inside may leave all the same */
-    atomic_store(&w.release, 1);
-    assert_int_equal(join(&w), -ENOTSOCK);
-    assert_true(is_free(fds[US]));
-    drop_all(fds[THEM], -1);
-}
-
-static void test_scope_descriptor_wakes_no_foreign_call(void **state)
-{
-    struct fin_policy policy = policy_hasty(FIN_COURTESY_ORDERLY);
-    struct fin_receipt receipt;
-    struct worker own, foreign;
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    handle = handle_of(fds[US]);
-    start(&own, handle, receive);
-    start(&foreign, handle, receive_alone);
-    await_call(&own, SYS_ppoll);
-    await_call(&foreign, SYS_recvfrom);
-    policy.scope = FIN_SCOPE_DESCRIPTOR;
-    receipt = closed_handle(handle, &policy);
-    assert_int_equal(join(&own), -ECANCELED);
-    assert_int_not_equal(receipt.tombstone, 0);
-    assert_int_equal(receipt.held, FIN_YES); /* by the call that goes on */
-    assert_int_equal(receipt.end, FIN_END_NONE);
-    assert_not_given_away(fds[US]);
-    give(fds[THEM], "still here");
-    assert_int_equal(join(&foreign), 10);
-    assert_true(is_free(fds[US]));
-    assert_seen_fin(see(fds[THEM]), 0);
-    assert_null(fin_handle_free(handle));
-    drop_all(fds[THEM], -1);
-}
-
-/* The last of several. */
-static void test_the_last_thread_frees_the_number(void **state)
-{
-    struct fin_policy policy = policy_hasty(FIN_COURTESY_PROMPT);
-    struct worker w[2];
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    unix_pair(SOCK_STREAM, fds);
-    handle = handle_of(fds[US]);
-    policy.total_ms = 0;
-    start(&w[0], handle, stay);
-    start(&w[1], handle, stay);
-    await_entry(&w[0]);
-    await_entry(&w[1]);
-    assert_int_not_equal(closed_handle(handle, &policy).tombstone, 0);
-    atomic_store(&w[1].release, 1);
-    assert_int_equal(join(&w[1]), -ENOTSOCK);
-    assert_not_given_away(fds[US]);
-    atomic_store(&w[0].release, 1);
-    assert_int_equal(join(&w[0]), -ENOTSOCK);
-    assert_true(is_free(fds[US]));
-    assert_null(fin_handle_free(handle));
-    drop_all(fds[THEM], -1);
-}
-
-/* It would wait for itself. */
-static void test_close_between_enter_and_leave(void **state)
-{
-    struct fin_policy policy = policy_hasty(FIN_COURTESY_PROMPT);
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    unix_pair(SOCK_STREAM, fds);
-    handle = handle_of(fds[US]);
-    policy.total_ms = 10;
-    assert_int_equal(fin_handle_enter(handle), fds[US]);
-    assert_int_not_equal(closed_handle(handle, &policy).tombstone, 0);
-    assert_not_given_away(fds[US]);
-    fin_handle_leave(handle);
-    assert_true(is_free(fds[US]));
-    assert_null(fin_handle_free(handle));
-    drop_all(fds[THEM], -1);
 }
 
 /* ---- several references ---- */
@@ -759,79 +365,7 @@ static void test_two_close_at_once(void **state)
     }
 }
 
-/* ---- when there is nothing left ---- */
-
-static struct rlimit limit_was;
-
-/* No descriptor may be opened above what is open now. */
-static void forbid_descriptors(void)
-{
-    struct rlimit none;
-    int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0), fd = lowest;
-
-    assert_true(lowest >= 0);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit_was), 0);
-    none = limit_was;
-    none.rlim_cur = (rlim_t) fd;
-    drop_all(fd, -1);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    assert_int_equal(fcntl(0, F_DUPFD_CLOEXEC, 0), -1);
-}
-
-static void allow_descriptors(void)
-{
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit_was), 0);
-}
-
-static void test_new_without_descriptors_leaves_the_socket(void **state)
-{
-    struct fin_handle *handle = NULL, *copy = NULL;
-    int fds[2];
-
-    (void) state;
-    unix_pair(SOCK_STREAM, fds);
-    forbid_descriptors();
-    assert_int_equal(fin_handle_new(fds[US], &handle), -EMFILE);
-    allow_descriptors();
-    assert_null(handle);
-    handle = handle_of(fds[US]);
-    forbid_descriptors();
-    assert_int_equal(fin_handle_dup_ref(handle, &copy), -EMFILE);
-    allow_descriptors();
-    assert_null(copy);
-    assert_int_equal(fin_handle_send(handle, "fine", 4, 0, -1), 4);
-    assert_null(fin_handle_free(handle));
-    drop_all(fds[THEM], -1);
-}
-
-static void test_close_without_descriptors(void **state)
-{
-    struct fin_policy policy = policy_hasty(FIN_COURTESY_PROMPT);
-    struct fin_receipt receipt;
-    struct worker own, inside;
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    handle = handle_of(fds[US]);
-    start(&own, handle, receive);
-    start(&inside, handle, stay);
-    await_call(&own, SYS_ppoll);
-    await_entry(&inside);
-    policy.total_ms = 20;
-    forbid_descriptors();
-    receipt = closed_handle(handle, &policy);
-    allow_descriptors();
-    assert_int_equal(join(&own), -ECANCELED);
-    assert_int_not_equal(receipt.tombstone, 0);
-    assert_seen_fin(see(fds[THEM]), 0);
-    atomic_store(&inside.release, 1);
-    assert_int_equal(join(&inside), -ENOTSOCK);
-    assert_true(is_free(fds[US]));
-    assert_null(fin_handle_free(handle));
-    drop_all(fds[THEM], -1);
-}
+/* ---- mistakes, and a lack of memory ---- */
 
 static int allocations_left;
 
@@ -945,13 +479,11 @@ static void test_a_child_outlives_the_close_of_its_parent(void **state)
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     handle = handle_of(fds[US]);
     child = child_start(receive_in_child, handle);
-    while (current_call(child) != SYS_ppoll)
-        (void) sched_yield();
+    await_call_in_child(child, SYS_ppoll);
     policy.scope = FIN_SCOPE_DESCRIPTOR;
     assert_int_equal(closed_handle(handle, &policy).held, FIN_YES);
     assert_null(fin_handle_free(handle));
-    while (current_call(child) != SYS_ppoll)
-        (void) sched_yield();
+    await_call_in_child(child, SYS_ppoll);
     give(fds[THEM], "x");
     child_join(child);
     drop_all(fds[THEM], -1);
@@ -969,19 +501,9 @@ int main(void)
         GUARDED(test_a_datagram_socket_shut_for_reading_is_at_its_end),
         GUARDED(test_accept_is_woken),
         GUARDED(test_accept_takes_a_connection),
-        GUARDED(test_a_foreign_recv_is_woken),
-        GUARDED(test_a_foreign_recv_is_woken_on_any_socket),
-        GUARDED(test_an_abort_resets_although_a_thread_is_inside),
-        GUARDED(test_a_foreign_accept_is_woken),
-        GUARDED(test_a_tombstone_holds_the_number),
-        GUARDED(test_scope_descriptor_wakes_no_foreign_call),
-        GUARDED(test_the_last_thread_frees_the_number),
-        GUARDED(test_close_between_enter_and_leave),
         GUARDED(test_the_last_reference_closes),
         GUARDED(test_a_thread_on_another_reference_goes_on),
         GUARDED(test_two_close_at_once),
-        GUARDED(test_new_without_descriptors_leaves_the_socket),
-        GUARDED(test_close_without_descriptors),
         GUARDED(test_new_without_memory_leaves_the_socket),
         GUARDED(test_mistakes_are_refused),
         GUARDED(test_a_child_closes_its_copy),

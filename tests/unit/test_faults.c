@@ -73,8 +73,7 @@ static void judge_end(const struct scene_run *run, const struct fin_receipt *r)
         return;
     seen = see(run->theirs);
     if (r->end == FIN_END_FIN) {
-        assert_int_equal(seen.end, 0);
-        assert_int_equal(seen.bytes, run->given);
+        assert_seen_fin(seen, run->given);
     } else {
         assert_true(seen.end == ECONNRESET || seen.next_send == EPIPE
                     || seen.next_send == ECONNRESET);

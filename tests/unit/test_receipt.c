@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "support.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- names ---- */
+
+typedef const char *name_fn(int value);
+
+static void assert_names(name_fn *name, int count, const char *expected)
+{
+    char all[256] = "";
+
+    for (int i = 0; i < count; i++) {
+        strcat(all, name(i));
+        strcat(all, " ");
+    }
+    assert_string_equal(all, expected);
+    assert_string_equal(name(-1), "?");
+    assert_string_equal(name(count), "?");
+    assert_string_equal(name(INT_MIN), "?");
+    assert_string_equal(name(INT_MAX), "?");
+}
+
+static void test_names(void **state)
+{
+    (void) state;
+    assert_names(fin_stage_name, FIN_STAGES,
+                 "requested flushed notified answered shut acked eof unwatched released "
+                 "unreferenced finished gone ");
+    assert_names(fin_outcome_name, FIN_OUTCOME_ABORTED + 1,
+                 "graceful prompt truncated timed_out reset error aborted ");
+    assert_names(fin_phase_name, FIN_PHASE_LINGER + 1, "none flush farewell linger ");
+    assert_names(fin_end_name, FIN_END_KERNEL + 1, "none fin reset kernel ");
+    assert_names(fin_answer_name, FIN_UNVERIFIABLE + 1, "no yes unverifiable ");
+    assert_names(fin_courtesy_name, FIN_COURTESY_FULL + 1, "abort prompt orderly full ");
+    assert_names(fin_scope_name, FIN_SCOPE_DESCRIPTOR + 1, "default connection descriptor ");
+    assert_names(fin_search_name, FIN_SEARCH_BLIND + 1, "none found invisible blind ");
+}
+
+static void test_version(void **state)
+{
+    int major, minor, patch, length = 0;
+
+    (void) state;
+    assert_string_equal(fin_version(), FIN_VERSION);
+    assert_int_equal(sscanf(fin_version(), "%d.%d.%d%n", &major, &minor, &patch, &length), 3);
+    assert_int_equal(length, strlen(fin_version()));
+}
+
+/* ---- format ---- */
+
+static struct fin_receipt empty(void)
+{
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+
+    receipt.outcome = FIN_OUTCOME_GRACEFUL;
+    memset(receipt.stage_ns, -1, sizeof receipt.stage_ns);
+    receipt.stage_ns[FIN_STAGE_REQUESTED] = 0;
+    return receipt;
+}
+
+static void assert_line(const struct fin_receipt *receipt, const char *expected)
+{
+    char line[1024];
+
+    assert_int_equal(fin_receipt_format(receipt, line, sizeof line), strlen(expected));
+    assert_string_equal(line, expected);
+}
+
+static void test_format_least(void **state)
+{
+    struct fin_receipt receipt = empty();
+
+    (void) state;
+    assert_line(&receipt, "graceful, end=none, held=no:");
+}
+
+static struct fin_receipt full(void)
+{
+    struct fin_receipt receipt = empty();
+
+    receipt.outcome = FIN_OUTCOME_TIMED_OUT;
+    receipt.phase = FIN_PHASE_LINGER;
+    receipt.end = FIN_END_KERNEL;
+    receipt.held = FIN_UNVERIFIABLE;
+    receipt.error = -EIO;
+    receipt.stage_ns[FIN_STAGE_FLUSHED] = 500;
+    receipt.stage_ns[FIN_STAGE_SHUT] = 999900;
+    receipt.stage_ns[FIN_STAGE_UNWATCHED] = 1000000;
+    receipt.stage_ns[FIN_STAGE_RELEASED] = 2500000000;
+    receipt.unverifiable = 1u << FIN_STAGE_ACKED | 1u << FIN_STAGE_UNREFERENCED;
+    receipt.unsent = 1;
+    receipt.unacked = 22;
+    receipt.discarded = 333;
+    receipt.accepted = UINT64_MAX;
+    return receipt;
+}
+
+static const char full_line[] = "timed_out in linger, end=kernel, held=unverifiable: flushed=0.5us "
+                                "shut=999.9us acked=? unwatched=1.0ms released=2.50s "
+                                "unreferenced=? unsent=1 unacked=22 discarded=333 "
+                                "accepted=18446744073709551615 error=EIO";
+
+static void test_format_full(void **state)
+{
+    struct fin_receipt receipt = full();
+
+    (void) state;
+    assert_line(&receipt, full_line);
+}
+
+/* Like snprintf(3): any size will do, the result is that of the whole line. */
+static void test_format_cut(void **state)
+{
+    struct fin_receipt receipt = full();
+    size_t length = sizeof full_line - 1;
+    char line[512];
+
+    (void) state;
+    assert_int_equal(fin_receipt_format(&receipt, NULL, 0), length);
+    for (size_t size = 0; size <= length + 2; size++) {
+        size_t kept = size <= length ? size - 1 : length;
+
+        memset(line, 0x5a, sizeof line);
+        assert_int_equal(fin_receipt_format(&receipt, line, size), length);
+        if (size > 0) {
+            assert_memory_equal(line, full_line, kept);
+            assert_int_equal(line[kept], '\0');
+        }
+        for (size_t i = size; i < sizeof line; i++)
+            assert_int_equal(line[i], 0x5a);
+    }
+}
+
+/* A receipt that is out of its ranges prints too, and nothing is read past its end. */
+static void test_format_nonsense(void **state)
+{
+    struct fin_receipt receipt;
+    char line[2048];
+
+    (void) state;
+    memset(&receipt, 0xff, sizeof receipt);
+    receipt.size = sizeof receipt;
+    assert_true(fin_receipt_format(&receipt, line, sizeof line) > 0);
+    assert_non_null(strstr(line, "? in ?, end=?, held=?:"));
+    memset(&receipt, 0x7f, sizeof receipt);
+    receipt.size = sizeof receipt;
+    receipt.error = -99999; /* no errno has this name */
+    assert_true(fin_receipt_format(&receipt, line, sizeof line) > 0);
+    assert_null(strstr(line, "(null)"));
+}
+
+static void test_format_holders(void **state)
+{
+    struct fin_receipt receipt = empty();
+
+    (void) state;
+    receipt.held = FIN_YES;
+    receipt.search = FIN_SEARCH_INVISIBLE;
+    assert_line(&receipt, "graceful, end=none, held=yes:; held by an invisible holder");
+    receipt.search = FIN_SEARCH_FOUND;
+    receipt.holders = 1;
+    receipt.holder[0] = (struct fin_holder) { 42, 7, "wor\x1bker" };
+    assert_line(&receipt, "graceful, end=none, held=yes:; held by 42/wor\\x1bker fd 7");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        GUARDED(test_names),          GUARDED(test_version),    GUARDED(test_format_least),
+        GUARDED(test_format_full),    GUARDED(test_format_cut), GUARDED(test_format_nonsense),
+        GUARDED(test_format_holders),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -52,7 +52,7 @@ struct fin_closer {
     struct asked asking[BATCH];
     struct fin__op *due[BATCH];
     struct fin__op *checking[ENDING_MAX];
-    struct fin__op *ended[ENDING_MAX];
+    struct fin__op *ended[2 * ENDING_MAX]; /* may be left over from one dispatch to the next */
 };
 
 static void lock(struct fin_closer *c)
@@ -69,7 +69,7 @@ static void unlock(struct fin_closer *c)
 
 static void end(struct fin_closer *c, struct fin__op *op)
 {
-    assert(c->ended_count < ENDING_MAX);
+    assert(c->ended_count < 2 * ENDING_MAX);
     fin__heap_remove(&c->book, op);
     c->ended[c->ended_count++] = op;
 }
@@ -126,8 +126,6 @@ static void tell(struct fin_closer *c, struct fin__op *op, enum fin__event_kind 
 {
     struct fin__event ev = { .kind = kind, .facts = facts, .now = c->backend->now(c->self) };
 
-    if (kind == FIN__READY && ev.now >= op->machine.deadline)
-        ev.kind = FIN__DEADLINE;
     advance(c, op, fin__machine_step(&op->machine, &ev));
 }
 
@@ -320,15 +318,27 @@ static void complete(struct fin_closer *c, struct fin__op *op)
         closed(&receipt, arg);
 }
 
+/* A search of /proc takes milliseconds: one in a dispatch, so that others get their turn. The closes
+ * behind it wait for the next one, to keep their order. */
+static bool must_wait(const struct fin_closer *c, const struct fin__op *op, unsigned *searches)
+{
+    bool searched = op->machine.held == FIN_YES && op->machine.plan->find_holders;
+
+    if (searched)
+        ++*searches;
+    return *searches > 1 && c->ended_count <= ENDING_MAX;
+}
+
 static int complete_all(struct fin_closer *c)
 {
-    unsigned count = c->ended_count;
+    unsigned count = c->ended_count, searches = 0, done = 0;
 
     qsort(c->ended, count, sizeof *c->ended, by_start);
-    for (unsigned i = 0; i < count; i++)
-        complete(c, c->ended[i]);
-    c->ended_count = 0;
-    return (int) count;
+    while (done < count && !must_wait(c, c->ended[done], &searches))
+        complete(c, c->ended[done++]);
+    c->ended_count = count - done;
+    memmove(c->ended, c->ended + done, c->ended_count * sizeof *c->ended);
+    return (int) done;
 }
 
 static void arm(struct fin_closer *c)
@@ -357,7 +367,7 @@ static int dispatch(struct fin_closer *c)
     expire(c);
     check(c);
     completed = complete_all(c);
-    if (batch.more || batch.edges == BATCH)
+    if (batch.more || batch.edges == BATCH || c->ended_count > 0)
         c->backend->wake(c->self);
     arm(c);
     return completed;

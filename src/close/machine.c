@@ -450,11 +450,16 @@ static enum fin__action lingering(struct fin__machine *m, const struct fin__even
         return linger_on(m);
     case FIN__AGAIN:
         m->wants = (uint8_t) ev->interest;
+        if (late(m, ev))
+            return FIN__TALLY;
         return settled(m, FIN_STAGE_ACKED) ? linger_on(m) : look(m);
     case FIN__STATE:
         return linger_state(m, ev);
-    case FIN__DEADLINE:
-        return FIN__TALLY;
+    case FIN__DEADLINE: /* the driver may be late too: what has come by now counts */
+        if (m->input_over || m->forced)
+            return FIN__TALLY;
+        m->edge_used = true;
+        return FIN__DRAIN;
     default:
         return broken(m, ev->error);
     }

@@ -54,8 +54,7 @@ struct close {
     uint64_t id, deadline;
     unsigned number, chatter;
     uint8_t kind, reaction;
-    bool live; /* submitted, not completed */
-    bool aborted;
+    bool live;  /* submitted, not completed */
     bool cause; /* something has happened to it that this dispatch may answer */
     bool watched, narrow, witnessed, released, held;
     bool room, fin, shut, acked;
@@ -370,7 +369,6 @@ static void abort_one(struct close *c)
     int result = fin_closer_abort(w.closer, c->id);
 
     check(result == (c->live ? 0 : -ENOENT), "abort finds what is pending, and nothing else", c);
-    c->aborted = true;
 }
 
 static void react(struct close *c)
@@ -492,18 +490,15 @@ static void check_all(void)
     struct fin_closer_counters counters = FIN_CLOSER_COUNTERS_INIT;
     uint64_t earliest = UINT64_MAX;
     uint32_t cap = w.config->cap;
-    unsigned aborted = 0; /* and held: they wait for the proof as the others do */
 
     if (w.gone)
         return;
-    for (unsigned i = 0; i < w.count; i++) {
+    for (unsigned i = 0; i < w.count; i++)
         if (w.close[i].live)
             check_close(&w.close[i], &earliest);
-        aborted += w.close[i].live && w.close[i].aborted;
-    }
     check(fin_closer_next_deadline(w.closer) == earliest, "the heap's first is the earliest", NULL);
     check(w.armed <= earliest, "the timer is not late", NULL);
-    check(is_readable() || cap == 0 || w.live - aborted <= cap, "the cap holds", NULL);
+    check(is_readable() || cap == 0 || w.live <= cap, "the cap holds", NULL);
     check(fin_closer_count(w.closer, &counters) == 0, "counters can be had", NULL);
     check(counters.submitted == w.count && counters.pending == w.live, "counters agree", NULL);
     check(counters.completed == w.count - w.live && counters.forced == w.forced,
@@ -640,7 +635,7 @@ static void take(struct step step)
 
 /* ---- states that have been seen ---- */
 
-#define SEEN (1u << 22)
+#define SEEN (1u << 20)
 static struct {
     uint64_t state;
     unsigned left;
@@ -767,16 +762,16 @@ static void every_kind(void **state)
 
     (void) state;
     for (unsigned i = 0; i < KINDS; i++)
-        configs[i] = (struct config) { 0, 2, { (uint8_t) i, (uint8_t) i }, NONE, 10 };
+        configs[i] = (struct config) { 0, 2, { (uint8_t) i, (uint8_t) i }, NONE, 9 };
     search_all(configs, KINDS);
 }
 
 static void every_mixture(void **state)
 {
     static const struct config configs[] = {
-        { 0, 3, { STREAM, DATAGRAM, HELD }, NONE, 7 },
-        { 0, 3, { LAYERED, CHATTY, BLIND }, NONE, 7 },
-        { 0, 4, { HELD, STREAM, LAYERED, DATAGRAM }, NONE, 6 },
+        { 0, 3, { STREAM, DATAGRAM, HELD }, NONE, 8 },
+        { 0, 3, { LAYERED, CHATTY, BLIND }, NONE, 8 },
+        { 0, 4, { HELD, STREAM, LAYERED, DATAGRAM }, NONE, 8 },
     };
 
     (void) state;
@@ -787,9 +782,9 @@ static void every_cap(void **state)
 {
     static const struct config configs[] = {
         { 1, 3, { DATAGRAM, DATAGRAM, DATAGRAM }, NONE, 8 },
-        { 1, 3, { STREAM, HELD, STREAM }, NONE, 7 },
-        { 1, 3, { CHATTY, LAYERED, CHATTY }, NONE, 7 },
-        { 2, 4, { HELD, STREAM, BLIND, LAYERED }, NONE, 7 },
+        { 1, 3, { STREAM, HELD, STREAM }, NONE, 8 },
+        { 1, 3, { CHATTY, LAYERED, CHATTY }, NONE, 8 },
+        { 2, 4, { HELD, STREAM, BLIND, LAYERED }, NONE, 8 },
     };
 
     (void) state;
@@ -807,7 +802,7 @@ static void every_reaction(void **state)
         for (unsigned which = 0; which < 2; which++) {
             struct config *c = &configs[count++];
 
-            *c = (struct config) { 0, 3, { DATAGRAM, STREAM, HELD }, NONE, 6 };
+            *c = (struct config) { 0, 3, { DATAGRAM, STREAM, HELD }, NONE, 7 };
             c->reaction[which] = (uint8_t) i;
         }
     search_all(configs, count);
@@ -900,7 +895,7 @@ static void a_clock_that_stands(void **state)
     begin(&config);
     w.still = true;
     for (unsigned i = 0; i < 5; i++)
-        assert_int_equal(submit((enum kind) i, NOTHING), 0);
+        assert_int_equal(submit(DATAGRAM, NOTHING), 0);
     dispatch();
     run_on();
     finish(0);
@@ -955,14 +950,21 @@ static void a_forked_child(void **state)
     assert_int_equal(w.broken, 0);
 }
 
+static int forgive(void **state)
+{
+    (void) state;
+    w.broken = 0;
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, forgive)
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_of_a_close), cmocka_unit_test(a_clock_that_stands),
-        cmocka_unit_test(a_forked_child),    cmocka_unit_test(every_kind),
-        cmocka_unit_test(every_mixture),     cmocka_unit_test(every_cap),
-        cmocka_unit_test(every_reaction),    cmocka_unit_test(many_small_runs),
-        cmocka_unit_test(a_crowd),
+        TEST(memory_of_a_close), TEST(a_clock_that_stands), TEST(a_forked_child),
+        TEST(every_kind),        TEST(every_mixture),       TEST(every_cap),
+        TEST(every_reaction),    TEST(many_small_runs),     TEST(a_crowd),
     };
 
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) | 1 : 0x66696e61636b;

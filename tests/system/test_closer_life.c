@@ -552,6 +552,31 @@ static void test_bounded_work(void **state)
     fin_closer_free(closer);
 }
 
+/* The program was busy for longer than the linger time; the peer had answered all the same. */
+static void test_late_dispatch(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    int fds[2];
+
+    (void) state;
+    policy.linger_ms = 20;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    submit(closer, &one, fds[US], &policy);
+    assert_int_equal(fin_closer_dispatch(closer), 0);
+    give(fds[THEM], "good-bye");
+    assert_int_equal(shutdown(fds[THEM], SHUT_WR), 0);
+    while (fin_closer_next_deadline(closer) > clock_ns())
+        ; /* busy */
+    await(closer, &one);
+    assert_outcome(&one.receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    assert_int_equal(one.receipt.discarded, 8);
+    assert_seen_fin(see(fds[THEM]), 0);
+    drop_all(fds[THEM], -1);
+    fin_closer_free(closer);
+}
+
 /* ---- nothing left in the sets ---- */
 
 static unsigned entries_of_all_sets(void)
@@ -650,6 +675,7 @@ int main(void)
         GUARDED(test_wakeups_while_held),
         GUARDED(test_nested),
         GUARDED(test_bounded_work),
+        GUARDED(test_late_dispatch),
         GUARDED(test_witness_is_replaced),
         GUARDED(test_unwatched),
     };

@@ -100,10 +100,13 @@ struct seen {
     int end; /* 0: EOF; else the errno of the read that ended the stream */
     bool pollerr;
     int so_error;
-    int next_send; /* errno, 0: it succeeded */
+    int next_send; /* errno, 0: it succeeded, -1: not tried */
 };
 
-/* Reads to the end and looks; then sends one byte more. */
+/* Reads to the end and looks. */
+struct seen see_end(int fd);
+
+/* And then sends one byte more. */
 struct seen see(int fd);
 
 /* EOF after exactly `bytes`, and no sign of a reset. */

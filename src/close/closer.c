@@ -17,7 +17,7 @@
 
 #define BATCH 256 /* of each kind of work in one dispatch */
 #define STEPS 64  /* of one close in one dispatch, before others get their turn */
-#define ENDING_MAX 4 * BATCH
+#define ENDING_MAX (4 * BATCH)
 
 /* A close that another thread wants to end. */
 struct asked {

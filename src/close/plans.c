@@ -19,9 +19,12 @@ static struct fin__shared_plan *find(const struct fin__plans *plans, const struc
 {
     struct fin__shared_plan *shared = plans->first;
 
-    for (int i = 0; shared && i < SEARCHED; i++, shared = shared->next)
+    for (int i = 0; shared && i < SEARCHED; i++, shared = shared->next) {
+        /* fin__plan_make() leaves no padding undefined. */
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         if (memcmp(&shared->plan, plan, sizeof *plan) == 0)
             return shared;
+    }
     return NULL;
 }
 

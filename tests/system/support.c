@@ -110,6 +110,23 @@ int guard_end(void **state)
     return finding ? -1 : 0;
 }
 
+static bool certain;
+
+bool time_wait_is_certain(void)
+{
+    return certain;
+}
+
+static bool keep_time_wait(void)
+{
+    int fd = open("/proc/sys/net/ipv4/tcp_rfc1337", O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, "1", 1) == 1;
+
+    if (fd >= 0)
+        (void) close(fd);
+    return done;
+}
+
 void own_network(void)
 {
     struct ifreq loopback = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
@@ -121,6 +138,7 @@ void own_network(void)
     if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &loopback) < 0)
         abort();
     (void) close(fd);
+    certain = keep_time_wait();
 }
 
 /* ---- both ends ---- */
@@ -312,7 +330,6 @@ static void *answer_main(void *arg)
 {
     struct answerer *a = arg;
 
-    /* A byte sent now could make a late ACK meet a closed socket, whose RST ends TIME_WAIT. */
     a->seen = see_end(a->fd);
     (void) close(a->fd);
     return NULL;

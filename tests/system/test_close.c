@@ -15,8 +15,6 @@
 #include <unistd.h>
 
 static const int families[] = { AF_INET, AF_INET6 };
-#define FOR_EACH_FAMILY(family)                                                                    \
-    for (size_t i_ = 0, family = AF_INET; i_ < 2 && (family = (size_t) families[i_]); i_++)
 
 static void assert_graceful(const struct fin_receipt *r)
 {
@@ -43,12 +41,11 @@ static void test_tcp_abort(void **state)
     struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
 
     (void) state;
-    FOR_EACH_FAMILY(family)
-    {
+    for (size_t i = 0; i < 2; i++) {
         struct fin_receipt r;
         int fds[2];
 
-        tcp_pair((int) family, BUFFERS_USUAL, fds);
+        tcp_pair(families[i], BUFFERS_USUAL, fds);
         give(fds[US], "lost");
         r = closed(NULL, fds[US], &policy);
         assert_outcome(&r, FIN_OUTCOME_ABORTED, FIN_END_RESET);
@@ -65,12 +62,11 @@ static void test_tcp_prompt(void **state)
     struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
 
     (void) state;
-    FOR_EACH_FAMILY(family)
-    {
+    for (size_t i = 0; i < 2; i++) {
         struct fin_receipt r;
         int fds[2];
 
-        tcp_pair((int) family, BUFFERS_USUAL, fds);
+        tcp_pair(families[i], BUFFERS_USUAL, fds);
         give(fds[US], "all of it");
         give(fds[THEM], "unread");
         await_input(fds[US]);
@@ -105,10 +101,9 @@ static void close_politely(enum fin_courtesy courtesy, int family)
 static void test_tcp_orderly(void **state)
 {
     (void) state;
-    FOR_EACH_FAMILY(family)
-    {
-        close_politely(FIN_COURTESY_ORDERLY, (int) family);
-        close_politely(FIN_COURTESY_FULL, (int) family);
+    for (size_t i = 0; i < 2; i++) {
+        close_politely(FIN_COURTESY_ORDERLY, families[i]);
+        close_politely(FIN_COURTESY_FULL, families[i]);
     }
 }
 

@@ -278,7 +278,7 @@ static void test_no_allocation(void **state)
 
     (void) state;
     for (int i = 0; i < MANY; i++) {
-        enum kind kind = (enum kind) (i % KINDS);
+        enum kind kind = (enum kind)(i % KINDS);
         int fds[2];
 
         open_pair(kind, fds);

@@ -554,8 +554,7 @@ static void test_acked_after_release(void **state)
     assert_outcome(&one.receipt, FIN_OUTCOME_TIMED_OUT, FIN_END_KERNEL);
     assert_true(one.receipt.unacked > 0);
     assert_sound(&one.receipt);
-    assert_true(one.receipt.stage_ns[FIN_STAGE_ACKED]
-                > one.receipt.stage_ns[FIN_STAGE_RELEASED]);
+    assert_true(one.receipt.stage_ns[FIN_STAGE_ACKED] > one.receipt.stage_ns[FIN_STAGE_RELEASED]);
     assert_true(reached(&one.receipt, FIN_STAGE_FINISHED));
     assert_int_equal(memberships(), 0);
     fin_closer_free(closer);

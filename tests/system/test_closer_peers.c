@@ -111,9 +111,8 @@ static void submit_row(struct fin_closer *closer, struct row *row, const struct 
         submit(closer, one, c->fd, policy);
     } else {
         prepare(closer, one, c->fd);
-        assert_int_equal(fin_closer_submit_ssl(closer, c->ssl, unfinished, policy, completed, one,
-                                               &one->op),
-                         0);
+        assert_int_equal(
+            fin_closer_submit_ssl(closer, c->ssl, unfinished, policy, completed, one, &one->op), 0);
     }
     c->fd = -1;
 }

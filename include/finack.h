@@ -121,7 +121,7 @@ struct fin_policy {
     void (*accepted)(int fd, void *arg);
     void *accepted_arg;
     int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 20 us
-                         a process of the machine) */
+                         a process of the machine, at most 0.1 s) */
 };
 
 /* clang-format off */

@@ -403,12 +403,13 @@ bool peer_goes_on(struct close *c, bool really)
 static void check_close(struct close *c, uint64_t *earliest)
 {
     const struct fin__op *op = c->op;
-    bool waits = op->state == FIN__OP_RUNNING && op->action == FIN__WAIT;
+    bool running = op->state == FIN__OP_RUNNING && op->action != FIN__FINISH;
+    bool waits = running && op->action == FIN__WAIT;
     uint64_t deadline = waits ? op->machine.deadline : 0;
 
     rule(fin__book_id(op) == c->id && op->arg == c, "a close keeps its slot", c);
-    rule(world.woken || (op->state == FIN__OP_RUNNING && !op->asked), "what is asked is done", c);
-    if (op->state == FIN__OP_RUNNING && deadline < *earliest)
+    rule(world.woken || (running && !op->asked), "what is asked, or has ended, is seen to", c);
+    if (running && deadline < *earliest)
         *earliest = deadline;
     if (waits) {
         rule(c->edge || !is_ready(c), "no edge is lost", c);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The closer's bookkeeping: every short sequence of calls and events, long random ones, thousands of
- * closes; all over a pretended kernel.
+ * The closer's bookkeeping: every short sequence of calls and events, long random ones, thousands
+ * of closes; all over a pretended kernel.
  *
  * usage: book [SEED]
  */
@@ -364,6 +364,27 @@ static void memory_of_a_close(void **state)
     assert_true(sizeof(struct fin__chunk) <= 256 * FIN__CHUNK_OPS);
 }
 
+/* What one dispatch can't take is not forgotten. */
+static void more_than_a_batch(void **state)
+{
+    static const struct config config = { .count = 700 };
+
+    (void) state;
+    world_begin(&config);
+    for (unsigned i = 0; i < 700; i++)
+        assert_int_equal(world_submit(i & 1 ? LAYERED : DATAGRAM, NOTHING), 0);
+    while (world.woken)
+        world_dispatch();
+    assert_int_equal(world.live, 350);
+    for (unsigned i = 0; i < 700; i++)
+        world_abort(&world.close[i]);
+    while (world.woken)
+        world_dispatch();
+    assert_int_equal(world.live, 0);
+    world_finish(0);
+    assert_int_equal(world.broken, 0);
+}
+
 static int in_child(void)
 {
     struct fin_closer_counters counters = FIN_CLOSER_COUNTERS_INIT;
@@ -380,6 +401,7 @@ static int in_child(void)
     for (unsigned i = 0; i < world.count; i++)
         forgotten += world.close[i].forgotten;
     rule(forgotten == world.count && world.blocks == 0, "a child can free its copy", NULL);
+    (void) fflush(stdout);
     return world.broken > 0;
 }
 
@@ -397,6 +419,7 @@ static void a_forked_child(void **state)
         assert_int_equal(world_submit(i & 1 ? HELD : STREAM, NOTHING), 0);
     }
     assert_int_equal(fin_closer_abort(world.closer, world.close[1].id), 0);
+    (void) fflush(stdout);
     child = fork();
     if (child == 0)
         _exit(in_child());
@@ -419,8 +442,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(memory_of_a_close), TEST(a_clock_that_stands), TEST(a_forked_child),
-        TEST(every_kind),        TEST(every_mixture),       TEST(every_cap),
-        TEST(every_reaction),    TEST(many_small_runs),     TEST(a_crowd),
+        TEST(more_than_a_batch), TEST(every_kind),          TEST(every_mixture),
+        TEST(every_cap),         TEST(every_reaction),      TEST(many_small_runs),
+        TEST(a_crowd),
     };
 
     seed = argc > 1 ? strtoull(argv[1], NULL, 0) | 1 : 0x66696e61636b;

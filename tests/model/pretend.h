@@ -73,7 +73,7 @@ struct world {
 };
 extern struct world world;
 
-/* Notes if `rule` does not hold; the first time, prints where. */
+/* Notes if a rule does not hold; the first time, prints where. */
 void rule(bool holds, const char *name, const struct close *c);
 
 /* Makes a closer in a world where nothing has happened yet. */
@@ -97,7 +97,7 @@ bool world_sleep(uint64_t limit);
 /* The peer or holder does the next thing that it can; nothing is left to do: false. */
 bool peer_goes_on(struct close *c, bool really);
 
-/* An edge for the next poll. `stale`: it was fetched before, and comes whatever has become of it. */
+/* An edge for the next poll. `stale`: fetched before, it comes whatever has become of the close. */
 void world_edge(struct close *c, bool stale);
 
 void world_count_memory(void);

@@ -493,7 +493,7 @@ FIN_API int fin_closer_submit_layered(struct fin_closer *closer, int fd,
 FIN_API int fin_closer_dispatch(struct fin_closer *closer);
 
 /* Ends one close at once: RST for a stream, unless it is released already. Its completion still
- * comes, from dispatch. Any thread. Errors: -EINVAL, -ECHILD, -ENOENT: completed already. */
+ * comes, from dispatch, after the proof if something holds the description. Any thread. Errors: -EINVAL, -ECHILD, -ENOENT: completed already. */
 FIN_API int fin_closer_abort(struct fin_closer *closer, uint64_t op);
 
 /* Dispatches, waiting, until nothing is pending or `timeout_ms` has passed; what is then left is

@@ -121,6 +121,35 @@ int __wrap_eventfd(unsigned initial, int flags)
 
 /* ---- making a closer ---- */
 
+/* One that was made in spite of a failure does all that is promised: it can be woken, it has a timer, a
+ * proof, and it sees a holder let go in good time. */
+static void expect_able(struct fin_closer *closer)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct one one = { 0 };
+    int fds[2], copy;
+
+    policy.linger_ms = 10;
+    policy.proof_ms = 10000;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    submit(closer, &one, fds[US], &policy);
+    await(closer, &one);
+    assert_int_equal(one.receipt.outcome, FIN_OUTCOME_TIMED_OUT);
+    assert_int_equal(one.receipt.held, FIN_NO);
+    drop_all(fds[THEM], -1);
+
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 0);
+    drop_all(fds[THEM], -1);
+    submit(closer, &one, fds[US], &policy);
+    while (!is_free(fds[US]) || is_readable(closer))
+        (void) turn(closer);
+    drop_all(copy, -1);
+    await(closer, &one);
+    assert_int_equal(one.receipt.held, FIN_NO);
+    assert_true(one.receipt.stage_ns[FIN_STAGE_UNREFERENCED] < 5000000000);
+}
+
 static void test_new(void **state)
 {
     int result = -1;
@@ -138,6 +167,8 @@ static void test_new(void **state)
         assert_int_equal(allocations - frees == 0, closer == NULL);
         if (n == 1)
             assert_int_equal(result, -ENOMEM);
+        if (closer)
+            expect_able(closer);
         fin_closer_free(closer);
         assert_int_equal(allocations, frees);
     }

@@ -118,8 +118,8 @@ FIN_API int fin_selector_observe(struct fin_selector *selector, fin_selector_obs
                                  void *arg);
 
 /* Removes the observer that was added with these arguments. Errors: -EINVAL, -ENOENT. */
-FIN_API int fin_selector_unobserve(struct fin_selector *selector,
-                                   fin_selector_observer_fn observer, void *arg);
+FIN_API int fin_selector_unobserve(struct fin_selector *selector, fin_selector_observer_fn observer,
+                                   void *arg);
 
 #ifdef __cplusplus
 }

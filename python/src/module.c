@@ -91,10 +91,10 @@ static int name_all(struct fin__py_module *m)
         PyObject **name;
         const char *text;
     } names[] = {
-        { &m->name_fileno, "fileno" },     { &m->name_fileobj, "fileobj" },
-        { &m->name_fd, "fd" },             { &m->name_select, "select" },
-        { &m->name_close, "close" },       { &m->name_register, "register" },
-        { &m->name_modify, "modify" },     { &m->name_unregister, "unregister" },
+        { &m->name_fileno, "fileno" }, { &m->name_fileobj, "fileobj" },
+        { &m->name_fd, "fd" },         { &m->name_select, "select" },
+        { &m->name_close, "close" },   { &m->name_register, "register" },
+        { &m->name_modify, "modify" }, { &m->name_unregister, "unregister" },
     };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -118,9 +118,7 @@ static int start(PyObject *module)
 
 static PyModuleDef_Slot slots[] = {
     { Py_mod_exec, start },
-    FIN__PY_INTERPRETERS_SLOT
-    FIN__PY_GIL_SLOT
-    { 0, NULL },
+    FIN__PY_INTERPRETERS_SLOT FIN__PY_GIL_SLOT { 0, NULL },
 };
 
 static struct PyModuleDef definition = {

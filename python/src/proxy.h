@@ -11,7 +11,7 @@
 
 /* ProxySelector. Each slot's `data` in the table is a SelectorKey that the table owns. */
 struct fin__py_selector {
-    PyObject_HEAD
+    PyObject ob_base;
     struct fin__py_module *module;
     struct fin_selector *selector; /* NULL before __init__ and once it is closed */
     PyObject *wrapped;             /* the selector that polls, or NULL: the epoll set does */

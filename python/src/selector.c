@@ -199,8 +199,7 @@ static PyObject *take_out(struct fin__py_selector *self, int fd)
 /* The selector that polls forgets it too; whether it could is nobody's concern here. */
 static void forget_wrapped(struct fin__py_selector *self, int fd)
 {
-    PyObject *result =
-        PyObject_CallMethod(self->wrapped, "unregister", "i", fd);
+    PyObject *result = PyObject_CallMethod(self->wrapped, "unregister", "i", fd);
 
     if (!result && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
@@ -238,8 +237,8 @@ struct request {
     int fd, mask;
 };
 
-static int spread(const char *function, PyObject *const *args, Py_ssize_t count,
-                  PyObject *keywords, struct request *request)
+static int spread(const char *function, PyObject *const *args, Py_ssize_t count, PyObject *keywords,
+                  struct request *request)
 {
     static const char *const names[] = { "fileobj", "events", "data", NULL };
     const struct fin__py_call call = { function, names, 2 };
@@ -278,10 +277,9 @@ static bool differs(const struct fin__slot *slot, const struct fin__mark *mark)
 static PyObject *add(struct fin__py_selector *self, const struct request *request,
                      const struct fin__mark *mark, PyObject *key)
 {
-    int result =
-        is_open(self)
-            ? fin__selector_add(self->selector, request->fd, mark, request->mask, key)
-            : -EBADF;
+    int result = is_open(self)
+        ? fin__selector_add(self->selector, request->fd, mark, request->mask, key)
+        : -EBADF;
 
     if (result == 0) {
         Py_INCREF(key);
@@ -403,6 +401,8 @@ static PyObject *modify(PyObject *object, PyObject *const *args, Py_ssize_t coun
 
 /* ---- unregister ---- */
 
+static const char *const file_alone[] = { "fileobj", NULL };
+
 static PyObject *unregister_wrapped(struct fin__py_selector *self, PyObject *fileobj)
 {
     if (!self->wrapped || is_child(self))
@@ -410,12 +410,16 @@ static PyObject *unregister_wrapped(struct fin__py_selector *self, PyObject *fil
     return PyObject_CallMethodOneArg(self->wrapped, self->module->name_unregister, fileobj);
 }
 
-static PyObject *unregister(PyObject *object, PyObject *fileobj)
+static PyObject *unregister(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                            PyObject *keywords)
 {
+    static const struct fin__py_call call = { "unregister", file_alone, 1 };
     struct fin__py_selector *self = (struct fin__py_selector *) object;
-    PyObject *key, *done;
+    PyObject *fileobj, *key, *done;
     int fd;
 
+    if (fin__py_spread(&call, args, count, keywords, &fileobj) < 0)
+        return NULL;
     if (fin__py_lookup(self, fileobj, &fd) < 0)
         return NULL;
     if (!find(self, fd))
@@ -434,12 +438,16 @@ static PyObject *unregister(PyObject *object, PyObject *fileobj)
 
 /* ---- keys ---- */
 
-static PyObject *get_key(PyObject *object, PyObject *fileobj)
+static PyObject *get_key(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                         PyObject *keywords)
 {
+    static const struct fin__py_call call = { "get_key", file_alone, 1 };
     struct fin__py_selector *self = (struct fin__py_selector *) object;
-    PyObject *key;
+    PyObject *fileobj, *key;
     int fd;
 
+    if (fin__py_spread(&call, args, count, keywords, &fileobj) < 0)
+        return NULL;
     if (!is_open(self)) {
         PyErr_SetString(PyExc_RuntimeError, "Selector is closed");
         return NULL;
@@ -529,10 +537,11 @@ static PyObject *leave(PyObject *object, PyObject *const *args, Py_ssize_t count
 {
     (void) args;
     (void) count;
-    return PyObject_CallMethodNoArgs(object, ((struct fin__py_selector *) object)->module->name_close);
+    return PyObject_CallMethodNoArgs(object,
+                                     ((struct fin__py_selector *) object)->module->name_close);
 }
 
-static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     struct fin__py_selector *self;
     PyObject *module = PyType_GetModuleByDef(type, fin__py_definition());
@@ -549,8 +558,8 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 
 static int start(struct fin__py_selector *self)
 {
-    int result = self->wrapped ? fin__selector_new_bare(&self->selector)
-                               : fin_selector_new(&self->selector);
+    int result =
+        self->wrapped ? fin__selector_new_bare(&self->selector) : fin_selector_new(&self->selector);
 
     if (result < 0) {
         (void) fin__py_os_error(result);
@@ -679,45 +688,52 @@ static void dealloc(PyObject *object)
 
 /* ---- the type ---- */
 
-PyDoc_STRVAR(type_doc,
-"ProxySelector(selector=None)\n--\n\n"
-"A selectors.BaseSelector on epoll, or around `selector`, that remembers which file a number was\n"
-"registered for and tells observers of every change.\n\n"
-"A registration whose number means another file now is dropped when it is looked at: by get_key(),\n"
-"get_map(), register(). A selector that was given is to be used through this one alone. In a forked\n"
-"child register() and select() raise ChildProcessError; unregister(), modify() and close() leave\n"
-"the parent's selector alone.\n\n"
-"    loop = asyncio.SelectorEventLoop(finack.ProxySelector())\n");
-PyDoc_STRVAR(register_doc,
-"register($self, /, fileobj, events, data=None)\n--\n\n"
-"Watch a file object or number for EVENT_READ, EVENT_WRITE or both; returns its SelectorKey.\n\n"
-"ValueError: no file object, wrong events, closed selector. KeyError: registered already. OSError:\n"
-"closed, or a file that can't be polled.");
-PyDoc_STRVAR(modify_doc,
-"modify($self, /, fileobj, events, data=None)\n--\n\n"
-"Change what is watched for, and the data; returns the new SelectorKey.\n\n"
-"KeyError: not registered. OSError: the file was closed; it is not registered any more then.");
-PyDoc_STRVAR(unregister_doc,
-"unregister($self, fileobj, /)\n--\n\n"
-"Stop watching; returns the SelectorKey that was registered. Works also if the file has been closed\n"
-"since. KeyError: not registered.");
-PyDoc_STRVAR(select_doc,
-"select($self, /, timeout=None)\n--\n\n"
-"Wait until something is ready or `timeout` seconds have passed (None: for ever; 0 or less: don't\n"
-"wait); returns a list of (SelectorKey, events).");
-PyDoc_STRVAR(get_key_doc,
-"get_key($self, fileobj, /)\n--\n\n"
-"The SelectorKey of a file object or number. KeyError: not registered, or the number means another\n"
-"file now. RuntimeError: the selector is closed.");
-PyDoc_STRVAR(add_observer_doc,
-"add_observer($self, observer, /)\n--\n\n"
-"Call observer(event, key) after each change, in the thread that makes it; event is \"register\",\n"
-"\"modify\" or \"unregister\". What it raises goes to sys.unraisablehook.");
+PyDoc_STRVAR(
+    type_doc,
+    "ProxySelector(selector=None)\n--\n\n"
+    "A selectors.BaseSelector on epoll, or around `selector`, that remembers which file a number was\n"
+    "registered for and tells observers of every change.\n\n"
+    "A registration whose number means another file now is dropped when it is looked at: by get_key(),\n"
+    "get_map(), register(). A selector that was given is to be used through this one alone. In a forked\n"
+    "child register() and select() raise ChildProcessError; unregister(), modify() and close() leave\n"
+    "the parent's selector alone.\n\n"
+    "    loop = asyncio.SelectorEventLoop(finack.ProxySelector())\n");
+PyDoc_STRVAR(
+    register_doc,
+    "register($self, /, fileobj, events, data=None)\n--\n\n"
+    "Watch a file object or number for EVENT_READ, EVENT_WRITE or both; returns its SelectorKey.\n\n"
+    "ValueError: no file object, wrong events, closed selector. KeyError: registered already. OSError:\n"
+    "closed, or a file that can't be polled.");
+PyDoc_STRVAR(
+    modify_doc,
+    "modify($self, /, fileobj, events, data=None)\n--\n\n"
+    "Change what is watched for, and the data; returns the new SelectorKey.\n\n"
+    "KeyError: not registered. OSError: the file was closed; it is not registered any more then.");
+PyDoc_STRVAR(
+    unregister_doc,
+    "unregister($self, /, fileobj)\n--\n\n"
+    "Stop watching; returns the SelectorKey that was registered. Works also if the file has been closed\n"
+    "since. KeyError: not registered.");
+PyDoc_STRVAR(
+    select_doc,
+    "select($self, /, timeout=None)\n--\n\n"
+    "Wait until something is ready or `timeout` seconds have passed (None: for ever; 0 or less: don't\n"
+    "wait); returns a list of (SelectorKey, events).");
+PyDoc_STRVAR(
+    get_key_doc,
+    "get_key($self, /, fileobj)\n--\n\n"
+    "The SelectorKey of a file object or number. KeyError: not registered, or the number means another\n"
+    "file now. RuntimeError: the selector is closed.");
+PyDoc_STRVAR(
+    add_observer_doc,
+    "add_observer($self, observer, /)\n--\n\n"
+    "Call observer(event, key) after each change, in the thread that makes it; event is \"register\",\n"
+    "\"modify\" or \"unregister\". What it raises goes to sys.unraisablehook.");
 PyDoc_STRVAR(remove_observer_doc,
-"remove_observer($self, observer, /)\n--\n\n"
-"Undo one add_observer(). ValueError: it is not an observer.");
+             "remove_observer($self, observer, /)\n--\n\n"
+             "Undo one add_observer(). ValueError: it is not an observer.");
 
-#define VECTOR(function) (PyCFunction) (void (*)(void)) (function)
+#define VECTOR(function) (PyCFunction)(void (*)(void))(function)
 
 static PyObject *select_(PyObject *self, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords)
@@ -728,10 +744,10 @@ static PyObject *select_(PyObject *self, PyObject *const *args, Py_ssize_t count
 static PyMethodDef methods[] = {
     { "register", VECTOR(register_), METH_FASTCALL | METH_KEYWORDS, register_doc },
     { "modify", VECTOR(modify), METH_FASTCALL | METH_KEYWORDS, modify_doc },
-    { "unregister", unregister, METH_O, unregister_doc },
+    { "unregister", VECTOR(unregister), METH_FASTCALL | METH_KEYWORDS, unregister_doc },
     { "select", VECTOR(select_), METH_FASTCALL | METH_KEYWORDS, select_doc },
     { "close", close_, METH_NOARGS, "Forget every registration and close the epoll set." },
-    { "get_key", get_key, METH_O, get_key_doc },
+    { "get_key", VECTOR(get_key), METH_FASTCALL | METH_KEYWORDS, get_key_doc },
     { "get_map", get_map, METH_NOARGS, "What is registered, by file object; None once closed." },
     { "fileno", fileno_, METH_NOARGS, "The number of the epoll set." },
     { "add_observer", add_observer, METH_O, add_observer_doc },
@@ -742,20 +758,13 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
-    FIN__PY_WEAK_AND_DICT(struct fin__py_selector)
-    { NULL, 0, 0, 0, NULL },
+    FIN__PY_WEAK_AND_DICT(struct fin__py_selector) { NULL, 0, 0, 0, NULL },
 };
 
 static PyType_Slot slots[] = {
-    { Py_tp_doc, (void *) type_doc },
-    { Py_tp_new, new },
-    { Py_tp_init, init },
-    { Py_tp_methods, methods },
-    { Py_tp_members, members },
-    { Py_tp_traverse, traverse },
-    { Py_tp_clear, clear },
-    { Py_tp_dealloc, dealloc },
-    { 0, NULL },
+    { Py_tp_doc, (void *) type_doc }, { Py_tp_new, new },         { Py_tp_init, init },
+    { Py_tp_methods, methods },       { Py_tp_members, members }, { Py_tp_traverse, traverse },
+    { Py_tp_clear, clear },           { Py_tp_dealloc, dealloc }, { 0, NULL },
 };
 
 static PyType_Spec spec = {
@@ -772,7 +781,9 @@ int fin__py_add_selector(PyObject *module, struct fin__py_module *m)
     m->selector_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
     if (!m->selector_type)
         return -1;
-    done = PyObject_CallMethod(m->base_selector, "register", "O", m->selector_type);
+    /* ABCMeta's register(): the class has one of its own. */
+    done = PyObject_CallMethod((PyObject *) Py_TYPE(m->base_selector), "register", "OO",
+                               m->base_selector, m->selector_type);
     if (!done)
         return -1;
     Py_DECREF(done);

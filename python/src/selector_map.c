@@ -5,7 +5,7 @@
 #include "proxy.h"
 
 struct map {
-    PyObject_HEAD
+    PyObject ob_base;
     struct fin__py_selector *selector;
 };
 
@@ -31,8 +31,7 @@ static PyObject *get(PyObject *object, PyObject *const *args, Py_ssize_t count)
     int fd;
 
     if (count < 1 || count > 2) {
-        PyErr_Format(PyExc_TypeError, "get() takes a file object and a default (%zd given)",
-                     count);
+        PyErr_Format(PyExc_TypeError, "get() takes a file object and a default (%zd given)", count);
         return NULL;
     }
     if (fin__py_lookup(selector, args[0], &fd) < 0)
@@ -155,8 +154,9 @@ static void dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-PyDoc_STRVAR(get_doc, "get($self, fileobj, default=None, /)\n--\n\n"
-                      "The SelectorKey of a file object or number, else the default.");
+PyDoc_STRVAR(get_doc,
+             "get($self, fileobj, default=None, /)\n--\n\n"
+             "The SelectorKey of a file object or number, else the default.");
 
 static PyMethodDef methods[] = {
     { "get", (PyCFunction) (void (*)(void)) get, METH_FASTCALL, get_doc },

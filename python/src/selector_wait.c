@@ -87,10 +87,8 @@ static int wait_once(struct wait *w)
 {
     int set = w->self->selector->set, count;
 
-    Py_BEGIN_ALLOW_THREADS
-    count = fin__selector_wait(set, w->events, w->max, w->timeout_ms);
-    Py_END_ALLOW_THREADS
-    return count;
+    Py_BEGIN_ALLOW_THREADS count = fin__selector_wait(set, w->events, w->max, w->timeout_ms);
+    Py_END_ALLOW_THREADS return count;
 }
 
 static void shorten(struct wait *w)
@@ -98,9 +96,8 @@ static void shorten(struct wait *w)
     uint64_t now = fin__now();
 
     if (w->timeout_ms > 0)
-        w->timeout_ms = now >= w->until
-            ? 0
-            : (int) ((w->until - now + FIN__NS_PER_MS - 1) / FIN__NS_PER_MS);
+        w->timeout_ms =
+            now >= w->until ? 0 : (int) ((w->until - now + FIN__NS_PER_MS - 1) / FIN__NS_PER_MS);
 }
 
 /* A signal without an exception only interrupts the wait (PEP 475). 1: wait again, 0: done, -1: an

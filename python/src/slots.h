@@ -18,13 +18,13 @@
     { Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
 #define FIN__PY_WEAK_AND_DICT(type)                                                                \
     { "__weaklistoffset__", Py_T_PYSSIZET, offsetof(type, weak), Py_READONLY, NULL },              \
-    { "__dictoffset__", Py_T_PYSSIZET, offsetof(type, dict), Py_READONLY, NULL },
+        { "__dictoffset__", Py_T_PYSSIZET, offsetof(type, dict), Py_READONLY, NULL },
 #else
 #include <structmember.h>
 #define FIN__PY_INTERPRETERS_SLOT
 #define FIN__PY_WEAK_AND_DICT(type)                                                                \
     { "__weaklistoffset__", T_PYSSIZET, offsetof(type, weak), READONLY, NULL },                    \
-    { "__dictoffset__", T_PYSSIZET, offsetof(type, dict), READONLY, NULL },
+        { "__dictoffset__", T_PYSSIZET, offsetof(type, dict), READONLY, NULL },
 #endif
 
 #endif

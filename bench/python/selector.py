@@ -60,7 +60,9 @@ def crowd(selector: Selector, pairs: list[tuple[socket.socket, socket.socket]]) 
         selector.register(us, READ)
 
 
-def measure(name: str, limit: float, work: Work, ours: Selector, theirs: Selector) -> dict[str, object]:
+def measure(
+    name: str, limit: float, work: Work, ours: Selector, theirs: Selector
+) -> dict[str, object]:
     times: dict[Selector, list[float]] = {ours: [], theirs: []}
     for turn in range(ROUNDS):
         for selector in (ours, theirs) if turn % 2 else (theirs, ours):

@@ -203,8 +203,8 @@ static void drop(struct fin_selector *s, int fd)
 
 int fin_selector_register(struct fin_selector *s, int fd, int events, void *data)
 {
+    struct fin__mark mark = { 0 };
     const struct fin__slot *slot;
-    struct fin__mark mark;
     int result;
 
     if (!s || !are_events(events))

@@ -6,6 +6,7 @@ usage: cpython_selectors.py [wrapped] [ARGS of unittest]
 With `wrapped` it is a ProxySelector around the standard library's EpollSelector.
 """
 
+import importlib
 import selectors
 import sys
 import unittest
@@ -21,9 +22,8 @@ class Wrapping(finack.ProxySelector):
 
 def main() -> None:
     arguments = sys.argv[1:]
-    import test.test_selectors as tests
-
-    case: Any = tests.EpollSelectorTestCase
+    tests: Any = importlib.import_module("test.test_selectors")
+    case = tests.EpollSelectorTestCase
     case.SELECTOR = finack.ProxySelector
     if arguments[:1] == ["wrapped"]:
         del arguments[0]

@@ -42,6 +42,9 @@ static int clear(PyObject *module)
     Py_CLEAR(m->name_fileno);
     Py_CLEAR(m->name_fileobj);
     Py_CLEAR(m->name_fd);
+    Py_CLEAR(m->name_events);
+    Py_CLEAR(m->name_get_map);
+    Py_CLEAR(m->name_keys);
     Py_CLEAR(m->name_select);
     Py_CLEAR(m->name_close);
     Py_CLEAR(m->name_register);
@@ -95,6 +98,8 @@ static int name_all(struct fin__py_module *m)
         { &m->name_fd, "fd" },         { &m->name_select, "select" },
         { &m->name_close, "close" },   { &m->name_register, "register" },
         { &m->name_modify, "modify" }, { &m->name_unregister, "unregister" },
+        { &m->name_events, "events" }, { &m->name_get_map, "get_map" },
+        { &m->name_keys, "keys" },
     };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

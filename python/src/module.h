@@ -14,7 +14,9 @@ struct fin__py_module {
     PyTypeObject *key_type;  /* selectors.SelectorKey */
     PyObject *base_selector; /* selectors.BaseSelector */
     PyObject *keys_view, *items_view, *values_view;
-    PyObject *name_fileno, *name_fileobj, *name_fd, *name_select, *name_close;
+    /* Interned: the interpreter's cache of look-ups keeps every string that it is asked with. */
+    PyObject *name_fileno, *name_fileobj, *name_fd, *name_events;
+    PyObject *name_select, *name_close, *name_get_map, *name_keys;
     PyObject *name_register, *name_modify, *name_unregister; /* also an observer's events */
 };
 

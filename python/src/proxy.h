@@ -34,14 +34,55 @@ int fin__py_lookup(struct fin__py_selector *self, PyObject *fileobj, int *fd);
  * means something else now is dropped, and observers are told. */
 PyObject *fin__py_current(struct fin__py_selector *self, int fd);
 
+bool fin__py_is_open(const struct fin__py_selector *self);
+
+/* In a forked child the epoll set, or what polls, is the parent's. */
+bool fin__py_is_child(const struct fin__py_selector *self);
+
+/* Calls the observers, which may do anything: no slot is to be kept across. */
+void fin__py_tell(struct fin__py_selector *self, PyObject *event, PyObject *key);
+
+/* What is registered, or NULL. */
+struct fin__slot *fin__py_find(const struct fin__py_selector *self, int fd);
+
+/* Takes a registration out and returns its key, which is the caller's then. */
+PyObject *fin__py_take_out(struct fin__py_selector *self, int fd);
+
+/* Takes a registration out whose number means something else now, or that failed. */
+void fin__py_drop(struct fin__py_selector *self, int fd);
+
+/* The file object of a key (new reference): a selector that was given may have keys of its make. */
+PyObject *fin__py_file_of(struct fin__py_selector *self, PyObject *key);
+
+/* Who the number is. 0, or -1 with OSError. */
+int fin__py_identify(struct fin__py_selector *self, int fd, struct fin__mark *mark);
+
 /* Raises KeyError. Returns NULL. */
 PyObject *fin__py_not_registered(PyObject *fileobj);
+
+/* Raises ValueError if it is closed, ChildProcessError in a forked child. 0 or -1. */
+int fin__py_usable(struct fin__py_selector *self);
+
+/* ---- selector_life.c ---- */
+
+PyObject *fin__py_new(PyTypeObject *type, PyObject *args, PyObject *keywords);
+int fin__py_init(PyObject *object, PyObject *args, PyObject *keywords);
+PyObject *fin__py_close(PyObject *object, PyObject *unused);
+int fin__py_traverse(PyObject *object, visitproc visit, void *arg);
+int fin__py_clear(PyObject *object);
+void fin__py_dealloc(PyObject *object);
 
 /* Frees what a closed selector is made of, unless a thread waits in it. */
 void fin__py_finish(struct fin__py_selector *self);
 
-/* Raises ValueError if it is closed, ChildProcessError in a forked child. 0 or -1. */
-int fin__py_usable(struct fin__py_selector *self);
+/* ---- selector_change.c ---- */
+
+PyObject *fin__py_register(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                           PyObject *keywords);
+PyObject *fin__py_modify(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                         PyObject *keywords);
+PyObject *fin__py_unregister(PyObject *object, PyObject *const *args, Py_ssize_t count,
+                             PyObject *keywords);
 
 /* ---- selector_wait.c ---- */
 

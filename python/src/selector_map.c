@@ -115,10 +115,11 @@ static PyObject *as_dict(PyObject *mapping)
 
 static PyObject *compare(PyObject *object, PyObject *other, int operation)
 {
+    const struct fin__py_selector *selector = ((struct map *) object)->selector;
     PyObject *a, *b, *result = NULL;
 
     if ((operation != Py_EQ && operation != Py_NE) || !PyMapping_Check(other)
-        || !PyObject_HasAttrString(other, "keys"))
+        || !PyObject_HasAttr(other, selector->module->name_keys))
         Py_RETURN_NOTIMPLEMENTED;
     a = as_dict(object);
     b = a ? as_dict(other) : NULL;

@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TIME_LIMIT_S 180
+#define TIME_LIMIT_S 120
 
 static uint64_t clock_ns(clockid_t id)
 {
@@ -60,10 +60,10 @@ static void print_more(json_t *more)
 void report_add(struct report *report, const struct row *row, json_t *more)
 {
     bool limited = row->limit >= 0, over = limited && row->ratio > row->limit;
-    json_t *object = json_pack("{s:s, s:f, s:f, s:f, s:o}", "name", row->name, "ratio",
-                               rounded(row->ratio), "min", rounded(row->min), "max",
-                               rounded(row->max), "limit",
-                               limited ? json_real(row->limit) : json_null());
+    json_t *object =
+        json_pack("{s:s, s:f, s:f, s:f, s:o}", "name", row->name, "ratio", rounded(row->ratio),
+                  "min", rounded(row->min), "max", rounded(row->max), "limit",
+                  limited ? json_real(row->limit) : json_null());
 
     (void) printf("%-28s %8.3f %8.3f %8.3f ", row->name, row->ratio, row->min, row->max);
     if (limited)

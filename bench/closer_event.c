@@ -55,8 +55,11 @@ static void adopt(const int *list, size_t size)
 
 static void close_all(void)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         bench_must(shutdown(fds[i], SHUT_WR), "shutdown");
+        if (is_turn(i))
+            bench_must(event_base_loop(base, EVLOOP_NONBLOCK), "event_base_loop");
+    }
     bench_must(event_base_dispatch(base), "event_base_dispatch"); /* until no event is left */
 }
 

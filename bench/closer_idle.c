@@ -42,8 +42,8 @@ static unsigned groups_joined(void)
     if (!file)
         bench_die("/proc/net/netlink can't be read");
     while (fgets(line, sizeof line, file))
-        if (sscanf(line, "%*s %*d %*s %x %*d %*d %*s %*d %*d %lu", &groups, &inode) == 2
-            && groups && is_ours(inode))
+        if (sscanf(line, "%*s %*d %*s %x %*d %*d %*s %*d %*d %lu", &groups, &inode) == 2 && groups
+            && is_ours(inode))
             all |= groups;
     (void) fclose(file);
     return all;

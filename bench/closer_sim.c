@@ -121,7 +121,12 @@ static int poll_edges(void *self, struct fin__edge *edges, int max)
 }
 
 /* How far the peer of a close has come; the pointer is the backend's to use. */
-enum script { SILENT, ACKED, HAS_SENT, HAS_NO_MORE };
+enum script {
+    SILENT,
+    ACKED,
+    HAS_SENT,
+    HAS_NO_MORE
+};
 
 static void advance_script(struct fin__op *op, enum script to)
 {
@@ -130,7 +135,7 @@ static void advance_script(struct fin__op *op, enum script to)
 
 static void drain(struct fin__op *op, struct fin__event *ev)
 {
-    enum script at = (enum script) ((char *) op->follow - (char *) NULL);
+    enum script at = (enum script)((char *) op->follow - (char *) NULL);
 
     *ev = (struct fin__event) { .kind = FIN__AGAIN, .interest = FIN__READ };
     if (at == ACKED) {

@@ -83,9 +83,12 @@ static void shut_then_close(uv_shutdown_t *request, int status)
 
 static void close_with(uv_shutdown_cb then)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         must(uv_shutdown(&connections[i].request, (uv_stream_t *) &connections[i].tcp, then),
              "uv_shutdown");
+        if (is_turn(i))
+            (void) uv_run(&loop, UV_RUN_NOWAIT);
+    }
     (void) uv_run(&loop, UV_RUN_DEFAULT); /* until no handle is left */
 }
 

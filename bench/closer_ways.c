@@ -54,8 +54,7 @@ static void adopt_by_closer(const int *list, size_t size)
 
 static void closed(const struct fin_receipt *receipt, void *arg)
 {
-    if (receipt->outcome != FIN_OUTCOME_GRACEFUL
-        || receipt->stage_ns[FIN_STAGE_UNREFERENCED] < 0)
+    if (receipt->outcome != FIN_OUTCOME_GRACEFUL || receipt->stage_ns[FIN_STAGE_UNREFERENCED] < 0)
         bench_die("closed %s, without the proof or the outcome asked for",
                   fin_outcome_name(receipt->outcome));
     completed((size_t) ((const int *) arg - fds));
@@ -66,12 +65,15 @@ static void close_by_closer(void)
     struct fin_policy policy = FIN_POLICY_INIT;
     struct pollfd entry = { .fd = fin_closer_fd(closer), .events = POLLIN };
 
-    policy.linger_ms = policy.total_ms = 30000; /* the same work in every way: no deadline cuts it */
+    policy.linger_ms = policy.total_ms =
+        30000; /* the same work in every way: no deadline cuts it */
     for (size_t i = 0; i < count; i++) {
         int result = fin_closer_submit(closer, fds[i], &policy, closed, (void *) &fds[i], NULL);
 
         if (result < 0)
             bench_die("fin_closer_submit: %s", strerror(-result));
+        if (is_turn(i))
+            (void) fin_closer_dispatch(closer);
     }
     while (completed_count() < count) {
         bench_must(poll(&entry, 1, -1), "poll");
@@ -92,14 +94,14 @@ const struct way way_ours = { "closer", adopt_by_closer, close_by_closer, free_c
 
 static int set = -1;
 
-static void watch_all(void)
+static void watch(size_t i)
 {
-    struct epoll_event entry = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET };
+    struct epoll_event entry = {
+        .events = EPOLLIN | EPOLLRDHUP | EPOLLET,
+        .data.u32 = (uint32_t) i,
+    };
 
-    for (size_t i = 0; i < count; i++) {
-        entry.data.u32 = (uint32_t) i;
-        bench_must(epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &entry), "epoll_ctl");
-    }
+    bench_must(epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &entry), "epoll_ctl");
 }
 
 static void adopt_unwatched(const int *list, size_t size)
@@ -112,7 +114,8 @@ static void adopt_unwatched(const int *list, size_t size)
 static void adopt_watched(const int *list, size_t size)
 {
     adopt_unwatched(list, size);
-    watch_all();
+    for (size_t i = 0; i < count; i++)
+        watch(i);
 }
 
 static void drain_and_close(size_t i)
@@ -130,24 +133,36 @@ static void drain_and_close(size_t i)
     completed(i);
 }
 
-static void close_by_hand(void)
+static void take_turn(int timeout_ms)
 {
     struct epoll_event events[EVENTS];
+    int n = bench_must(epoll_wait(set, events, EVENTS, timeout_ms), "epoll_wait");
 
-    for (size_t i = 0; i < count; i++)
+    for (int i = 0; i < n; i++)
+        drain_and_close(events[i].data.u32);
+}
+
+static void close_all(bool watched)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!watched)
+            watch(i);
         bench_must(shutdown(fds[i], SHUT_WR), "shutdown");
-    while (completed_count() < count) {
-        int n = bench_must(epoll_wait(set, events, EVENTS, -1), "epoll_wait");
-
-        for (int i = 0; i < n; i++)
-            drain_and_close(events[i].data.u32);
+        if (is_turn(i))
+            take_turn(0);
     }
+    while (completed_count() < count)
+        take_turn(-1);
+}
+
+static void close_by_hand(void)
+{
+    close_all(true);
 }
 
 static void watch_and_close_by_hand(void)
 {
-    watch_all();
-    close_by_hand();
+    close_all(false);
 }
 
 static void close_set(void)
@@ -155,6 +170,5 @@ static void close_set(void)
     bench_must(close(set), "close");
 }
 
-const struct way way_raw = { "by hand", adopt_watched, close_by_hand, close_set };
-const struct way way_raw_adding = { "by hand, adding", adopt_unwatched, watch_and_close_by_hand,
-                                    close_set };
+const struct way way_raw = { "by hand", adopt_unwatched, watch_and_close_by_hand, close_set };
+const struct way way_raw_watched = { "by hand, watched", adopt_watched, close_by_hand, close_set };

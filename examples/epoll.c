@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* usage: epoll PORT COUNT: opens COUNT connections to 127.0.0.1:PORT, closes them all at once from a
- * loop of plain epoll, shows the receipts. Exit status: 0 all graceful, 1 not all, 2 trouble.
+/* usage: epoll PORT COUNT: opens COUNT connections to 127.0.0.1:PORT, closes them all at once
+ * from a plain epoll loop, shows the receipts. Exit status: 0 all graceful, 1 not all, 2 trouble.
  *
  * To copy: closed(), watch(), serve(), and the submit in main(). */
 

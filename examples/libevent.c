@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* usage: libevent PORT COUNT: opens COUNT connections to 127.0.0.1:PORT, closes them all at once from
- * a libevent loop, shows the receipts. Exit status: 0 all graceful, 1 not all, 2 trouble.
+/* usage: libevent PORT COUNT: opens COUNT connections to 127.0.0.1:PORT, closes them all at once
+ * from a libevent loop, shows the receipts. Exit status: 0 all graceful, 1 not all, 2 trouble.
  *
  * To copy: closed(), on_readable(), watch(), and the submit in main(). */
 
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 {
     struct tally tally = { 0, 0 };
     struct fin_policy policy = FIN_POLICY_INIT;
-    struct event_base *base = event_base_new();
+    struct event_base *base;
     struct fin_closer *closer;
     struct event *event;
     int result;
@@ -78,6 +78,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: libevent PORT COUNT\n");
         return 2;
     }
+    base = event_base_new();
     result = fin_closer_new(NULL, &closer);
     if (!base || result < 0)
         die("event_base_new, fin_closer_new", result < 0 ? -result : ENOMEM);

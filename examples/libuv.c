@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* usage: libuv PORT COUNT: opens COUNT connections to 127.0.0.1:PORT, closes them all at once from a
- * libuv loop, shows the receipts. Exit status: 0 all graceful, 1 not all, 2 trouble.
+/* usage: libuv PORT COUNT: opens COUNT connections to 127.0.0.1:PORT, closes them all at once
+ * from a libuv loop, shows the receipts. Exit status: 0 all graceful, 1 not all, 2 trouble.
  *
  * To copy: closed(), on_readable(), watch(), and the submit in main(). */
 

@@ -121,7 +121,7 @@ struct fin_policy {
     void (*accepted)(int fd, void *arg);
     void *accepted_arg;
     int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 20 us
-                         a process of the machine) */
+                         a process of the machine, at most 0.1 s) */
 };
 
 /* clang-format off */
@@ -462,18 +462,22 @@ typedef void (*fin_closed_fn)(const struct fin_receipt *receipt, void *arg);
 /* `options` may be NULL. Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE. */
 FIN_API int fin_closer_new(const struct fin_closer_options *options, struct fin_closer **ret);
 
-/* The descriptor to watch for input (level-triggered). It stays the closer's. */
+/* The descriptor to watch for input (level-triggered). It stays the closer's. Errors: -EINVAL,
+ * -ECHILD. */
 FIN_API int fin_closer_fd(const struct fin_closer *closer);
 
 /* CLOCK_MONOTONIC ns of the next deadline, or UINT64_MAX; for a loop that likes to know. The
- * closer's descriptor becomes readable at that time by itself. Dispatching thread. */
+ * closer's descriptor becomes readable at that time by itself. What was submitted since the last
+ * dispatch is not counted yet. Dispatching thread. */
 FIN_API uint64_t fin_closer_next_deadline(const struct fin_closer *closer);
 
 /* Asks for a close. On success the descriptor is the closer's, `closed` will be called, and `*op`
  * (may be NULL) names the close for fin_closer_abort(). All that can fail fails here: afterwards
- * nothing is allocated and nothing more is needed. `policy` is copied.
- * Errors: as fin_close(), and -ENOMEM, -ENOSPC (epoll's limit of watches), -ECANCELED (the closer
- * is being freed). */
+ * nothing is allocated and nothing more is needed. `policy` is copied; `closed` may be NULL. A proof
+ * of finished or gone takes a netlink socket for an instant; without one those stages are
+ * unverifiable. A child forked meanwhile has a copy of the descriptor: it shows as held.
+ * Errors: as fin_close(), and -ENOMEM, -ENOSPC (epoll's limit of watches), -EEXIST (that number is
+ * pending already), -ECANCELED (the closer is being freed). */
 FIN_API int fin_closer_submit(struct fin_closer *closer, int fd, const struct fin_policy *policy,
                               fin_closed_fn closed, void *arg, uint64_t *op);
 
@@ -489,12 +493,13 @@ FIN_API int fin_closer_submit_layered(struct fin_closer *closer, int fd,
 FIN_API int fin_closer_dispatch(struct fin_closer *closer);
 
 /* Ends one close at once: RST for a stream, unless it is released already. Its completion still
- * comes, from dispatch. Any thread. Errors: -EINVAL, -ECHILD, -ENOENT: completed already. */
+ * comes, from dispatch, after the proof if something holds the description. Any thread. Errors: -EINVAL, -ECHILD, -ENOENT: completed already. */
 FIN_API int fin_closer_abort(struct fin_closer *closer, uint64_t op);
 
 /* Dispatches, waiting, until nothing is pending or `timeout_ms` has passed; what is then left is
  * aborted. Returns the number of those stragglers; each of their completions has been called, with
- * outcome aborted. Errors: -EINVAL, -ERANGE, -ECHILD, -EBUSY. */
+ * outcome aborted, or its own if it was released already. Completions that go on submitting keep it
+ * from ending. Errors: -EINVAL, -ERANGE, -ECHILD, -EBUSY. */
 FIN_API int fin_closer_drain(struct fin_closer *closer, int32_t timeout_ms);
 
 struct fin_closer_counters {

@@ -13,12 +13,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define BATCH 256 /* of each kind of work in one dispatch */
 #define STEPS 64  /* of one close in one dispatch, before others get their turn */
-#define ENDING_MAX 4 * BATCH
+#define ENDING_MAX (4 * BATCH)
 
 /* A close that another thread wants to end. */
 struct asked {
@@ -39,7 +38,7 @@ struct fin_closer {
     struct fin__plans plans;
     struct fin_closer_counters counters;
     uint64_t last_start;
-    uint32_t cap;
+    uint32_t cap, asked_count;
     bool refusing; /* being freed */
 
     /* The dispatching thread's: */
@@ -52,7 +51,7 @@ struct fin_closer {
     struct asked asking[BATCH];
     struct fin__op *due[BATCH];
     struct fin__op *checking[ENDING_MAX];
-    struct fin__op *ended[ENDING_MAX];
+    struct fin__op *ended[2 * ENDING_MAX]; /* may be left over from one dispatch to the next */
 };
 
 static void lock(struct fin_closer *c)
@@ -69,7 +68,7 @@ static void unlock(struct fin_closer *c)
 
 static void end(struct fin_closer *c, struct fin__op *op)
 {
-    assert(c->ended_count < ENDING_MAX);
+    assert(c->ended_count < 2 * ENDING_MAX);
     fin__heap_remove(&c->book, op);
     c->ended[c->ended_count++] = op;
 }
@@ -126,8 +125,6 @@ static void tell(struct fin_closer *c, struct fin__op *op, enum fin__event_kind 
 {
     struct fin__event ev = { .kind = kind, .facts = facts, .now = c->backend->now(c->self) };
 
-    if (kind == FIN__READY && ev.now >= op->machine.deadline)
-        ev.kind = FIN__DEADLINE;
     advance(c, op, fin__machine_step(&op->machine, &ev));
 }
 
@@ -179,6 +176,7 @@ static int take_asked(struct fin_closer *c)
             .fresh = op->state != FIN__OP_RUNNING,
         };
         op->asked = 0;
+        c->asked_count--;
         op->state = FIN__OP_RUNNING;
     }
     return n;
@@ -291,12 +289,56 @@ static void check(struct fin_closer *c)
 
 /* ---- completions ---- */
 
-static int by_start(const void *a, const void *b)
+/* In the order of submission; nothing is allocated, as qsort(3) might. They are nearly in order. */
+static void sort_by_start(struct fin__op **ops, unsigned count)
 {
-    const struct fin__op *const *x = a, *const *y = b;
+    static const unsigned gaps[] = { 301, 57, 10, 1 };
 
-    return ((*x)->machine.start > (*y)->machine.start)
-        - ((*x)->machine.start < (*y)->machine.start);
+    for (unsigned g = 0; g < sizeof gaps / sizeof *gaps; g++) {
+        for (unsigned i = gaps[g]; i < count; i++) {
+            struct fin__op *op = ops[i];
+            unsigned to = i;
+
+            for (; to >= gaps[g] && ops[to - gaps[g]]->machine.start > op->machine.start;
+                 to -= gaps[g])
+                ops[to] = ops[to - gaps[g]];
+            ops[to] = op;
+        }
+    }
+}
+
+/* Moves a close to the list of the asked; the dispatching thread does the rest. */
+static void put_to(struct fin_closer *c, struct fin__op *op, enum fin__event_kind kind)
+{
+    struct fin__list *from = op->state == FIN__OP_SUBMITTED ? &c->submitted : &c->pending;
+
+    if (op->asked == 0) {
+        fin__list_remove(&c->book, from, op);
+        fin__list_append(&c->book, &c->asked, op);
+        c->asked_count++;
+    }
+    if (op->asked != FIN__ABORT)
+        op->asked = (uint8_t) kind;
+}
+
+/* Forces the oldest while `coming` more would be too many. Those that were asked to end are taken for
+ * ended; what then waits for its proof all the same, or had ended already, is made up for after the
+ * next dispatch. */
+static bool keep_cap(struct fin_closer *c, unsigned coming)
+{
+    bool forced = false;
+
+    while (c->cap && c->counters.pending + coming > (uint64_t) c->cap + c->asked_count) {
+        struct fin__op *oldest = fin__list_first(&c->book, &c->pending);
+
+        if (!oldest)
+            oldest = fin__list_first(&c->book, &c->submitted);
+        if (!oldest)
+            break;
+        put_to(c, oldest, FIN__FORCE);
+        forced = true;
+    }
+    return forced;
 }
 
 static void complete(struct fin_closer *c, struct fin__op *op)
@@ -309,6 +351,7 @@ static void complete(struct fin_closer *c, struct fin__op *op)
     c->backend->forget(c->self, op, &receipt);
     lock(c);
     fin__list_remove(&c->book, op->asked ? &c->asked : &c->pending, op);
+    c->asked_count -= op->asked != 0;
     fin__plans_drop(&c->plans, op->machine.plan);
     c->counters.completed++;
     c->counters.pending--;
@@ -320,15 +363,33 @@ static void complete(struct fin_closer *c, struct fin__op *op)
         closed(&receipt, arg);
 }
 
+/* A search of /proc takes milliseconds: one in a dispatch, so that others get their turn. The closes
+ * behind it wait for the next one, to keep their order. */
+static bool must_wait(const struct fin_closer *c, const struct fin__op *op, unsigned *searches)
+{
+    bool searched = op->machine.held == FIN_YES && op->machine.plan->find_holders;
+
+    if (searched)
+        ++*searches;
+    return *searches > 1 && c->ended_count <= ENDING_MAX;
+}
+
 static int complete_all(struct fin_closer *c)
 {
-    unsigned count = c->ended_count;
+    unsigned count = c->ended_count, searches = 0, done = 0;
+    bool forced;
 
-    qsort(c->ended, count, sizeof *c->ended, by_start);
-    for (unsigned i = 0; i < count; i++)
-        complete(c, c->ended[i]);
-    c->ended_count = 0;
-    return (int) count;
+    sort_by_start(c->ended, count);
+    while (done < count && !must_wait(c, c->ended[done], &searches))
+        complete(c, c->ended[done++]);
+    c->ended_count = count - done;
+    memmove(c->ended, c->ended + done, c->ended_count * sizeof *c->ended);
+    lock(c);
+    forced = keep_cap(c, 0);
+    unlock(c);
+    if (forced)
+        c->backend->wake(c->self);
+    return (int) done;
 }
 
 static void arm(struct fin_closer *c)
@@ -357,7 +418,7 @@ static int dispatch(struct fin_closer *c)
     expire(c);
     check(c);
     completed = complete_all(c);
-    if (batch.more || batch.edges == BATCH)
+    if (batch.more || batch.edges == BATCH || c->ended_count > 0)
         c->backend->wake(c->self);
     arm(c);
     return completed;
@@ -441,6 +502,7 @@ static void end_all(struct fin_closer *c)
     for (struct fin__op *op; (op = fin__list_first(&c->book, &c->pending));) {
         fin__list_remove(&c->book, &c->pending, op);
         fin__list_append(&c->book, &c->asked, op);
+        c->asked_count++;
         op->asked = FIN__ABORT;
     }
     unlock(c);
@@ -544,19 +606,6 @@ int fin_closer_count(struct fin_closer *c, struct fin_closer_counters *counters)
 
 /* ---- from any thread ---- */
 
-/* Moves a close to the list of the asked; the dispatching thread does the rest. */
-static void put_to(struct fin_closer *c, struct fin__op *op, enum fin__event_kind kind)
-{
-    struct fin__list *from = op->state == FIN__OP_SUBMITTED ? &c->submitted : &c->pending;
-
-    if (op->asked == 0) {
-        fin__list_remove(&c->book, from, op);
-        fin__list_append(&c->book, &c->asked, op);
-    }
-    if (op->asked != FIN__ABORT)
-        op->asked = (uint8_t) kind;
-}
-
 int fin_closer_abort(struct fin_closer *c, uint64_t id)
 {
     int result = fin__closer_check(c);
@@ -574,18 +623,6 @@ int fin_closer_abort(struct fin_closer *c, uint64_t id)
     if (result == 0)
         c->backend->wake(c->self);
     return result;
-}
-
-static void make_room(struct fin_closer *c)
-{
-    struct fin__op *oldest = fin__list_first(&c->book, &c->pending);
-
-    if (!c->cap || c->counters.pending < c->cap)
-        return;
-    if (!oldest)
-        oldest = fin__list_first(&c->book, &c->submitted);
-    if (oldest)
-        put_to(c, oldest, FIN__FORCE);
 }
 
 static int take(struct fin_closer *c, const struct fin_policy *policy, bool listening,
@@ -626,7 +663,7 @@ static void enqueue(struct fin_closer *c, struct fin__op *op)
     c->last_start = now > c->last_start ? now : c->last_start + 1; /* an order, even within 1 ns */
     op->action = (uint8_t) fin__machine_start(&op->machine, op->machine.plan, op->ep.traits,
                                               op->ep.facts, c->last_start);
-    make_room(c);
+    (void) keep_cap(c, 1);
     first = c->submitted.head == FIN__NOWHERE;
     op->state = FIN__OP_SUBMITTED;
     fin__list_append(&c->book, &c->submitted, op);

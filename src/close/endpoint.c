@@ -70,14 +70,14 @@ static bool never_connected(const struct tcp_info *info)
     return info->tcpi_state == CLOSED && info->tcpi_segs_in == 0 && info->tcpi_segs_out == 0;
 }
 
-static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info, bool waits)
+static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info, bool follows)
 {
     int protocol = IPPROTO_TCP, listening = info->tcpi_state == LISTEN;
 
     ep->family = AF_INET;
     ep->traits = FIN__SOCKET;
     ep->plain_tcp = true;
-    if (waits && option(ep->fd, SO_PROTOCOL, &protocol) == 0 && protocol == IPPROTO_MPTCP) {
+    if (follows && option(ep->fd, SO_PROTOCOL, &protocol) == 0 && protocol == IPPROTO_MPTCP) {
         ep->plain_tcp = false;
         ep->traits |= FIN__ACK_UNKNOWN;
         (void) option(ep->fd, SO_ACCEPTCONN, &listening);
@@ -159,14 +159,14 @@ static int examine_file(struct fin__endpoint *ep)
     return 0;
 }
 
-static int examine(struct fin_kernel *kernel, bool waits, struct fin__endpoint *ep)
+static int examine(struct fin_kernel *kernel, bool follows, struct fin__endpoint *ep)
 {
     struct tcp_info info;
     int result =
         tcp_info(ep->fd, &info); /* first: it answers everything for the most frequent kind */
 
     if (result == 0)
-        return examine_tcp(ep, &info, waits);
+        return examine_tcp(ep, &info, follows);
     if (result == -ENOTSOCK)
         return examine_file(ep);
     if (result == -EBADF)
@@ -188,7 +188,8 @@ int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_la
     int result;
 
     *ep = (struct fin__endpoint) { .fd = fd, .layer = layer };
-    result = examine(kernel, policy->courtesy >= FIN_COURTESY_ORDERLY, ep);
+    result = examine(
+        kernel, policy->courtesy >= FIN_COURTESY_ORDERLY || policy->proof > FIN_STAGE_RELEASED, ep);
     if (result == 0 && layer) {
         ep->traits |= FIN__LAYERED;
         result = ep->traits & FIN__STREAM ? 0 : -ENOTCONN;

@@ -104,8 +104,8 @@ unsigned fin__follower_prepare(struct fin__follower_table *table, struct fin__op
 
     if (!follower || !follower->id.confirmed)
         return 0;
-    if (op->ep.plain_tcp && join(table, follower) && m->stage[FIN_STAGE_SHUT] >= 0
-        && m->stage[FIN_STAGE_ACKED] < 0)
+    if (op->ep.plain_tcp && join(table, follower) && fin__reached(m, FIN_STAGE_SHUT)
+        && !fin__reached(m, FIN_STAGE_ACKED))
         follower->acked_at = acked_at(op->ep.fd);
     return FIN__IS_ASKED;
 }
@@ -114,10 +114,11 @@ unsigned fin__follower_watch(struct fin__follower_table *table, struct fin__op *
 {
     struct fin__follower *follower = op->follow;
 
-    if (!follower || !op->ep.plain_tcp)
+    /* While bytes are not acked the socket outlives its last descriptor: no event to rely on. */
+    if (!follower || !op->ep.plain_tcp || !fin__reached(&op->machine, FIN_STAGE_ACKED))
         return 0;
-    if (follower->joined) /* while bytes are not acked the socket outlives its last descriptor */
-        return op->machine.stage[FIN_STAGE_ACKED] >= 0 ? FIN__IS_ANNOUNCED : 0;
+    if (follower->joined)
+        return FIN__IS_ANNOUNCED;
     /* The holder may have let go before we joined: look once more before relying on the event. */
     (void) join(table, follower);
     return 0;

@@ -2,6 +2,8 @@
 
 #include "close/listener.h"
 
+#include "base/descriptor.h"
+
 #include <errno.h>
 #include <linux/filter.h>
 #include <poll.h>
@@ -53,7 +55,8 @@ static void hand_over(struct fin_kernel *kernel, int fd, const struct fin__plan 
     }
     prompt.courtesy = FIN_COURTESY_PROMPT;
     prompt.proof = FIN_STAGE_RELEASED;
-    (void) fin_close(kernel, fd, &prompt, &receipt);
+    if (fin_close(kernel, fd, &prompt, &receipt) < 0)
+        (void) fin__release(fd);
 }
 
 static bool more_may_come(struct fin_kernel *kernel, int fd)

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define LATE_READS 4 /* after a deadline */
+
 /* Where the close stands: what the event in hand is about. */
 enum place {
     FLUSHING,
@@ -45,7 +47,7 @@ static enum fin__action wait_for(struct fin__machine *m, unsigned interest)
 static void reach(struct fin__machine *m, enum fin_stage stage, uint64_t now)
 {
     if (!fin__reached(m, stage))
-        m->stage[stage] = (int64_t) (now - m->start);
+        m->stage[stage] = now > m->start ? (int64_t) (now - m->start) : 0;
     m->unverifiable &= (uint16_t) ~(1u << stage);
 }
 
@@ -231,6 +233,7 @@ static enum fin__action check(struct fin__machine *m, const struct fin__event *e
 static enum fin__action releasing(struct fin__machine *m, const struct fin__event *ev)
 {
     m->phase = FIN_PHASE_NONE;
+    m->tries = 0;
     reach(m, FIN_STAGE_RELEASED, ev->now);
     if (ev->kind == FIN__FAILED && ev->error != -EINTR)
         fail(m, ev->error);
@@ -264,13 +267,13 @@ static enum fin__action pause_or_finish(struct fin__machine *m, const struct fin
 
 static uint64_t next_pause(struct fin__machine *m, const struct fin__event *ev)
 {
-    uint64_t span = m->plan->backoff << m->pauses;
+    uint64_t span = m->plan->backoff << m->tries;
 
     if (ev->facts & FIN__IS_ANNOUNCED)
         return m->plan->proof_wait;
     if (span >= m->plan->backoff_max)
         return m->plan->backoff_max;
-    m->pauses++;
+    m->tries++;
     return span;
 }
 
@@ -400,6 +403,12 @@ static bool may_drain_on(struct fin__machine *m, const struct fin__event *ev)
     return !only_looked;
 }
 
+/* Behind input that came in time the end may have come in time too: a few more reads tell. */
+static bool too_late(struct fin__machine *m, const struct fin__event *ev)
+{
+    return late(m, ev) && m->tries++ >= LATE_READS;
+}
+
 static enum fin__action linger_deadline(struct fin__machine *m, const struct fin__event *ev)
 {
     /* While the kernel's queue shrinks the peer is alive: it gets its time anew. */
@@ -436,7 +445,7 @@ static enum fin__action lingering(struct fin__machine *m, const struct fin__even
         return m->input_over ? look(m) : FIN__DRAIN;
     case FIN__BYTES:
         if (may_drain_on(m, ev))
-            return late(m, ev) ? FIN__TALLY : FIN__DRAIN;
+            return too_late(m, ev) ? FIN__TALLY : FIN__DRAIN;
         decide(m, FIN_OUTCOME_TIMED_OUT);
         return let_go(m);
     case FIN__BROKEN:
@@ -450,11 +459,16 @@ static enum fin__action lingering(struct fin__machine *m, const struct fin__even
         return linger_on(m);
     case FIN__AGAIN:
         m->wants = (uint8_t) ev->interest;
+        if (late(m, ev))
+            return FIN__TALLY;
         return settled(m, FIN_STAGE_ACKED) ? linger_on(m) : look(m);
     case FIN__STATE:
         return linger_state(m, ev);
-    case FIN__DEADLINE:
-        return FIN__TALLY;
+    case FIN__DEADLINE: /* the driver may be late too: what has come by now counts */
+        if (m->input_over || m->forced)
+            return FIN__TALLY;
+        m->edge_used = true;
+        return FIN__DRAIN;
     default:
         return broken(m, ev->error);
     }
@@ -602,7 +616,7 @@ static enum fin__action answering(struct fin__machine *m, const struct fin__even
     case FIN__AGAIN:
         return wait_for(m, ev->interest);
     case FIN__BYTES:
-        return may_drain_on(m, ev) && !late(m, ev) ? FIN__DRAIN : farewell_missed(m);
+        return may_drain_on(m, ev) && !too_late(m, ev) ? FIN__DRAIN : farewell_missed(m);
     case FIN__ANSWER:
         reach(m, FIN_STAGE_ANSWERED, ev->now);
         return shut(m);

@@ -137,7 +137,7 @@ struct fin__machine {
     uint8_t wants;                   /* what the last drain waits for */
     uint8_t outcome, phase, decided; /* decided: the phase in which the outcome was */
     uint8_t held;
-    uint8_t pauses;
+    uint8_t tries;      /* reads after a deadline; then pauses after release */
     bool edge_used : 1; /* an edge of the poller was consumed: read until AGAIN before waiting */
     bool unread : 1;    /* input is left behind */
     bool we_reset : 1;

@@ -19,15 +19,29 @@ static struct fin__shared_plan *find(const struct fin__plans *plans, const struc
 {
     struct fin__shared_plan *shared = plans->first;
 
-    for (int i = 0; shared && i < SEARCHED; i++, shared = shared->next)
+    for (int i = 0; shared && i < SEARCHED; i++, shared = shared->next) {
+        /* fin__plan_make() leaves no padding undefined. */
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison) */
         if (memcmp(&shared->plan, plan, sizeof *plan) == 0)
             return shared;
+    }
     return NULL;
+}
+
+static void unlink_plan(struct fin__plans *plans, struct fin__shared_plan *shared)
+{
+    if (shared->prev)
+        shared->prev->next = shared->next;
+    else
+        plans->first = shared->next;
+    if (shared->next)
+        shared->next->prev = shared->prev;
+    fin__free(shared);
 }
 
 static struct fin__shared_plan *add(struct fin__plans *plans, const struct fin__plan *plan)
 {
-    struct fin__shared_plan *shared = fin__alloc(sizeof *shared);
+    struct fin__shared_plan *shared = fin__alloc(sizeof *shared), *last = plans->first;
 
     if (!shared)
         return NULL;
@@ -36,6 +50,8 @@ static struct fin__shared_plan *add(struct fin__plans *plans, const struct fin__
     if (shared->next)
         shared->next->prev = shared;
     plans->first = shared;
+    if (last && last->users == 0)
+        unlink_plan(plans, last);
     return shared;
 }
 
@@ -53,17 +69,6 @@ const struct fin__plan *fin__plans_take(struct fin__plans *plans, const struct f
         return NULL;
     shared->users++;
     return &shared->plan;
-}
-
-static void unlink_plan(struct fin__plans *plans, struct fin__shared_plan *shared)
-{
-    if (shared->prev)
-        shared->prev->next = shared->next;
-    else
-        plans->first = shared->next;
-    if (shared->next)
-        shared->next->prev = shared->prev;
-    fin__free(shared);
 }
 
 void fin__plans_drop(struct fin__plans *plans, const struct fin__plan *plan)

@@ -158,6 +158,16 @@ static void put_holders(struct line *line, const struct fin_receipt *receipt)
         put(line, ", +%" PRIu32 " more", count - FIN_RECEIPT_HOLDERS);
 }
 
+static void put_error(struct line *line, int error)
+{
+    const char *name = strerrorname_np(-error);
+
+    if (name)
+        put(line, " error=%s", name);
+    else
+        put(line, " error=%d", error);
+}
+
 int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size)
 {
     struct line line = { buf, size, 0 };
@@ -178,7 +188,7 @@ int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size
     if (receipt->tombstone)
         put(&line, " tombstone");
     if (receipt->error)
-        put(&line, " error=%s", strerrorname_np(-receipt->error));
+        put_error(&line, receipt->error);
     put_holders(&line, receipt);
     return (int) line.length;
 }

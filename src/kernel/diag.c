@@ -2,6 +2,8 @@
 
 #include "kernel/diag.h"
 
+#include "kernel/netlink.h"
+
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/inet_diag.h>
@@ -16,24 +18,12 @@
 
 int fin__diag_open(struct fin__diag *diag)
 {
-    struct mnl_socket *socket = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-    if (!socket)
-        return -errno;
-    if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0) {
-        int error = errno;
-
-        (void) mnl_socket_close(socket);
-        return -error;
-    }
-    diag->socket = socket;
-    return 0;
+    return fin__netlink_open(&diag->socket);
 }
 
 void fin__diag_close(struct fin__diag *diag)
 {
-    if (diag->socket)
-        (void) mnl_socket_close(diag->socket);
+    fin__netlink_close(diag->socket);
     diag->socket = NULL;
 }
 

@@ -2,6 +2,8 @@
 
 #include "kernel/events.h"
 
+#include "kernel/netlink.h"
+
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/inet_diag.h>
@@ -18,25 +20,13 @@ static const int groups[] = { SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTRO
 
 int fin__events_open(struct fin__events *events)
 {
-    struct mnl_socket *socket = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
     *events = FIN__EVENTS_INIT;
-    if (!socket)
-        return -errno;
-    if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0) {
-        int error = errno;
-
-        (void) mnl_socket_close(socket);
-        return -error;
-    }
-    events->socket = socket;
-    return 0;
+    return fin__netlink_open(&events->socket);
 }
 
 void fin__events_close(struct fin__events *events)
 {
-    if (events->socket)
-        (void) mnl_socket_close(events->socket);
+    fin__netlink_close(events->socket);
     *events = FIN__EVENTS_INIT;
 }
 

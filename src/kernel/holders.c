@@ -2,6 +2,7 @@
 
 #include "kernel/holders.h"
 
+#include "base/clock.h"
 #include "kernel/proc.h"
 
 #include <errno.h>
@@ -18,7 +19,12 @@ struct search {
     struct fin_holder *list;
     size_t max;
     size_t found;
+    uint64_t until; /* 0: as long as it takes */
+    bool cut;
 };
+
+/* For a receipt: a close is not to end late for the sake of a name. */
+#define SEARCH_NS (100ull * FIN__NS_PER_MS)
 
 enum fin__kind fin__kind_of(int fd)
 {
@@ -89,6 +95,9 @@ static int look_through(struct fin__folder *fds, int32_t pid, void *arg)
     int result;
 
     while ((result = fin__folder_next(fds, &number)) > 0) {
+        s->cut = s->until && fin__now() >= s->until;
+        if (s->cut)
+            return 1;
         result = fin__link_read(fds, number, &link);
         if (result == -EACCES || result == -EPERM)
             return result;
@@ -110,14 +119,6 @@ static int run(struct search *s, uint32_t *unreadable)
     return s->found < INT_MAX ? (int) s->found : INT_MAX;
 }
 
-int fin__holders_by_inode(uint64_t inode, enum fin__kind kind, struct fin_holder *list, size_t max,
-                          uint32_t *unreadable)
-{
-    struct search s = { .kind = kind, .inode = inode, .list = list, .max = max };
-
-    return run(&s, unreadable);
-}
-
 int fin_holders(const struct fin_identity *id, struct fin_holder *list, size_t max,
                 uint32_t *unreadable)
 {
@@ -133,6 +134,13 @@ int fin_holders(const struct fin_identity *id, struct fin_holder *list, size_t m
 
 void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind)
 {
+    struct search s = {
+        .kind = kind,
+        .inode = inode,
+        .list = receipt->holder,
+        .max = FIN_RECEIPT_HOLDERS,
+        .until = fin__now() + SEARCH_NS,
+    };
     uint32_t unreadable = 0;
     int found;
 
@@ -141,12 +149,13 @@ void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin_
     memset(receipt->holder, 0, sizeof receipt->holder);
     if (inode == 0)
         return;
-    found = fin__holders_by_inode(inode, kind, receipt->holder, FIN_RECEIPT_HOLDERS, &unreadable);
+    found = run(&s, &unreadable);
     if (found > 0) {
         receipt->search = FIN_SEARCH_FOUND;
         receipt->holders = (uint32_t) found;
     } else {
         memset(receipt->holder, 0, sizeof receipt->holder);
-        receipt->search = found < 0 || unreadable ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE;
+        receipt->search =
+            found < 0 || unreadable || s.cut ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE;
     }
 }

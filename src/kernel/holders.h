@@ -19,12 +19,9 @@ enum fin__kind {
 /* What `fd` is, which is a socket or a pipe. */
 enum fin__kind fin__kind_of(int fd);
 
-/* As fin_holders(). Allocates nothing. */
-int fin__holders_by_inode(uint64_t inode, enum fin__kind kind, struct fin_holder *list, size_t max,
-                          uint32_t *unreadable);
-
 /* Fills search, holders and holder of a receipt of something that is held. With inode 0 nothing is
- * searched: the three are cleared. */
+ * searched: the three are cleared. A search that a machine with very many descriptors draws out is
+ * cut; it found what it found. */
 void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind);
 
 #endif

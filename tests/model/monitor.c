@@ -472,7 +472,8 @@ static void check_stages(struct monitor *mon, const struct fin_receipt *before,
     old = reached_stages(before);
     all = reached_stages(after);
     for (int i = 0; i < FIN_STAGES; i++) {
-        int64_t expected = old & 1u << i ? before->stage_ns[i] : (int64_t) (now - mon->start);
+        int64_t expected =
+            before && old & 1u << i ? before->stage_ns[i] : (int64_t) (now - mon->start);
 
         if (all & ~old & 1u << i)
             demand(mon, !(old & later[i]), RULE_STAGE_ORDER);

@@ -168,9 +168,8 @@ void submit_fake(struct fin_closer *closer, struct one *one, int fd, struct fake
                  const struct fin_policy *policy)
 {
     prepare(closer, one, fd);
-    assert_int_equal(fin_closer_submit_layered(closer, fd, &fake->layer, policy, completed, one,
-                                               &one->op),
-                     0);
+    assert_int_equal(
+        fin_closer_submit_layered(closer, fd, &fake->layer, policy, completed, one, &one->op), 0);
 }
 
 /* ---- destroy groups ---- */

@@ -58,9 +58,9 @@ uint64_t clock_ns(void);
 struct fake_layer {
     struct fin_layer layer;
     int flush, notify, read;
-    int flush_fd;          /* flush writes to it until it is full; -1: writes nothing */
-    uint64_t unsent;       /* what flush tells */
-    uint64_t reads_left;   /* read gives `read`, and one byte, so often; then WANT_READ */
+    int flush_fd;            /* flush writes to it until it is full; -1: writes nothing */
+    uint64_t unsent;         /* what flush tells */
+    uint64_t reads_left;     /* read gives `read`, and one byte, so often; then WANT_READ */
     uint64_t flushes, reads; /* calls */
 };
 

@@ -110,6 +110,23 @@ int guard_end(void **state)
     return finding ? -1 : 0;
 }
 
+static bool certain;
+
+bool time_wait_is_certain(void)
+{
+    return certain;
+}
+
+static bool keep_time_wait(void)
+{
+    int fd = open("/proc/sys/net/ipv4/tcp_rfc1337", O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, "1", 1) == 1;
+
+    if (fd >= 0)
+        (void) close(fd);
+    return done;
+}
+
 void own_network(void)
 {
     struct ifreq loopback = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
@@ -121,6 +138,7 @@ void own_network(void)
     if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &loopback) < 0)
         abort();
     (void) close(fd);
+    certain = keep_time_wait();
 }
 
 /* ---- both ends ---- */
@@ -269,11 +287,11 @@ void await_input(int fd)
 
 /* ---- what the peer sees ---- */
 
-struct seen see(int fd)
+struct seen see_end(int fd)
 {
     char buf[16384];
     struct pollfd entry = { .fd = fd };
-    struct seen seen = { 0 };
+    struct seen seen = { .next_send = -1 };
     socklen_t size = sizeof seen.so_error;
     ssize_t n;
 
@@ -283,6 +301,13 @@ struct seen see(int fd)
     (void) poll(&entry, 1, 0);
     seen.pollerr = entry.revents & POLLERR;
     (void) getsockopt(fd, SOL_SOCKET, SO_ERROR, &seen.so_error, &size);
+    return seen;
+}
+
+struct seen see(int fd)
+{
+    struct seen seen = see_end(fd);
+
     seen.next_send = send(fd, "!", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? errno : 0;
     return seen;
 }
@@ -305,7 +330,7 @@ static void *answer_main(void *arg)
 {
     struct answerer *a = arg;
 
-    a->seen = see(a->fd);
+    a->seen = see_end(a->fd);
     (void) close(a->fd);
     return NULL;
 }

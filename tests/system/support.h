@@ -54,9 +54,12 @@ const char *guard_finding(void);
 #define GUARDED(test) cmocka_unit_test_setup_teardown(test, guard_begin, guard_end)
 
 /* Moves into a network namespace of its own, so that the machine's load (a full TIME_WAIT table,
- * ports in use) does not matter. Where that is not allowed everything stays as it is. To be called
- * before there are threads. */
+ * ports in use) does not matter, and where a stray RST does not end TIME_WAIT (RFC 1337). Where that
+ * is not allowed everything stays as it is. To be called before there are threads. */
 void own_network(void);
+
+/* Is there TIME_WAIT for certain after our FIN went first? */
+bool time_wait_is_certain(void);
 
 /* ---- both ends ---- */
 
@@ -100,10 +103,13 @@ struct seen {
     int end; /* 0: EOF; else the errno of the read that ended the stream */
     bool pollerr;
     int so_error;
-    int next_send; /* errno, 0: it succeeded */
+    int next_send; /* errno, 0: it succeeded, -1: not tried */
 };
 
-/* Reads to the end and looks; then sends one byte more. */
+/* Reads to the end and looks. */
+struct seen see_end(int fd);
+
+/* And then sends one byte more. */
 struct seen see(int fd);
 
 /* EOF after exactly `bytes`, and no sign of a reset. */

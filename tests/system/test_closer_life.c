@@ -122,6 +122,64 @@ static void test_drain_without_stragglers(void **state)
     fin_closer_free(l.closer);
 }
 
+/* ---- identifiers ---- */
+
+#define SLOTS 300 /* more than are made at once: each of them is in use again */
+
+static void test_stale_identifiers(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_closer *closer = closer_of(0);
+    struct one first = { 0 };
+    static struct one list[SLOTS];
+    int fds[2];
+
+    (void) state;
+    policy.scope = FIN_SCOPE_DESCRIPTOR;
+    policy.find_holders = 0;
+    unix_pair(SOCK_STREAM, fds);
+    submit(closer, &first, fcntl(fds[US], F_DUPFD_CLOEXEC, 0), &policy);
+    assert_int_equal(fin_closer_abort(closer, first.op), 0);
+    await(closer, &first);
+    for (int i = 0; i < SLOTS; i++) { /* held, so that they stay for a while */
+        list[i] = (struct one) { 0 };
+        submit(closer, &list[i], fcntl(fds[US], F_DUPFD_CLOEXEC, 100 + i), &policy);
+        assert_true(list[i].op != first.op);
+    }
+    (void) turn(closer);
+    assert_int_equal(fin_closer_abort(closer, first.op), -ENOENT);
+    while (is_readable(closer))
+        assert_int_equal(fin_closer_dispatch(closer), 0);
+    assert_int_equal(pending(closer), SLOTS);
+    assert_int_equal(first.calls, 1);
+    drop_all(fds[US], -1);
+    await_all(closer, list, SLOTS);
+    for (int i = 0; i < SLOTS; i++)
+        assert_int_equal(list[i].receipt.held, FIN_NO);
+    assert_seen_fin(see(fds[THEM]), 0);
+    drop_all(fds[THEM], -1);
+    fin_closer_free(closer);
+}
+
+/* A second close of the same number is the program's mistake; the first goes on. */
+static void test_submitted_twice(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    submit(closer, &one, fds[US], &policy);
+    assert_true(fin_closer_submit(closer, fds[US], &policy, NULL, NULL, NULL) < 0);
+    assert_int_equal(pending(closer), 1);
+    drop_all(fds[THEM], -1);
+    await(closer, &one);
+    assert_outcome(&one.receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    fin_closer_free(closer);
+}
+
 /* ---- fork ---- */
 
 static bool child_leaves_us_alone(void *arg)
@@ -552,6 +610,31 @@ static void test_bounded_work(void **state)
     fin_closer_free(closer);
 }
 
+/* The program was busy for longer than the linger time; the peer had answered all the same. */
+static void test_late_dispatch(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    int fds[2];
+
+    (void) state;
+    policy.linger_ms = 20;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    submit(closer, &one, fds[US], &policy);
+    assert_int_equal(fin_closer_dispatch(closer), 0);
+    give(fds[THEM], "good-bye");
+    assert_int_equal(shutdown(fds[THEM], SHUT_WR), 0);
+    while (fin_closer_next_deadline(closer) > clock_ns())
+        ; /* busy */
+    await(closer, &one);
+    assert_outcome(&one.receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    assert_int_equal(one.receipt.discarded, 8);
+    assert_seen_fin(see(fds[THEM]), 0);
+    drop_all(fds[THEM], -1);
+    fin_closer_free(closer);
+}
+
 /* ---- nothing left in the sets ---- */
 
 static unsigned entries_of_all_sets(void)
@@ -639,6 +722,8 @@ int main(void)
         GUARDED(test_free_with_closes_pending),
         GUARDED(test_drain_with_stragglers),
         GUARDED(test_drain_without_stragglers),
+        GUARDED(test_stale_identifiers),
+        GUARDED(test_submitted_twice),
         GUARDED(test_fork),
         GUARDED(test_fork_that_stays),
         GUARDED(test_new_without_descriptors),
@@ -650,6 +735,7 @@ int main(void)
         GUARDED(test_wakeups_while_held),
         GUARDED(test_nested),
         GUARDED(test_bounded_work),
+        GUARDED(test_late_dispatch),
         GUARDED(test_witness_is_replaced),
         GUARDED(test_unwatched),
     };

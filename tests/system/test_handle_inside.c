@@ -151,7 +151,7 @@ static void test_a_tombstone_holds_the_number(void **state)
     assert_int_not_equal(receipt.tombstone, 0);
     assert_int_equal(receipt.held, FIN_NO);
     assert_true(receipt.stage_ns[FIN_STAGE_RELEASED] >= 30000000);
-    assert_outcome(&receipt, FIN_OUTCOME_TIMED_OUT, FIN_END_FIN);
+    assert_outcome(&receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
     assert_true(unverifiable(&receipt, FIN_STAGE_EOF));
     assert_not_given_away(fds[US]);
     assert_cancelled(handle);

@@ -4,11 +4,13 @@
 
 #include "support.h"
 
+#include "kernel/fdinfo.h"
 #include "kernel/kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -207,6 +209,34 @@ static void test_outlives_its_thread(void **state)
     assert_null(fin_kernel_free(kernel));
 }
 
+static void refuse_entry(const struct fin__entry *entry, void *arg)
+{
+    (void) arg;
+    fail_msg("descriptor %d is still registered", (int) entry->fd);
+}
+
+/* A copy keeps the description alive, and with it an entry that nobody took out (epoll(7)). */
+static void test_unwatched_before_release(void **state)
+{
+    struct fin_policy policy = policy_hasty(FIN_COURTESY_ORDERLY);
+    struct fin_kernel *kernel = new_kernel();
+    struct fin_receipt r;
+    int fds[2], copy, fdinfo;
+    char path[64];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    (void) fill(fds[US]); /* acked is waited for, with the poller */
+    copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 0);
+    r = closed(kernel, fds[US], &policy);
+    assert_int_equal(r.outcome, FIN_OUTCOME_TIMED_OUT);
+    (void) snprintf(path, sizeof path, "/proc/self/fdinfo/%d", kernel->wait_set);
+    fdinfo = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fin__fdinfo_read(fdinfo, refuse_entry, NULL), 0);
+    drop_all(fdinfo, copy, fds[THEM], -1);
+    assert_null(fin_kernel_free(kernel));
+}
+
 /* ---- entries that are given up ---- */
 
 static void count_entry(uint64_t token, uint64_t inode, void *arg)
@@ -311,6 +341,7 @@ int main(void)
         GUARDED(test_fork),
         GUARDED(test_fork_twice),
         GUARDED(test_outlives_its_thread),
+        GUARDED(test_unwatched_before_release),
         GUARDED(test_given_up_entries),
         GUARDED(test_same_number_again),
         GUARDED(test_reused_number),

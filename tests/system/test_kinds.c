@@ -293,6 +293,15 @@ static void take(int fd, void *arg)
     taken->fds[taken->count++] = fd;
 }
 
+/* SO_GET_FILTER tells how many instructions there are. */
+static void assert_unfiltered(int fd)
+{
+    socklen_t count = 0;
+
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &count), 0);
+    assert_int_equal(count, 0);
+}
+
 static void queue_is_handed_over(int listener)
 {
     struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
@@ -312,6 +321,7 @@ static void queue_is_handed_over(int listener)
     assert_int_equal(r.accepted, 3);
     assert_int_equal(taken.count, 3);
     for (int i = 0; i < 3; i++) { /* they are connections like any other */
+        assert_unfiltered(taken.fds[i]);
         expect_text(taken.fds[i], "ask");
         give(taken.fds[i], "answer");
         expect_text(clients[i], "answer");

@@ -12,10 +12,10 @@
 
 struct row {
     enum peer_kind kind;
-    bool tls;
     enum fin_outcome outcome;
     enum fin_phase phase;
     enum fin_end end;
+    bool tls;
     /* of the peer */
     bool notified, eof, reset, complete;
     /* stages of ours */
@@ -26,25 +26,25 @@ struct row {
 #define LATE(phase, end) FIN_OUTCOME_TIMED_OUT, FIN_PHASE_##phase, FIN_END_##end
 
 static const struct row rows[] = {
-    { PEER_CLEAN, 0, FINE, 0, 1, 0, 1, 1, 1, 0 },
-    { PEER_SLOW, 0, FINE, 0, 1, 0, 1, 1, 1, 0 },
-    { PEER_MUTE, 0, LATE(LINGER, FIN), 0, 1, 0, 1, 1, 0, 0 },
-    { PEER_DEAF, 0, LATE(LINGER, KERNEL), 0, 1, 0, 1, 0, 0, 0 },
-    { PEER_CHATTY, 0, LATE(LINGER, RESET), 0, 1, 1, 1, 1, 0, 0 },
-    { PEER_UNREAD, 0, FINE, 0, 1, 0, 1, 1, 1, 0 },
-    { PEER_RESETTING, 0, FIN_OUTCOME_RESET, FIN_PHASE_LINGER, FIN_END_RESET, 0, 1, 0, 1, 1, 0, 0 },
-    { PEER_HELD, 0, FINE, 0, 1, 0, 1, 1, 1, 0 },
-    { PEER_CLEAN, 1, FINE, 1, 1, 0, 1, 1, 1, 1 },
-    { PEER_SLOW, 1, FINE, 1, 1, 0, 1, 1, 1, 1 },
-    { PEER_MUTE, 1, LATE(LINGER, FIN), 1, 1, 0, 1, 1, 0, 0 },
-    { PEER_DEAF, 1, LATE(FLUSH, RESET), 0, 0, 1, 0, 0, 0, 0 },
-    { PEER_CHATTY, 1, LATE(LINGER, RESET), 1, 1, 1, 1, 1, 0, 0 },
-    { PEER_UNREAD, 1, FINE, 1, 1, 0, 1, 1, 1, 1 },
-    { PEER_RESETTING, 1, FIN_OUTCOME_RESET, FIN_PHASE_LINGER, FIN_END_RESET, 1, 1, 0, 1, 1, 0, 0 },
-    { PEER_HELD, 1, FINE, 1, 1, 0, 1, 1, 1, 1 },
-    { PEER_TRUNCATING, 1, FIN_OUTCOME_TRUNCATED, FIN_PHASE_LINGER, FIN_END_FIN, 1, 1, 0, 1, 1, 1,
+    { PEER_CLEAN, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
+    { PEER_SLOW, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
+    { PEER_MUTE, LATE(LINGER, FIN), 0, 0, 1, 0, 1, 1, 0, 0 },
+    { PEER_DEAF, LATE(LINGER, KERNEL), 0, 0, 1, 0, 1, 0, 0, 0 },
+    { PEER_CHATTY, LATE(LINGER, RESET), 0, 0, 1, 1, 1, 1, 0, 0 },
+    { PEER_UNREAD, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
+    { PEER_RESETTING, FIN_OUTCOME_RESET, FIN_PHASE_LINGER, FIN_END_RESET, 0, 0, 1, 0, 1, 1, 0, 0 },
+    { PEER_HELD, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
+    { PEER_CLEAN, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },
+    { PEER_SLOW, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },
+    { PEER_MUTE, LATE(LINGER, FIN), 1, 1, 1, 0, 1, 1, 0, 0 },
+    { PEER_DEAF, LATE(FLUSH, RESET), 1, 0, 0, 1, 0, 0, 0, 0 },
+    { PEER_CHATTY, LATE(LINGER, RESET), 1, 1, 1, 1, 1, 1, 0, 0 },
+    { PEER_UNREAD, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },
+    { PEER_RESETTING, FIN_OUTCOME_RESET, FIN_PHASE_LINGER, FIN_END_RESET, 1, 1, 1, 0, 1, 1, 0, 0 },
+    { PEER_HELD, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },
+    { PEER_TRUNCATING, FIN_OUTCOME_TRUNCATED, FIN_PHASE_LINGER, FIN_END_FIN, 1, 1, 1, 0, 1, 1, 1,
       0 },
-    { PEER_NOTIFY_THEN_DEAF, 1, LATE(FLUSH, RESET), 0, 0, 1, 0, 0, 0, 1 },
+    { PEER_NOTIFY_THEN_DEAF, LATE(FLUSH, RESET), 1, 0, 0, 1, 0, 0, 0, 1 },
 };
 
 static struct credentials credentials;

@@ -321,7 +321,7 @@ static void test_proof_finished(void **state)
             assert_seen_fin(answered(&peer), 0);
             assert_outcome(&r, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
             assert_true(reached(&r, FIN_STAGE_FINISHED));
-            assert_false(reached(&r, FIN_STAGE_GONE));
+            assert_false(reached(&r, FIN_STAGE_GONE) && time_wait_is_certain());
             assert_int_equal(r.unverifiable, 0);
             assert_int_equal(r.held, FIN_NO);
         }
@@ -431,15 +431,17 @@ static void test_reuseport_is_unverifiable(void **state)
 
 /* ---- the same 4-tuple at once ---- */
 
-static int connect_from(const struct sockaddr_storage *from, socklen_t from_size, int listener)
+/* Bound first: a port that connect(2) picks may be shared with other connections. Port 0: any. */
+static int connect_from(in_port_t port, int listener)
 {
+    struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
     struct sockaddr_storage to;
     socklen_t to_size = address_of(listener, &to);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = port != 0;
 
-    if (((const struct sockaddr_in *) from)->sin_port)
-        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
-    if (bind(fd, (const struct sockaddr *) from, from_size) < 0
+    from.sin_port = port;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+    if (bind(fd, (struct sockaddr *) &from, sizeof from) < 0
         || connect(fd, (struct sockaddr *) &to, to_size) < 0) {
         int error = errno;
 
@@ -449,22 +451,19 @@ static int connect_from(const struct sockaddr_storage *from, socklen_t from_size
     return fd;
 }
 
-/* A port of its own; one that connect(2) picks may be shared with other connections. */
-static int connect_bound(int listener)
+static in_port_t port_of(int fd)
 {
-    struct sockaddr_storage from = { 0 };
+    struct sockaddr_storage address;
 
-    from.ss_family = AF_INET;
-    ((struct sockaddr_in *) &from)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return connect_from(&from, sizeof from, listener);
+    (void) address_of(fd, &address);
+    return ((struct sockaddr_in *) &address)->sin_port;
 }
 
 static void test_rebindable(void **state)
 {
-    struct sockaddr_storage from;
-    int listener = listen_tcp(AF_INET, 0, 8, BUFFERS_USUAL);
-    int fd = connect_bound(listener), off = 0;
-    socklen_t size = address_of(fd, &from);
+    int listener = listen_tcp(AF_INET, 0, 8, BUFFERS_USUAL), off = 0;
+    int fd = connect_from(0, listener);
+    in_port_t port = port_of(fd);
     struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
 
     (void) state;
@@ -479,11 +478,14 @@ static void test_rebindable(void **state)
         (void) answered(&peer);
         assert_outcome(&r, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
         assert_true(reached(&r, FIN_STAGE_FINISHED));
-        fd = connect_from(&from, size, listener);
+        fd = connect_from(port, listener);
         if (i < 20)
             assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &off, sizeof off), 0);
     }
-    assert_int_equal(fd, -EADDRINUSE); /* without it TIME_WAIT has the address */
+    if (time_wait_is_certain())
+        assert_int_equal(fd, -EADDRINUSE); /* without it TIME_WAIT has the address */
+    if (fd >= 0)
+        drop_all(fd, -1);
     drop_all(listener, -1);
 }
 

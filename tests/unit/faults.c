@@ -57,6 +57,7 @@ static __thread struct {
         uint64_t inode;
     } closed[CLOSED_MAX];
     int closed_count;
+    int strays;
 } now;
 
 void fault_arm(const struct fault *fault)
@@ -78,6 +79,11 @@ int closes_of(int fd, uint64_t inode)
     for (int i = 0; i < now.closed_count; i++)
         count += now.closed[i].fd == fd && now.closed[i].inode == inode;
     return count;
+}
+
+int stray_closes(void)
+{
+    return now.strays;
 }
 
 static bool fails(const char *call)
@@ -185,10 +191,14 @@ static void note_close(int fd)
 {
     struct stat st;
 
-    if (!now.fault || now.closed_count == CLOSED_MAX || __real_fstat(fd, &st) < 0)
+    if (!now.fault)
         return;
-    now.closed[now.closed_count].fd = fd;
-    now.closed[now.closed_count++].inode = st.st_ino;
+    if (__real_fstat(fd, &st) < 0) {
+        now.strays++;
+    } else if (now.closed_count < CLOSED_MAX) {
+        now.closed[now.closed_count].fd = fd;
+        now.closed[now.closed_count++].inode = st.st_ino;
+    }
 }
 
 /* Linux frees the number before anything can fail: so does this. */

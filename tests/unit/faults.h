@@ -34,4 +34,7 @@ int fault_disarm(void);
  * may be taken again by what the library opens. */
 int closes_of(int fd, uint64_t inode);
 
+/* How often it was called for a number that was not open. */
+int stray_closes(void);
+
 #endif

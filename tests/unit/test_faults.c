@@ -82,6 +82,7 @@ static void judge_end(const struct scene_run *run, const struct fin_receipt *r)
 
 static void judge(const struct scene_run *run, int result, const struct fin_receipt *r)
 {
+    assert_int_equal(stray_closes(), 0);
     if (result < 0) {
         assert_int_equal(closes_of(run->ours, run->id.inode), 0);
         assert_int_equal(fin_is(run->ours, &run->id), 1);
@@ -179,6 +180,7 @@ static struct fin_receipt release_with(int error)
     result = fin_close(NULL, fds[US], &policy, &r);
     assert_int_equal(fault_disarm(), 1);
     assert_int_equal(result, 0);
+    assert_int_equal(stray_closes(), 0);
     assert_int_equal(closes_of(fds[US], id.inode), 1);
     assert_true(is_free(fds[US]));
     assert_true(reached(&r, FIN_STAGE_RELEASED));

@@ -93,6 +93,9 @@ static void test_number_is_no_identity(void **state)
     assert_int_equal(others[US], fds[US]);
     assert_int_equal(fin_is(others[US], &id), 0); /* the number means something else now */
     assert_int_equal(fin_is(-1, &id), 0);
+    id = identify(others[US]);
+    id.cookie++; /* an inode number may come again, a cookie does not */
+    assert_int_equal(fin_is(others[US], &id), 0);
     drop_all(copy, fds[THEM], others[US], others[THEM], -1);
 }
 
@@ -127,6 +130,8 @@ static void test_inspect_tcp(void **state)
         await_input(fds[US]);
         drop_all(fds[US], -1);
         st = inspect(&us); /* our FIN went first */
+        if (st.exists == FIN_NO && !time_wait_is_certain())
+            continue;
         assert_int_equal(st.exists, FIN_YES);
         assert_int_equal(st.tcp_state, TCP_TIME_WAIT);
         assert_int_equal(st.timer, 3);

@@ -19,9 +19,10 @@ LANGUAGES = {
     "C++11": ["g++", "-x", "c++", "-std=c++11", "-Wold-style-cast"],
 }
 LIBRARIES = {
-    "libfinack": ("src/libfinack.map", "include/finack.h"),
-    "libfinack-openssl": ("src/tls/libfinack-openssl.map", "include/finack/openssl.h"),
+    "libfinack": ("src/libfinack.map", ["include/finack.h", "include/finack/loop.h"]),
+    "libfinack-openssl": ("src/tls/libfinack-openssl.map", ["include/finack/openssl.h"]),
 }
+HEADERS = [header.removeprefix("include/") for _, own in LIBRARIES.values() for header in own]
 
 
 class Tap:
@@ -52,8 +53,9 @@ def map_symbols(path):
     return re.findall(r"^\s+(fin_\w+);", path.read_text(), re.MULTILINE)
 
 
-def header_symbols(path):
-    declarations = re.findall(r"^FIN_API\b([^;]*);", path.read_text(), re.MULTILINE)
+def header_symbols(paths):
+    text = "".join(path.read_text() for path in paths)
+    declarations = re.findall(r"^FIN_API\b([^;]*);", text, re.MULTILINE)
     return [re.search(r"\b(\w+)\s*\(", d).group(1) for d in declarations]
 
 
@@ -67,8 +69,8 @@ def exported_symbols(library):
 
 
 def check_symbols(tap, root, libraries):
-    for (name, (map_path, header)), library in zip(LIBRARIES.items(), libraries):
-        declared = header_symbols(root / header)
+    for (name, (map_path, headers)), library in zip(LIBRARIES.items(), libraries):
+        declared = header_symbols([root / header for header in headers])
         tap.check_equal(map_symbols(root / map_path), declared, f"{name}: map = header")
         tap.check_equal(exported_symbols(library), declared, f"{name}: exports = header")
         _, out, _ = run("readelf", "-d", library)
@@ -86,7 +88,7 @@ def initialisers(header):
 
 
 def check_headers(tap, root):
-    for header in ("finack.h", "finack/openssl.h"):
+    for header in HEADERS:
         text = f"#include <{header}>\n" + "".join(initialisers(root / "include" / header))
         for language, command in LANGUAGES.items():
             status, _, err = run(*command, *WARNINGS, "-I", root / "include", "-", text=text)
@@ -94,14 +96,15 @@ def check_headers(tap, root):
 
 
 def struct_names(root):
-    for header in ("finack.h", "finack/openssl.h"):
+    for header in HEADERS:
         text = (root / "include" / header).read_text()
         yield from re.findall(r"^struct (fin_\w+) \{", text, re.MULTILINE)
 
 
 def measure(root, names):
     lines = "".join(f'    printf("{n} %zu\\n", sizeof(struct {n}));\n' for n in names)
-    text = "#include <finack/openssl.h>\n#include <stdio.h>\nint main(void)\n{\n" + lines + "}\n"
+    text = "".join(f"#include <{header}>\n" for header in (*HEADERS, "stdio.h"))
+    text += "int main(void)\n{\n" + lines + "}\n"
     with tempfile.TemporaryDirectory() as folder:
         program = pathlib.Path(folder) / "sizes"
         status, _, err = run("cc", "-x", "c", "-I", root / "include", "-o", program, "-", text=text)

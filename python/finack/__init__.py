@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT
+"""Close as a bounded process with an exact end and a receipt.
+
+A selector that knows which socket a number was registered for:
+
+>>> import asyncio, finack
+>>> loop = asyncio.SelectorEventLoop(finack.ProxySelector())
+>>> loop.close()
+"""
+
+from finack._core import ProxySelector
+
+__all__ = ["ProxySelector"]

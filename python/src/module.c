@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "module.h"
+
+#include "slots.h"
+
+#include <errno.h>
+
+PyObject *fin__py_os_error(int result)
+{
+    errno = -result;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+/* ---- state ---- */
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+
+    Py_VISIT(m->selector_type);
+    Py_VISIT(m->map_type);
+    Py_VISIT(m->key_type);
+    Py_VISIT(m->base_selector);
+    Py_VISIT(m->keys_view);
+    Py_VISIT(m->items_view);
+    Py_VISIT(m->values_view);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+
+    Py_CLEAR(m->selector_type);
+    Py_CLEAR(m->map_type);
+    Py_CLEAR(m->key_type);
+    Py_CLEAR(m->base_selector);
+    Py_CLEAR(m->keys_view);
+    Py_CLEAR(m->items_view);
+    Py_CLEAR(m->values_view);
+    Py_CLEAR(m->name_fileno);
+    Py_CLEAR(m->name_fileobj);
+    Py_CLEAR(m->name_fd);
+    Py_CLEAR(m->name_events);
+    Py_CLEAR(m->name_get_map);
+    Py_CLEAR(m->name_keys);
+    Py_CLEAR(m->name_select);
+    Py_CLEAR(m->name_close);
+    Py_CLEAR(m->name_register);
+    Py_CLEAR(m->name_modify);
+    Py_CLEAR(m->name_unregister);
+    return 0;
+}
+
+static void free_module(void *module)
+{
+    (void) clear(module);
+}
+
+/* ---- start ---- */
+
+static PyObject *fetch(const char *module, const char *name)
+{
+    PyObject *from = PyImport_ImportModule(module), *found;
+
+    if (!from)
+        return NULL;
+    found = PyObject_GetAttrString(from, name);
+    Py_DECREF(from);
+    return found;
+}
+
+static int fetch_all(struct fin__py_module *m)
+{
+    m->base_selector = fetch("selectors", "BaseSelector");
+    m->key_type = (PyTypeObject *) fetch("selectors", "SelectorKey");
+    m->keys_view = fetch("collections.abc", "KeysView");
+    m->items_view = fetch("collections.abc", "ItemsView");
+    m->values_view = fetch("collections.abc", "ValuesView");
+    if (!m->base_selector || !m->key_type || !m->keys_view || !m->items_view || !m->values_view)
+        return -1;
+    /* Keys are made as the plain tuples that they are (fin__py_key()). */
+    if (PyType_Check(m->key_type) && PyType_IsSubtype(m->key_type, &PyTuple_Type)
+        && m->key_type->tp_basicsize == PyTuple_Type.tp_basicsize)
+        return 0;
+    PyErr_SetString(PyExc_ImportError, "selectors.SelectorKey is not the named tuple it was");
+    return -1;
+}
+
+static int name_all(struct fin__py_module *m)
+{
+    const struct {
+        PyObject **name;
+        const char *text;
+    } names[] = {
+        { &m->name_fileno, "fileno" }, { &m->name_fileobj, "fileobj" },
+        { &m->name_fd, "fd" },         { &m->name_select, "select" },
+        { &m->name_close, "close" },   { &m->name_register, "register" },
+        { &m->name_modify, "modify" }, { &m->name_unregister, "unregister" },
+        { &m->name_events, "events" }, { &m->name_get_map, "get_map" },
+        { &m->name_keys, "keys" },
+    };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        *names[i].name = PyUnicode_InternFromString(names[i].text);
+        if (!*names[i].name)
+            return -1;
+    }
+    return 0;
+}
+
+static int start(PyObject *module)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+
+    if (fetch_all(m) < 0 || name_all(m) < 0)
+        return -1;
+    if (fin__py_add_map(module, m) < 0)
+        return -1;
+    return fin__py_add_selector(module, m);
+}
+
+static PyModuleDef_Slot slots[] = {
+    { Py_mod_exec, start },
+    FIN__PY_INTERPRETERS_SLOT FIN__PY_GIL_SLOT { 0, NULL },
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "finack._core",
+    .m_doc = "The engine of finack; use the names that the package finack exports.",
+    .m_size = sizeof(struct fin__py_module),
+    .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
+    .m_free = free_module,
+};
+
+struct PyModuleDef *fin__py_definition(void)
+{
+    return &definition;
+}
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The extension finack._core: what its parts share. */
+
+#ifndef FIN_PY_MODULE_H
+#define FIN_PY_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* Objects keep a pointer to it: their types hold on to the module. */
+struct fin__py_module {
+    PyTypeObject *selector_type, *map_type;
+    PyTypeObject *key_type;  /* selectors.SelectorKey */
+    PyObject *base_selector; /* selectors.BaseSelector */
+    PyObject *keys_view, *items_view, *values_view;
+    /* Interned: the interpreter's cache of look-ups keeps every string that it is asked with. */
+    PyObject *name_fileno, *name_fileobj, *name_fd, *name_events;
+    PyObject *name_select, *name_close, *name_get_map, *name_keys;
+    PyObject *name_register, *name_modify, *name_unregister; /* also an observer's events */
+};
+
+/* Each adds its types to the module. 0, or -1 with an exception. */
+int fin__py_add_selector(PyObject *module, struct fin__py_module *m);
+int fin__py_add_map(PyObject *module, struct fin__py_module *m);
+
+/* By which a type, or one derived from it, finds its module. */
+struct PyModuleDef *fin__py_definition(void);
+
+/* A negative errno as OSError. Returns NULL. */
+PyObject *fin__py_os_error(int result);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What ProxySelector.get_map() returns: a mapping of file objects to keys. */
+
+#include "proxy.h"
+
+struct map {
+    PyObject ob_base;
+    struct fin__py_selector *selector;
+};
+
+/* ---- one key ---- */
+
+/* A new reference; NULL with KeyError, or with ValueError for what is no file object. */
+static PyObject *subscript(PyObject *object, PyObject *fileobj)
+{
+    struct fin__py_selector *selector = ((struct map *) object)->selector;
+    PyObject *key;
+    int fd;
+
+    if (fin__py_lookup(selector, fileobj, &fd) < 0)
+        return NULL;
+    key = fin__py_current(selector, fd);
+    return key ? Py_NewRef(key) : fin__py_not_registered(fileobj);
+}
+
+static PyObject *get(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    struct fin__py_selector *selector = ((struct map *) object)->selector;
+    PyObject *key;
+    int fd;
+
+    if (count < 1 || count > 2) {
+        PyErr_Format(PyExc_TypeError, "get() takes a file object and a default (%zd given)", count);
+        return NULL;
+    }
+    if (fin__py_lookup(selector, args[0], &fd) < 0)
+        return NULL;
+    key = fin__py_current(selector, fd);
+    if (key)
+        return Py_NewRef(key);
+    return Py_NewRef(count == 2 ? args[1] : Py_None);
+}
+
+static int contains(PyObject *object, PyObject *fileobj)
+{
+    struct fin__py_selector *selector = ((struct map *) object)->selector;
+    int fd;
+
+    if (fin__py_lookup(selector, fileobj, &fd) < 0)
+        return -1;
+    return fin__py_current(selector, fd) != NULL;
+}
+
+/* ---- all keys ---- */
+
+static Py_ssize_t length(PyObject *object)
+{
+    const struct fin__py_selector *selector = ((struct map *) object)->selector;
+
+    return selector->selector && !selector->closed ? selector->selector->table.count : 0;
+}
+
+/* Looking may drop a key, which calls observers, which may do anything: nothing is kept across. */
+static PyObject *numbers(struct fin__py_selector *selector)
+{
+    PyObject *list = PyList_New(0);
+
+    for (int fd = 0; list && !selector->closed && fd < selector->selector->table.size; fd++) {
+        PyObject *number;
+
+        if (!fin__py_current(selector, fd))
+            continue;
+        number = PyLong_FromLong(fd);
+        if (!number || PyList_Append(list, number) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(number);
+    }
+    return list;
+}
+
+static PyObject *iterate(PyObject *object)
+{
+    PyObject *list = numbers(((struct map *) object)->selector), *iterator;
+
+    if (!list)
+        return NULL;
+    iterator = PyObject_GetIter(list);
+    Py_DECREF(list);
+    return iterator;
+}
+
+static PyObject *keys(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    return PyObject_CallOneArg(((struct map *) object)->selector->module->keys_view, object);
+}
+
+static PyObject *items(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    return PyObject_CallOneArg(((struct map *) object)->selector->module->items_view, object);
+}
+
+static PyObject *values(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    return PyObject_CallOneArg(((struct map *) object)->selector->module->values_view, object);
+}
+
+static PyObject *as_dict(PyObject *mapping)
+{
+    return PyObject_CallOneArg((PyObject *) &PyDict_Type, mapping);
+}
+
+static PyObject *compare(PyObject *object, PyObject *other, int operation)
+{
+    const struct fin__py_selector *selector = ((struct map *) object)->selector;
+    PyObject *a, *b, *result = NULL;
+
+    if ((operation != Py_EQ && operation != Py_NE) || !PyMapping_Check(other)
+        || !PyObject_HasAttr(other, selector->module->name_keys))
+        Py_RETURN_NOTIMPLEMENTED;
+    a = as_dict(object);
+    b = a ? as_dict(other) : NULL;
+    if (b)
+        result = PyObject_RichCompare(a, b, operation);
+    Py_XDECREF(a);
+    Py_XDECREF(b);
+    return result;
+}
+
+/* ---- the type ---- */
+
+static int traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((struct map *) object)->selector);
+    return 0;
+}
+
+static int clear(PyObject *object)
+{
+    (void) object; /* ProxySelector breaks the cycle; a map without a selector would be of no use */
+    return 0;
+}
+
+static void dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    Py_XDECREF(((struct map *) object)->selector);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(get_doc,
+             "get($self, fileobj, default=None, /)\n--\n\n"
+             "The SelectorKey of a file object or number, else the default.");
+
+static PyMethodDef methods[] = {
+    { "get", (PyCFunction) (void (*)(void)) get, METH_FASTCALL, get_doc },
+    { "keys", keys, METH_NOARGS, "The registered numbers." },
+    { "items", items, METH_NOARGS, "Pairs of a registered number and its SelectorKey." },
+    { "values", values, METH_NOARGS, "The SelectorKeys." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot slots[] = {
+    { Py_tp_doc, "What is registered, by file object or number; read only." },
+    { Py_tp_methods, methods },
+    { Py_tp_traverse, traverse },
+    { Py_tp_clear, clear },
+    { Py_tp_dealloc, dealloc },
+    { Py_tp_iter, iterate },
+    { Py_tp_richcompare, compare },
+    { Py_tp_hash, PyObject_HashNotImplemented },
+    { Py_mp_subscript, subscript },
+    { Py_mp_length, length },
+    { Py_sq_contains, contains },
+    { 0, NULL },
+};
+
+static PyType_Spec spec = {
+    .name = "finack._core.SelectorMap",
+    .basicsize = sizeof(struct map),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+        | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_MAPPING,
+    .slots = slots,
+};
+
+PyObject *fin__py_map_new(struct fin__py_selector *selector)
+{
+    PyTypeObject *type = selector->module->map_type;
+    struct map *map = (struct map *) type->tp_alloc(type, 0);
+
+    if (map)
+        map->selector = (struct fin__py_selector *) Py_NewRef(selector);
+    return (PyObject *) map;
+}
+
+/* isinstance(map, collections.abc.Mapping) */
+static int enlist(PyTypeObject *type)
+{
+    PyObject *abc = PyImport_ImportModule("collections.abc"), *mapping = NULL, *done = NULL;
+
+    if (abc)
+        mapping = PyObject_GetAttrString(abc, "Mapping");
+    if (mapping)
+        done = PyObject_CallMethod(mapping, "register", "O", type);
+    Py_XDECREF(abc);
+    Py_XDECREF(mapping);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+int fin__py_add_map(PyObject *module, struct fin__py_module *m)
+{
+    m->map_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
+    return m->map_type ? enlist(m->map_type) : -1;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What is registered under which number, and who that was. */
+
+#ifndef FIN_TABLE_H
+#define FIN_TABLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Who a descriptor is, as cheaply as can be: one system call for a socket. */
+struct fin__mark {
+    uint64_t serial; /* SO_COOKIE, else the inode; 0: not known */
+    uint64_t device; /* 0 for a socket */
+};
+
+/* Returns 0 or -EBADF. */
+int fin__mark_of(int fd, struct fin__mark *mark);
+
+struct fin__slot {
+    struct fin__mark mark;
+    void *data;
+    uint32_t generation; /* 0: nothing is registered */
+    int events;
+};
+
+struct fin__table {
+    struct fin__slot *slots; /* by number */
+    int size;
+    int count;
+    uint32_t generation; /* the last one given */
+};
+
+/* The slot if something is registered, else NULL. Valid until the table changes. */
+struct fin__slot *fin__table_find(const struct fin__table *table, int fd);
+
+/* Makes room for `fd`, which is open: so that its number is bounded. Returns 0 or -ENOMEM. */
+int fin__table_reserve(struct fin__table *table, int fd);
+
+/* Fills a slot for which there is room, and which is free. */
+struct fin__slot *fin__table_put(struct fin__table *table, int fd, const struct fin__mark *mark);
+
+void fin__table_remove(struct fin__table *table, int fd);
+void fin__table_free(struct fin__table *table);
+
+/* Does the number mean something else than at registration? False if it is free now. */
+bool fin__slot_is_taken(const struct fin__slot *slot, int fd);
+
+#endif

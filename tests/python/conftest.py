@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""What all tests share: a check that nothing is left open."""
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # that of listdir() itself
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    gc.collect()
+    before = descriptors()
+    yield
+    gc.collect()
+    after = descriptors()
+    assert after == before, f"left open or closed: {set(after.items()) ^ set(before.items())}"

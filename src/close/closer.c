@@ -15,8 +15,9 @@
 #include <pthread.h>
 #include <string.h>
 
-#define BATCH 256 /* of each kind of work in one dispatch */
-#define STEPS 64  /* of one close in one dispatch, before others get their turn */
+#define BATCH 256              /* of each kind of work in one dispatch */
+#define STEPS 64               /* of one close in one dispatch, before others get their turn */
+#define GRAIN_MAX (1ull << 24) /* ns, 17 ms */
 #define ENDING_MAX (4 * BATCH)
 
 /* A close that another thread wants to end. */
@@ -87,6 +88,20 @@ static bool repeats(enum fin__action action)
     return action == FIN__DRAIN || action == FIN__ACCEPT || action == FIN__FLUSH;
 }
 
+/* When a close that waits is to be looked at. After release that is a look at the witness, and one
+ * read serves all: such looks are brought together, each late by a quarter at most. */
+static uint64_t due(const struct fin_closer *c, const struct fin__op *op)
+{
+    uint64_t at = op->machine.deadline, now, grain = GRAIN_MAX;
+
+    if (!fin__reached(&op->machine, FIN_STAGE_RELEASED))
+        return at;
+    now = c->backend->now(c->self);
+    while (grain > 1 && (at < now || grain > (at - now) / 4))
+        grain /= 2;
+    return (at + grain - 1) & ~(grain - 1);
+}
+
 /* Carries a close on from `action` until it waits, ends, is to be checked with the rest of the
  * batch, or has had its turn. */
 static void advance(struct fin_closer *c, struct fin__op *op, enum fin__action action)
@@ -105,7 +120,7 @@ static void advance(struct fin_closer *c, struct fin__op *op, enum fin__action a
         }
         if (action == FIN__WAIT && !c->ending) {
             c->backend->watch(c->self, op, fin__book_id(op));
-            fin__heap_set(&c->book, op, op->machine.deadline);
+            fin__heap_set(&c->book, op, due(c, op));
             return;
         }
         if (steps >= STEPS && repeats(action)) {

@@ -164,7 +164,7 @@ static void test_hang_up(void **state)
 {
     struct fin_selector *s = make();
     struct fin_ready ready;
-    int fds[2];
+    int fds[2] = { -1, -1 };
 
     (void) state;
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
@@ -335,7 +335,7 @@ static void test_number_given_back(void **state)
 {
     struct fin_selector *s = make();
     struct fin_ready ready;
-    int fds[2], copy;
+    int fds[2] = { -1, -1 }, copy = -1;
 
     (void) state;
     unix_pair(SOCK_STREAM, fds);

@@ -126,7 +126,7 @@ static void test_observers(void **state)
 static void test_course(void **state)
 {
     struct fin_selector *s = make();
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     void *data = NULL;
     int fds[2];
 
@@ -163,7 +163,7 @@ static void test_course(void **state)
 static void test_hang_up(void **state)
 {
     struct fin_selector *s = make();
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     int fds[2] = { -1, -1 };
 
     (void) state;
@@ -269,7 +269,7 @@ static void test_register_drops(void **state)
  * registration of its number nor make every wait return at once. */
 static void test_stale_entry(void **state)
 {
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     struct fin_selector *s;
     int fds[2], copy, set;
 
@@ -289,7 +289,7 @@ static void test_stale_entry(void **state)
 static void test_stale_entry_alone(void **state)
 {
     struct fin_selector *s = make();
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     int fds[2], copy;
 
     (void) state;
@@ -310,7 +310,7 @@ static void test_stale_entry_alone(void **state)
 /* What else is registered is in the new set, under the registration that it had. */
 static void test_others_survive(void **state)
 {
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     struct fin_selector *s;
     int fds[2], copy, event = -1;
     uint32_t generation;
@@ -334,7 +334,7 @@ static void test_others_survive(void **state)
 static void test_number_given_back(void **state)
 {
     struct fin_selector *s = make();
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     int fds[2] = { -1, -1 }, copy = -1;
 
     (void) state;
@@ -402,7 +402,7 @@ struct family {
 static bool be_child(void *arg)
 {
     struct family *f = arg;
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     bool fine = fin_selector_register(f->selector, f->other, FIN_READ, NULL) == -ECHILD
         && fin_selector_select(f->selector, &ready, 1, 0) == -ECHILD
         && fin_selector_modify(f->selector, f->fd, FIN_WRITE, NULL) == 0
@@ -417,7 +417,7 @@ static bool be_child(void *arg)
 static void test_child(void **state)
 {
     struct family f = { make(), eventfd(1, EFD_CLOEXEC), eventfd(0, EFD_CLOEXEC) };
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
 
     (void) state;
     assert_int_equal(fin_selector_register(f.selector, f.fd, FIN_READ, NULL), 0);
@@ -498,7 +498,7 @@ static void test_no_memory(void **state)
 static void test_no_descriptor(void **state)
 {
     struct rlimit usual, none;
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
     struct fin_selector *s;
     int fds[2], copy, result;
 
@@ -529,7 +529,7 @@ static void test_interrupted(void **state)
     const struct itimerval often = { { 0, 5000 }, { 0, 5000 } }, never = { 0 };
     struct fin_selector *s = make();
     struct sigaction usual;
-    struct fin_ready ready;
+    struct fin_ready ready = { 0 };
 
     (void) state;
     assert_int_equal(sigaction(SIGALRM, &handler, &usual), 0);

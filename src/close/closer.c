@@ -242,7 +242,7 @@ static void deliver(struct fin_closer *c, int i)
 
     if (!op || op->action != FIN__WAIT) /* it has gone on, or ended, since the edge was fetched */
         return;
-    if (c->edges[i].facts & FIN__IS_ERROR)
+    if (c->edges[i].facts & FIN__IS_ERROR && op->ep.fd >= 0)
         fin__endpoint_discard_errors(&op->ep);
     tell(c, op, FIN__READY, c->edges[i].facts);
 }

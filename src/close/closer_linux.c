@@ -263,6 +263,7 @@ static void act(void *self, struct fin__op *op, enum fin__action action, struct 
         break;
     case FIN__RELEASE:
         fin__proof_release(op->ep.fd, ev);
+        op->ep.fd = -1; /* an edge fetched before, or a later wait, must not touch the number */
         break;
     case FIN__INSPECT:
         fin__follower_inspect(&l->kernel, op, ev);

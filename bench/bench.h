@@ -70,4 +70,8 @@ double bench_median(double *values, size_t count);
 /* Prints the table, writes the JSON to `path`; true if nothing is over its limit. */
 bool bench_report(const struct bench_result *results, size_t count, const char *path);
 
+/* Closer and peer run side by side, so neither may take the other's time: the nth processor that we
+ * may use, if there are two. */
+void bench_pin(unsigned nth);
+
 #endif

@@ -5,7 +5,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,25 +28,6 @@
 struct order {
     unsigned count, port, stamped;
 };
-
-/* ---- the processors ---- */
-
-static void pin(unsigned nth)
-{
-    cpu_set_t allowed, one;
-
-    bench_must(sched_getaffinity(0, sizeof allowed, &allowed), "sched_getaffinity");
-    if (CPU_COUNT(&allowed) < 2)
-        return;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed) || nth-- > 0)
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        bench_must(sched_setaffinity(0, sizeof one, &one), "sched_setaffinity");
-        return;
-    }
-}
 
 /* ---- in the peer's process ---- */
 
@@ -219,10 +199,10 @@ void crowd_start(struct crowd *crowd)
     if (crowd->process == 0) {
         bench_must(prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
         bench_must(close(pair[0]), "close");
-        pin(1);
+        bench_pin(1);
         serve(pair[1], listeners, crowd);
     }
-    pin(0);
+    bench_pin(0);
     for (int i = 0; i < CROWD_PORTS; i++)
         bench_must(close(listeners[i]), "close");
     bench_must(close(pair[1]), "close");

@@ -5,7 +5,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -19,26 +18,6 @@ struct order {
     unsigned port;
     bool hold; /* wait for a sign before reading */
 };
-
-/* ---- the processors ---- */
-
-/* The two run side by side, so neither may take the other's time: the nth processor we may use. */
-static void pin(unsigned nth)
-{
-    cpu_set_t allowed, one;
-
-    bench_must(sched_getaffinity(0, sizeof allowed, &allowed), "sched_getaffinity");
-    if (CPU_COUNT(&allowed) < 2)
-        return;
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &allowed) || nth-- > 0)
-            continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        bench_must(sched_setaffinity(0, sizeof one, &one), "sched_setaffinity");
-        return;
-    }
-}
 
 /* ---- signs ---- */
 
@@ -115,10 +94,10 @@ void bench_peer_start(struct bench_peer *peer)
     if (peer->process == 0) {
         bench_must(prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
         bench_must(close(pair[0]), "close");
-        pin(1);
+        bench_pin(1);
         serve(pair[1], listeners);
     }
-    pin(0);
+    bench_pin(0);
     for (int i = 0; i < BENCH_PORTS; i++)
         bench_must(close(listeners[i]), "close");
     bench_must(close(pair[1]), "close");

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,4 +96,23 @@ bool bench_report(const struct bench_result *results, size_t count, const char *
 {
     write_json(results, count, path);
     return print_table(results, count);
+}
+
+/* ---- the processors ---- */
+
+void bench_pin(unsigned nth)
+{
+    cpu_set_t allowed, one;
+
+    bench_must(sched_getaffinity(0, sizeof allowed, &allowed), "sched_getaffinity");
+    if (CPU_COUNT(&allowed) < 2)
+        return;
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &allowed) || nth-- > 0)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        bench_must(sched_setaffinity(0, sizeof one, &one), "sched_setaffinity");
+        return;
+    }
 }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from peers import Certificate, Peers
 
 
 def descriptors() -> dict[int, str]:
@@ -26,3 +27,14 @@ def nothing_left_open() -> Iterator[None]:
     gc.collect()
     after = descriptors()
     assert after == before, f"left open or closed: {set(after.items()) ^ set(before.items())}"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.make(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="session")
+def peers() -> Iterator[Peers]:
+    with Peers() as process:
+        yield process

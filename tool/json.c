@@ -2,6 +2,8 @@
 
 #include "json.h"
 
+#include "say.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,16 +43,34 @@ static json_t *seen(const struct peer_view *view)
                      view->notified, "eof", view->eof, "reset", view->reset);
 }
 
+static json_t *holders(const struct fin_receipt *receipt)
+{
+    json_t *array = json_array();
+    char command[4 * sizeof receipt->holder->command + 1];
+    uint32_t i;
+
+    for (i = 0; i < receipt->holders && i < FIN_RECEIPT_HOLDERS; i++) {
+        const struct fin_holder *holder = &receipt->holder[i];
+
+        escape(holder->command, command, sizeof command);
+        json_array_append_new(
+            array,
+            json_pack("{s:i, s:i, s:s}", "pid", holder->pid, "fd", holder->fd, "command", command));
+    }
+    return array;
+}
+
 static json_t *close_object(const struct probe_result *result)
 {
     const struct fin_receipt *r = &result->receipt;
     json_t *object = json_pack(
-        "{s:s, s:b, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:s, s:s, s:o}", "peer", result->peer, "tls",
-        result->tls, "outcome", fin_outcome_name(r->outcome), "phase", fin_phase_name(r->phase),
-        "stages", stages(r), "unverifiable", unverifiable(r), "unsent", (json_int_t) r->unsent,
-        "unacked", (json_int_t) r->unacked, "discarded", (json_int_t) r->discarded, "end",
-        fin_end_name(r->end), "held", fin_answer_name(r->held), "error",
-        optional_string(error_name(r->error)));
+        "{s:s, s:b, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:s, s:s, s:s, s:o, s:I, s:o}", "peer",
+        result->peer, "tls", result->tls, "outcome", fin_outcome_name(r->outcome), "phase",
+        fin_phase_name(r->phase), "stages", stages(r), "unverifiable", unverifiable(r), "unsent",
+        (json_int_t) r->unsent, "unacked", (json_int_t) r->unacked, "discarded",
+        (json_int_t) r->discarded, "end", fin_end_name(r->end), "held", fin_answer_name(r->held),
+        "search", fin_search_name(r->search), "holders", holders(r), "holder_count",
+        (json_int_t) r->holders, "error", optional_string(error_name(r->error)));
 
     if (object && result->has_view)
         json_object_set_new(object, "seen", seen(&result->view));

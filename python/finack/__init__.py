@@ -9,5 +9,7 @@ A selector that knows which socket a number was registered for:
 """
 
 from finack._core import ProxySelector
+from finack._policy import Policy
+from finack._receipt import Holder, Receipt, Straggler
 
-__all__ = ["ProxySelector"]
+__all__ = ["Holder", "Policy", "ProxySelector", "Receipt", "Straggler"]

@@ -116,6 +116,9 @@ static int start(PyObject *module)
 
     if (fetch_all(m) < 0 || name_all(m) < 0)
         return -1;
+    if (fin__py_add_close_now(module) < 0 || fin__py_add_identity(module) < 0
+        || fin__py_add_witness(module) < 0)
+        return -1;
     if (fin__py_add_map(module, m) < 0)
         return -1;
     return fin__py_add_selector(module, m);

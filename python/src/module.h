@@ -20,9 +20,12 @@ struct fin__py_module {
     PyObject *name_register, *name_modify, *name_unregister; /* also an observer's events */
 };
 
-/* Each adds its types to the module. 0, or -1 with an exception. */
+/* Each adds its types or functions to the module. 0, or -1 with an exception. */
 int fin__py_add_selector(PyObject *module, struct fin__py_module *m);
 int fin__py_add_map(PyObject *module, struct fin__py_module *m);
+int fin__py_add_close_now(PyObject *module);
+int fin__py_add_identity(PyObject *module);
+int fin__py_add_witness(PyObject *module);
 
 /* By which a type, or one derived from it, finds its module. */
 struct PyModuleDef *fin__py_definition(void);

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""How to close."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from finack import _core
+
+Courtesy: TypeAlias = Literal["abort", "prompt", "orderly", "full"]
+Scope: TypeAlias = Literal["default", "connection", "descriptor"]
+Proof: TypeAlias = Literal["released", "unreferenced", "finished", "gone"]
+Orphan: TypeAlias = Literal["leave", "reset"] | float
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "courtesy": _core.COURTESIES,
+    "scope": _core.SCOPES,
+    "proof": _core.STAGES[_core.STAGES.index("released") :],
+}
+_TIMES = ("flush", "farewell", "linger", "total", "proof_wait")
+_TIME_MAX = 86400.0
+_DRAIN_MAX = 2**64 - 1
+
+
+def _check_choice(name: str, value: object) -> None:
+    accepted = ", ".join(map(repr, _CHOICES[name]))
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {accepted}, not {type(value).__name__}")
+    if value not in _CHOICES[name]:
+        raise ValueError(f"{name} must be one of {accepted}, not {value!r}")
+
+
+def _check_time(name: str, value: object, *, words: str = "") -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be {words}a number of seconds, not {type(value).__name__}")
+    if not 0 <= value <= _TIME_MAX:
+        raise ValueError(f"{name} must be {words}0 to {_TIME_MAX:.0f} seconds, not {value!r}")
+
+
+def _check_orphan(value: object) -> None:
+    if value not in ("leave", "reset"):
+        if isinstance(value, str):
+            raise ValueError(f"orphan must be 'leave', 'reset' or a time, not {value!r}")
+        _check_time("orphan", value, words="'leave', 'reset' or ")
+
+
+def _check_drain(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"drain must be a number of bytes, not {type(value).__name__}")
+    if not 0 <= value <= _DRAIN_MAX:
+        raise ValueError(f"drain must be 0 to {_DRAIN_MAX} bytes, not {value!r}")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+
+
+def _ms(seconds: float) -> int:
+    """Rounded up: the least time that isn't 0 is to be one. Beware of 1.1 * 1000."""
+    return math.ceil(round(seconds * 1000, 3)) or int(seconds > 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How far to take the peer along, how long to wait, and what must be proved.
+
+    Times are seconds, 0 (don't wait) to 86400, used to a millisecond.
+
+    courtesy
+        "abort": RST now; "prompt": send what is buffered, the TLS close_notify and FIN, and let go;
+        "orderly": and wait until the peer's kernel has it all and the peer's own FIN has come,
+        throwing input away; "full": and wait for the peer's close_notify.
+    flush
+        The longest time without progress in sending what was buffered above the kernel.
+    farewell
+        For our close_notify, and for its answer under "full".
+    linger
+        For the peer's acknowledgement and FIN; starts anew while the kernel's queue shrinks.
+    total
+        For everything up to the release of the descriptor.
+    drain
+        How many bytes of input to throw away at most.
+    proof
+        The stage that completes the close: "released": the number is free; "unreferenced": nothing
+        anywhere refers to the open file; "finished": the kernel's connection is over; "gone":
+        TIME_WAIT is over too.
+    proof_wait
+        How long to wait for it after the release. Without it in time the close is complete too.
+    orphan
+        What becomes of bytes that the peer has not acknowledged when linger is over: "leave" them
+        to the kernel, "reset" the connection, or the seconds that the kernel may go on.
+    rebindable
+        Whether the same address and port are to be bound again at once.
+    scope
+        "connection": end it for every holder; "descriptor": drop this reference alone; "default":
+        "descriptor" for a listening socket, "connection" for all others.
+    find_holders
+        Whether to search for the processes that hold it still.
+
+    TypeError, ValueError: a field that isn't as above; dataclasses.replace() checks too.
+
+    >>> Policy(courtesy="full", farewell=3)  # doctest: +ELLIPSIS
+    Policy(courtesy='full', flush=5.0, farewell=3, linger=2.0, total=10.0, ...)
+    """
+
+    courtesy: Courtesy = "orderly"
+    flush: float = 5.0
+    farewell: float = 1.0
+    linger: float = 2.0
+    total: float = 10.0
+    drain: int = 1 << 20
+    proof: Proof = "unreferenced"
+    proof_wait: float = 0.1
+    orphan: Orphan = "leave"
+    rebindable: bool = False
+    scope: Scope = "default"
+    find_holders: bool = True
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in _CHOICES:
+            _check_choice(name, getattr(self, name))
+        for name in _TIMES:
+            _check_time(name, getattr(self, name))
+        _check_drain(self.drain)
+        _check_orphan(self.orphan)
+        _check_flag("rebindable", self.rebindable)
+        _check_flag("find_holders", self.find_holders)
+
+    def _as_tuple(self) -> "_core.PolicyTuple":
+        """What _core takes: numbers and milliseconds."""
+        return (
+            _core.COURTESIES.index(self.courtesy),
+            _core.SCOPES.index(self.scope),
+            _core.STAGES.index(self.proof),
+            self.rebindable,
+            _ms(self.flush),
+            _ms(self.farewell),
+            _ms(self.linger),
+            _ms(self.total),
+            _ms(self.proof_wait),
+            _orphan_ms(self.orphan),
+            self.drain,
+            self.find_holders,
+        )
+
+
+def _orphan_ms(orphan: Orphan) -> int:
+    if isinstance(orphan, str):
+        return {"leave": -1, "reset": 0}[orphan]
+    return _ms(orphan)

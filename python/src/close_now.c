@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The blocking close, and what a driver in Python asks of a socket beside it. */
+
+#include "values.h"
+
+#include "close/blocking.h"
+#include "close/endpoint.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* ---- close ---- */
+
+/* No kernel handle is kept: its descriptors would be those of no one, and show up wherever a program
+ * counts its own. */
+static PyObject *close_(PyObject *module, PyObject *args)
+{
+    struct fin__close_options options = { 0 };
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct fin_policy policy;
+    PyObject *tuple, *requested = Py_None;
+    int fd, input_shut = 0, result;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "iO|Op:close", &fd, &tuple, &requested, &input_shut))
+        return NULL;
+    if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &options.requested) < 0)
+        return NULL;
+    options.input_shut = input_shut;
+    Py_BEGIN_ALLOW_THREADS result = fin__close(NULL, fd, NULL, &policy, &options, &receipt);
+    Py_END_ALLOW_THREADS return result < 0 ? fin__py_os_error(result) : fin__py_receipt(&receipt);
+}
+
+/* ---- RST ---- */
+
+static int reset(int fd, bool *at_once)
+{
+    struct fin_policy policy = FIN_POLICY_INIT;
+    struct fin_kernel kernel;
+    struct fin__endpoint ep;
+    struct fin__event ev;
+    int result;
+
+    policy.courtesy = FIN_COURTESY_ABORT;
+    policy.proof = FIN_STAGE_RELEASED;
+    fin__kernel_begin(&kernel);
+    result = fin__endpoint_examine(&kernel, fd, NULL, &policy, &ep);
+    fin__kernel_end(&kernel);
+    if (result < 0)
+        return result;
+    if (!(ep.traits & FIN__STREAM))
+        return -ENOTCONN;
+    fin__endpoint_do(&ep, NULL, NULL, FIN__RESET, &ev);
+    *at_once = !(ev.facts & FIN__IS_RESET_ON_CLOSE);
+    return ev.kind == FIN__FAILED ? ev.error : 0;
+}
+
+static PyObject *reset_(PyObject *module, PyObject *args)
+{
+    bool at_once = false;
+    int fd, result;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "i:reset", &fd))
+        return NULL;
+    result = reset(fd, &at_once);
+    return result < 0 ? fin__py_os_error(result) : PyBool_FromLong(at_once);
+}
+
+/* ---- counters ---- */
+
+static PyObject *handed(PyObject *module, PyObject *args)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    int fd;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "i:handed", &fd))
+        return NULL;
+    memset(&info, 0, sizeof info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) {
+        if (errno == EBADF)
+            return PyErr_SetFromErrno(PyExc_OSError);
+        Py_RETURN_NONE;
+    }
+    /* The kernel before 4.19 does not count what it sent. */
+    if (size < offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof info.tcpi_bytes_retrans)
+        Py_RETURN_NONE;
+    return PyLong_FromUnsignedLongLong(info.tcpi_bytes_sent - info.tcpi_bytes_retrans
+                                       + info.tcpi_notsent_bytes);
+}
+
+static PyObject *outstanding(PyObject *module, PyObject *args)
+{
+    int fd, bytes = 0;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "i:outstanding", &fd))
+        return NULL;
+    if (ioctl(fd, SIOCOUTQ, &bytes) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    return PyLong_FromLong(bytes);
+}
+
+/* ---- the module's part ---- */
+
+static PyMethodDef methods[] = {
+    { "close", close_, METH_VARARGS, "close(fd, policy, requested=None, input_shut=False, /)" },
+    { "reset", reset_, METH_VARARGS, "reset(fd, /): RST now; False: at the last close" },
+    { "handed", handed, METH_VARARGS, "handed(fd, /): bytes given to the kernel so far" },
+    { "outstanding", outstanding, METH_VARARGS, "outstanding(fd, /): bytes not yet acknowledged" },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyObject *names(const char *(*name)(int), int count)
+{
+    PyObject *tuple = PyTuple_New(count);
+
+    for (int i = 0; tuple && i < count; i++) {
+        PyObject *text = PyUnicode_InternFromString(name(i));
+
+        if (!text)
+            Py_CLEAR(tuple);
+        else
+            PyTuple_SET_ITEM(tuple, i, text);
+    }
+    return tuple;
+}
+
+static int add_names(PyObject *module)
+{
+    const struct {
+        const char *constant;
+        const char *(*name)(int);
+        int count;
+    } all[] = {
+        { "STAGES", fin_stage_name, FIN_STAGES },
+        { "OUTCOMES", fin_outcome_name, FIN_OUTCOME_ABORTED + 1 },
+        { "PHASES", fin_phase_name, FIN_PHASE_LINGER + 1 },
+        { "ENDS", fin_end_name, FIN_END_KERNEL + 1 },
+        { "COURTESIES", fin_courtesy_name, FIN_COURTESY_FULL + 1 },
+        { "SCOPES", fin_scope_name, FIN_SCOPE_DESCRIPTOR + 1 },
+        { "SEARCHES", fin_search_name, FIN_SEARCH_BLIND + 1 },
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        PyObject *tuple = names(all[i].name, all[i].count);
+        int result = tuple ? PyModule_AddObjectRef(module, all[i].constant, tuple) : -1;
+
+        Py_XDECREF(tuple);
+        if (result < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int fin__py_add_close_now(PyObject *module)
+{
+    if (add_names(module) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, methods);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Who a descriptor is, and who else holds it. */
+
+#include "values.h"
+
+#include "kernel/identity.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+static PyObject *identify(PyObject *module, PyObject *args)
+{
+    struct stat st;
+    int fd;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "i:identify", &fd))
+        return NULL;
+    if (fstat(fd, &st) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (!S_ISSOCK(st.st_mode) && !S_ISFIFO(st.st_mode))
+        return fin__py_os_error(-EOPNOTSUPP);
+    return Py_BuildValue("(KKK)", (unsigned long long) (S_ISSOCK(st.st_mode) ? fin__cookie(fd) : 0),
+                         (unsigned long long) st.st_dev, (unsigned long long) st.st_ino);
+}
+
+/* What identify() returned, enough of it to compare and to search by. */
+static int parse(PyObject *tuple, struct fin_identity *id)
+{
+    unsigned long long cookie, device, inode;
+
+    if (!PyTuple_Check(tuple)) {
+        PyErr_SetString(PyExc_TypeError, "identity must be what identify() returns");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(tuple, "KKK:identity", &cookie, &device, &inode))
+        return -1;
+    *id = (struct fin_identity) FIN_IDENTITY_INIT;
+    id->cookie = cookie;
+    id->device = device;
+    id->inode = inode;
+    id->family = cookie ? AF_UNIX : 0; /* a socket of any kind, or a pipe */
+    return 0;
+}
+
+static PyObject *is_same(PyObject *module, PyObject *args)
+{
+    struct fin_identity id;
+    PyObject *tuple;
+    int fd;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "iO:is_same", &fd, &tuple) || parse(tuple, &id) < 0)
+        return NULL;
+    return PyBool_FromLong(fin_is(fd, &id) > 0);
+}
+
+static PyObject *as_list(const struct fin_holder *found, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        PyObject *holder = fin__py_holder(&found[i]);
+
+        if (!holder)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, holder);
+    }
+    return list;
+}
+
+#define HOLDERS_MAX 4096
+
+static PyObject *holders(PyObject *module, PyObject *tuple)
+{
+    struct fin_holder *found;
+    struct fin_identity id;
+    PyObject *list;
+    int count;
+
+    (void) module;
+    if (parse(tuple, &id) < 0)
+        return NULL;
+    found = PyMem_New(struct fin_holder, HOLDERS_MAX);
+    if (!found)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS count = fin_holders(&id, found, HOLDERS_MAX, NULL);
+    Py_END_ALLOW_THREADS if (count < 0) list = fin__py_os_error(count);
+    else list = as_list(found, count < HOLDERS_MAX ? count : HOLDERS_MAX);
+    PyMem_Free(found);
+    return list;
+}
+
+static PyMethodDef methods[] = {
+    { "identify", identify, METH_VARARGS, "identify(fd, /): (cookie, device, inode)" },
+    { "is_same", is_same, METH_VARARGS, "is_same(fd, identity, /)" },
+    { "holders", holders, METH_O, "holders(identity, /): [(pid, fd, command)]" },
+    { NULL, NULL, 0, NULL },
+};
+
+int fin__py_add_identity(PyObject *module)
+{
+    return PyModule_AddFunctions(module, methods);
+}

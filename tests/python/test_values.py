@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: MIT
+"""Policy and Receipt."""
+
+import dataclasses
+import doctest
+import json
+import math
+import types
+from typing import Any, get_args
+
+import pytest
+
+import finack
+from finack import Holder, Policy, Receipt, Straggler, _core, _policy, _receipt
+
+# ---- Policy ----
+
+
+def test_names_are_those_of_the_library() -> None:
+    assert get_args(_policy.Courtesy) == _core.COURTESIES
+    assert get_args(_policy.Scope) == _core.SCOPES
+    assert get_args(_policy.Proof) == _core.STAGES[-4:]
+    assert get_args(_receipt.Outcome) == _core.OUTCOMES
+    assert ("none", *get_args(_receipt.Phase)) == _core.PHASES
+    assert get_args(_receipt.End) == _core.ENDS
+    assert get_args(_receipt.Search) == _core.SEARCHES
+
+
+def test_defaults() -> None:
+    """Those of FIN_POLICY_INIT."""
+    expected = (2, 0, 9, False, 5000, 1000, 2000, 10000, 100, -1, 1048576, True)
+    assert Policy()._as_tuple() == expected
+
+
+def test_everything_else() -> None:
+    policy = Policy(
+        courtesy="abort",
+        scope="descriptor",
+        proof="gone",
+        rebindable=True,
+        flush=0,
+        farewell=1.1,
+        linger=0.0000001,
+        total=86400,
+        proof_wait=64.1,
+        orphan="reset",
+        drain=2**64 - 1,
+        find_holders=False,
+    )
+    expected = (0, 2, 11, True, 0, 1100, 1, 86400000, 64100, 0, 2**64 - 1, False)
+    assert policy._as_tuple() == expected
+    assert Policy(orphan=2.5)._as_tuple()[9] == 2500
+
+
+def test_a_policy_is_a_value() -> None:
+    assert Policy() == Policy() and hash(Policy()) == hash(Policy())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Policy().linger = 1  # type: ignore[misc]
+    assert dataclasses.replace(Policy(), linger=1) == Policy(linger=1)
+    with pytest.raises(ValueError, match="linger"):
+        dataclasses.replace(Policy(), linger=-1)
+
+
+@pytest.mark.parametrize("name", ["flush", "farewell", "linger", "total", "proof_wait", "orphan"])
+@pytest.mark.parametrize("value", [-0.001, 86400.1, math.inf, math.nan])
+def test_a_time_out_of_range(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*0 to 86400 seconds, not {value}"):
+        Policy(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "text"),
+    [
+        ({"courtesy": "polite"}, ValueError, "'abort', 'prompt', 'orderly', 'full', not 'polite'"),
+        ({"courtesy": 2}, TypeError, "'abort', 'prompt', 'orderly', 'full', not int"),
+        ({"scope": "socket"}, ValueError, "'default', 'connection', 'descriptor', not 'socket'"),
+        ({"proof": "shut"}, ValueError, "'released', 'unreferenced', 'finished', 'gone', not"),
+        ({"linger": "2"}, TypeError, "linger must be a number of seconds, not str"),
+        ({"linger": None}, TypeError, "linger must be a number of seconds, not NoneType"),
+        ({"linger": True}, TypeError, "linger must be a number of seconds, not bool"),
+        ({"orphan": "drop"}, ValueError, "orphan must be 'leave', 'reset' or a time, not 'drop'"),
+        ({"orphan": None}, TypeError, "orphan must be 'leave', 'reset' or a number of seconds"),
+        ({"drain": 1.5}, TypeError, "drain must be a number of bytes, not float"),
+        ({"drain": -1}, ValueError, "drain must be 0 to 18446744073709551615 bytes, not -1"),
+        ({"drain": 2**64}, ValueError, "drain must be 0 to 18446744073709551615 bytes"),
+        ({"rebindable": 1}, TypeError, "rebindable must be True or False, not int"),
+        ({"find_holders": None}, TypeError, "find_holders must be True or False, not NoneType"),
+        ({"timeout": 1}, TypeError, "timeout"),
+    ],
+)
+def test_a_policy_says_what_it_takes(
+    fields: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error) as raised:
+        Policy(**fields)
+    assert text in str(raised.value)
+
+
+# ---- Receipt ----
+
+FULL = Receipt(
+    outcome="timed_out",
+    phase="linger",
+    end="kernel",
+    stages={
+        "requested": 0,
+        "flushed": 500e-9,
+        "shut": 999.9e-6,
+        "unwatched": 1e-3,
+        "released": 2.5,
+    },
+    unverifiable=frozenset({"acked", "unreferenced"}),
+    unsent=1,
+    unacked=2,
+    discarded=3,
+    accepted=4,
+    held=None,
+    search="found",
+    holders=(Holder(42, 7, "wor\x1bker\\\udcff"), Holder(43, 8, "x")),
+    holder_count=5,
+    error=OSError(5, "Input/output error"),
+    forced=True,
+    tombstone=True,
+    socket="tcp 127.0.0.1:1 -> 127.0.0.1:2",
+    stragglers=(Straggler("tcp 127.0.0.1:3", 9, "app.py:12", Receipt(outcome="aborted")),),
+)
+
+
+def test_one_line() -> None:
+    assert str(FULL) == (
+        "timed_out in linger, end=kernel, held=unverifiable: flushed=0.5us shut=999.9us acked=?"
+        " unwatched=1.0ms released=2.50s unreferenced=? unsent=1 unacked=2 discarded=3 accepted=4"
+        " forced tombstone error=EIO; held by 42/wor\\x1bker\\x5c\\xff fd 7, 43/x fd 8, +3 more;"
+        " stragglers: 1: tcp 127.0.0.1:3 fd 9, made at app.py:12"
+    )
+    assert str(Receipt(outcome="graceful", held=False)) == "graceful, end=none, held=no:"
+    held = Receipt(outcome="graceful", held=True, search="invisible")
+    assert str(held) == "graceful, end=none, held=yes:; held by an invisible holder"
+    held = Receipt(outcome="graceful", held=True, search="blind")
+    assert str(held).endswith("held=yes:; held, and could not look everywhere by whom")
+
+
+def test_as_dict_is_json() -> None:
+    data = json.loads(json.dumps(FULL.as_dict()))
+    assert data["stages"]["released"] == 2.5 and data["lost"] == FULL.lost == 3
+    assert data["unverifiable"] == ["acked", "unreferenced"]
+    assert data["error"] == "EIO" and data["holder_count"] == 5
+    assert data["holders"][0] == {"pid": 42, "fd": 7, "command": "wor\\x1bker\\x5c\\xff"}
+    assert data["stragglers"][0]["receipt"]["outcome"] == "aborted"
+    assert set(data) == {f.name for f in dataclasses.fields(Receipt)} | {"lost"}
+
+
+def test_a_receipt_stays_as_it_is() -> None:
+    receipt = Receipt(outcome="graceful", stages={"shut": 1.0})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        receipt.outcome = "reset"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        receipt.stages["shut"] = 2.0  # type: ignore[index]
+    assert len({receipt, Receipt(outcome="graceful")}) == 2
+
+
+def test_from_core() -> None:
+    times = (0, *[-1] * 7, 1_500_000_000, -1, -1, -1)
+    head: Any = ("reset", "none", "reset", True, 104, 1 << 9 | 1)
+    receipt = Receipt._from_core(
+        (*head, 7, times, *(1, 2, 3, 4), False, True, "found", 6, ((1, 2, "x"),)),
+        socket="tcp",
+    )
+    assert receipt.outcome == "reset" and receipt.phase is None and receipt.held is True
+    assert isinstance(receipt.error, ConnectionResetError)
+    assert receipt.unverifiable == {"requested", "unreferenced"}
+    assert receipt.stages == {"requested": 0.0, "released": 1.5}
+    counts = (receipt.unsent, receipt.unacked, receipt.discarded, receipt.accepted)
+    assert counts == (1, 2, 3, 4)
+    assert receipt.tombstone and not receipt.forced
+    assert receipt.holders == (Holder(1, 2, "x"),) and receipt.holder_count == 6
+    assert receipt.socket == "tcp"
+
+
+@pytest.mark.parametrize("module", [_policy, _receipt, finack])
+def test_examples(module: types.ModuleType) -> None:
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Who waits for a close runs before the loop can block again after it."""
+
+import asyncio
+import contextlib
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from peers import Peers
+
+import finack
+from finack import _core
+
+BOUND = 20.0
+SELECTORS: dict[str, Callable[[], selectors.BaseSelector]] = {
+    "proxy": finack.ProxySelector,
+    "epoll": selectors.EpollSelector,
+    "poll": selectors.PollSelector,
+    "wrapped": lambda: finack.ProxySelector(selectors.SelectSelector()),
+}
+
+
+class Counting(selectors.EpollSelector):
+    """Notes before each wait that could block what was to be seen before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watch: Callable[[], None] = lambda: None
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None or timeout > 0:
+            self.watch()
+        return super().select(timeout)
+
+
+def run(
+    main: Coroutine[Any, Any, None], make: Callable[[], selectors.BaseSelector] | None = None
+) -> None:
+    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(make() if make else None)) as runner:
+        runner.run(asyncio.wait_for(main, BOUND))
+
+
+def this_loop() -> finack.EventLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, finack.EventLoop)
+    return loop
+
+
+def waiter(fd: int) -> asyncio.Future[None]:
+    loop = this_loop()
+    future = loop.create_future()
+    loop._add_release_waiter(fd, _core.identify(fd), future)
+    return future
+
+
+def watching() -> bool:
+    return "_run_once" in this_loop().__dict__
+
+
+class Noting(asyncio.Protocol):
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.events.append("lost")
+
+
+async def connect(peers: Peers, events: list[str]) -> tuple[asyncio.Transport, int]:
+    address = peers.listen("clean").address
+    assert not isinstance(address, str)
+    transport, _ = await this_loop().create_connection(lambda: Noting(events), *address)
+    return transport, transport.get_extra_info("socket").fileno()
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("asked", ["before", "after"])
+def test_transport(peers: Peers, selector: str, asked: str) -> None:
+    """connection_lost, release, waiter: in this order, whether asked before close() or after."""
+
+    async def main() -> None:
+        events: list[str] = []
+        transport, fd = await connect(peers, events)
+        assert not watching()
+        if asked == "after":
+            transport.close()
+        future = waiter(fd)
+        future.add_done_callback(lambda _: events.append("waiter"))
+        transport.close()
+        await future
+        with pytest.raises(OSError):
+            os.fstat(fd)
+        assert events == ["lost", "waiter"]
+        assert not watching()
+
+    run(main(), SELECTORS[selector])
+
+
+def test_before_the_loop_blocks(peers: Peers) -> None:
+    selector = Counting()
+
+    async def main() -> None:
+        transport, fd = await connect(peers, [])
+        identity = _core.identify(fd)
+        future = waiter(fd)
+        future.add_done_callback(lambda _: blocked.append("waiter"))
+        blocked: list[str] = []
+
+        def watch() -> None:
+            if not _core.is_same(fd, identity):
+                blocked.append("blocked")
+
+        selector.watch = watch
+        this_loop().call_later(0.01, transport.close)
+        await future
+        await asyncio.sleep(0.01)
+        assert blocked[:2] == ["waiter", "blocked"]
+
+    run(main(), lambda: selector)
+
+
+def test_reused_number() -> None:
+    """A number that is somebody else's is free all the same."""
+
+    async def main() -> None:
+        one, two = socket.socketpair()
+        fd = one.fileno()
+        future = waiter(fd)
+        os.dup2(two.fileno(), fd)
+        await future
+        one.close()
+        two.close()
+
+    run(main())
+
+
+def test_another_thread() -> None:
+    async def main() -> None:
+        one, two = socket.socketpair()
+        one.setblocking(False)
+        fd = one.fileno()
+        loop = this_loop()
+        loop.add_reader(fd, lambda: None)
+        future = waiter(fd)
+        thread = threading.Thread(target=one.close)
+        thread.start()
+        await future
+        thread.join()
+        with contextlib.suppress(OSError):
+            loop.remove_reader(fd)
+        two.close()
+
+    run(main())
+
+
+def test_many_and_cancelled() -> None:
+    """A waiter that was cancelled is forgotten; the others, of one socket too, are all told."""
+
+    async def main() -> None:
+        pairs = [socket.socketpair() for _ in range(50)]
+        futures = [waiter(one.fileno()) for one, _ in pairs for _ in range(2)]
+        futures[0].cancel()
+        await asyncio.sleep(0.2)
+        assert not any(future.done() for future in futures[1:])
+        for one, two in pairs:
+            one.close()
+            two.close()
+        await asyncio.gather(*futures[1:])
+        assert not watching()
+
+    run(main())
+
+
+def test_only_cancelled() -> None:
+    async def main() -> None:
+        one, two = socket.socketpair()
+        with one, two:
+            waiter(one.fileno()).cancel()
+            while watching():
+                await asyncio.sleep(0.01)
+
+    run(main())

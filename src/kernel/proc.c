@@ -258,21 +258,34 @@ static int visit_process(struct walk *walk, int32_t pid)
     return result;
 }
 
-int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable)
+/* Visits the processes `first` to `last`. */
+static int walk_range(struct walk *walk, int32_t first, int32_t last, uint32_t *unreadable)
 {
-    struct walk walk = { .visit = visit, .arg = arg };
     int32_t pid = 0;
-    int result = fin__folder_open(&walk.proc, AT_FDCWD, "/proc");
+    int result = fin__folder_open(&walk->proc, AT_FDCWD, "/proc");
 
     if (result < 0)
         return result;
-    while ((result = fin__folder_next(&walk.proc, &pid)) > 0) {
-        result = visit_process(&walk, pid);
-        *unreadable += walk.denied;
+    while ((result = fin__folder_next(&walk->proc, &pid)) > 0) {
+        if (pid < first || pid > last)
+            continue;
+        result = visit_process(walk, pid);
+        *unreadable += walk->denied;
         if (result != 0)
             break;
     }
-    fin__folder_close(&walk.proc);
+    fin__folder_close(&walk->proc);
+    return result;
+}
+
+int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable)
+{
+    struct walk walk = { .visit = visit, .arg = arg };
+    int32_t self = getpid();
+    int result = walk_range(&walk, self, INT32_MAX, unreadable);
+
+    if (result == 0)
+        result = walk_range(&walk, 0, self - 1, unreadable);
     if (result == 0 && access("/proc/self", F_OK) < 0)
         return -ENOENT; /* the empty folder that /proc is mounted on */
     return result > 0 ? 0 : result;

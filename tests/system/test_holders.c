@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MANY 500
@@ -98,6 +99,26 @@ static void test_child(void **state)
     assert_line_has(&receipt, part);
     keeper_stop(&k);
     drop_all(fds[THEM], -1);
+}
+
+/* A search may be cut short, and the process that asks is the first to be suspected, not the one
+ * with the lowest number. */
+static void test_own_process_first(void **state)
+{
+    struct fin_identity id = FIN_IDENTITY_INIT;
+    struct fin_holder first[1];
+    int fds[2], status;
+    pid_t child;
+
+    (void) state;
+    unix_pair(SOCK_STREAM, fds);
+    assert_int_equal(fin_identify(fds[US], &id), 0);
+    child = fork();
+    if (child == 0)
+        _exit(fin_holders(&id, first, 1, NULL) != 2 || first[0].pid != getpid());
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    drop_all(fds[US], fds[THEM], -1);
 }
 
 static void test_dup(void **state)
@@ -443,6 +464,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         GUARDED(test_child),
+        GUARDED(test_own_process_first),
         GUARDED(test_dup),
         GUARDED(test_pipe),
         GUARDED(test_named_fifo),

@@ -114,6 +114,8 @@ static enum fin__action reset(struct fin__machine *m)
 /* Bytes of the program's are lost: a FIN would tell the peer that it has them all. */
 static enum fin__action drop_and_reset(struct fin__machine *m)
 {
+    if (!(m->traits & FIN__STREAM))
+        return unwatch(m);
     m->must_reset = true;
     return reset(m);
 }
@@ -384,12 +386,12 @@ static void input_ended(struct fin__machine *m, const struct fin__event *ev)
         note_acked(m, ev);
     if (!(ev->facts & FIN__IS_FIN)) {
         cannot_verify(m, FIN_STAGE_EOF);
-        if (m->traits & FIN__LAYERED)
+        if (fin__reached(m, FIN_STAGE_NOTIFIED))
             cannot_verify(m, FIN_STAGE_ANSWERED);
         return;
     }
     reach(m, FIN_STAGE_EOF, ev->now);
-    if (fin__reached(m, FIN_STAGE_NOTIFIED) && !fin__reached(m, FIN_STAGE_ANSWERED))
+    if (fin__reached(m, FIN_STAGE_NOTIFIED) && !settled(m, FIN_STAGE_ANSWERED))
         decide(m, FIN_OUTCOME_TRUNCATED);
 }
 
@@ -574,6 +576,8 @@ static enum fin__action farewell_missed(struct fin__machine *m)
 
 static enum fin__action notify(struct fin__machine *m, const struct fin__event *ev)
 {
+    if (!(m->traits & FIN__STREAM))
+        return unwatch(m);
     if (!(m->traits & FIN__LAYERED))
         return shut(m);
     m->phase = FIN_PHASE_FAREWELL;
@@ -588,6 +592,8 @@ static enum fin__action notifying(struct fin__machine *m, const struct fin__even
         reach(m, FIN_STAGE_NOTIFIED, ev->now);
         if (m->plan->courtesy == FIN_COURTESY_FULL)
             return go(m, ANSWERING, FIN__DRAIN);
+        if (m->plan->courtesy == FIN_COURTESY_ORDERLY && m->traits & FIN__ANSWER_UNKNOWN)
+            cannot_verify(m, FIN_STAGE_ANSWERED);
         return shut(m);
     case FIN__READY:
         return FIN__NOTIFY;
@@ -734,10 +740,10 @@ static enum fin__action first_action(struct fin__machine *m, const struct fin__e
         decide(m, FIN_OUTCOME_ABORTED);
     if (m->plan->courtesy == FIN_COURTESY_PROMPT)
         decide(m, FIN_OUTCOME_PROMPT);
-    if (!(m->traits & FIN__STREAM))
+    if (!(m->traits & (FIN__STREAM | FIN__LAYERED)))
         return unwatch(m);
     if (m->plan->courtesy == FIN_COURTESY_ABORT)
-        return reset(m);
+        return m->traits & FIN__STREAM ? reset(m) : unwatch(m);
     return flush(m, ev);
 }
 

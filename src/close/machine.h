@@ -35,13 +35,15 @@ struct fin__plan {
 /* What is being closed. */
 enum fin__trait {
     FIN__STREAM = 1 << 0,      /* a connection that ends in FIN */
-    FIN__LAYERED = 1 << 1,     /* bytes and a farewell of a layer above the kernel */
+    FIN__LAYERED = 1 << 1,     /* bytes and, of a stream, a farewell of a layer above the kernel */
     FIN__ACK_AT_SHUT = 1 << 2, /* Unix: what is written is with the peer */
     FIN__ACK_UNKNOWN = 1 << 3, /* MPTCP: acked can't be observed */
     FIN__QUENCHABLE = 1 << 4,  /* Unix: shutting the read side stops the peer, without a reset */
     FIN__LISTENING = 1 << 5,
     FIN__CONNECTING = 1 << 6,
-    FIN__SOCKET = 1 << 7, /* sock_diag may know it */
+    FIN__SOCKET = 1 << 7,         /* sock_diag may know it */
+    FIN__ANSWER_UNKNOWN = 1 << 8, /* the layer can't be read after its farewell: `answered` can be
+                                     observed only under `full`, while it still waits */
 };
 
 /* What an event found out. */

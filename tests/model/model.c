@@ -136,11 +136,13 @@ static void explore_kind(const char *name, unsigned traits)
 
 KIND(plain, TCP)
 KIND(layered, TCP | FIN__LAYERED)
+KIND(layered_blind, TCP | FIN__LAYERED | FIN__ANSWER_UNKNOWN)
 KIND(mptcp, TCP | FIN__ACK_UNKNOWN)
 KIND(layered_mptcp, TCP | FIN__ACK_UNKNOWN | FIN__LAYERED)
 KIND(unix_stream, UNIX)
 KIND(layered_unix, UNIX | FIN__LAYERED)
 KIND(message, FIN__SOCKET)
+KIND(layered_message, FIN__SOCKET | FIN__LAYERED)
 KIND(pipe_end, 0)
 KIND(listening, FIN__SOCKET | FIN__LISTENING)
 KIND(connecting, FIN__SOCKET | FIN__CONNECTING)
@@ -210,11 +212,13 @@ int main(void)
     const struct CMUnitTest kinds[] = {
         cmocka_unit_test(plain),
         cmocka_unit_test(layered),
+        cmocka_unit_test(layered_blind),
         cmocka_unit_test(mptcp),
         cmocka_unit_test(layered_mptcp),
         cmocka_unit_test(unix_stream),
         cmocka_unit_test(layered_unix),
         cmocka_unit_test(message),
+        cmocka_unit_test(layered_message),
         cmocka_unit_test(pipe_end),
         cmocka_unit_test(listening),
         cmocka_unit_test(connecting),

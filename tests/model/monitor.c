@@ -135,7 +135,8 @@ static void check_release(struct monitor *mon, const struct view *view)
     (void) view;
     demand(mon, !told(mon, STAGE(RELEASED)), RULE_TWO_RELEASES);
     demand(mon, told(mon, STAGE(UNWATCHED)), RULE_WATCHED_AT_RELEASE);
-    demand(mon, !saw(mon, SEEN_DROP) || saw(mon, SEEN_RESET_ASKED), RULE_DROP_WITHOUT_RESET);
+    demand(mon, !saw(mon, SEEN_DROP) || saw(mon, SEEN_RESET_ASKED) || !is(mon, FIN__STREAM),
+           RULE_DROP_WITHOUT_RESET);
     if (open && told(mon, STAGE(SHUT)) && mon->config->plan.courtesy != FIN_COURTESY_PROMPT
         && !(told(mon, STAGE(ACKED)) && saw(mon, SEEN_END)))
         demand(mon, saw(mon, SEEN_TALLY), RULE_NOT_TALLIED);
@@ -145,7 +146,7 @@ static void check_kind(struct monitor *mon, enum fin__action action)
 {
     unsigned bit = 1u << action;
     unsigned layer = ACTION(FLUSH) | ACTION(NOTIFY);
-    unsigned stream = layer | ACTION(SHUT) | ACTION(LOOK) | ACTION(TALLY) | ACTION(DRAIN)
+    unsigned stream = ACTION(NOTIFY) | ACTION(SHUT) | ACTION(LOOK) | ACTION(TALLY) | ACTION(DRAIN)
         | ACTION(QUENCH) | ACTION(LIMIT) | ACTION(RESET);
     unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT)
         | ACTION(RESET) | ACTION(REFUSE) | ACTION(ACCEPT) | ACTION(ABANDON);
@@ -541,7 +542,8 @@ static void check_graceful(struct monitor *mon, const struct fin_receipt *r)
     if (!is(mon, FIN__LAYERED) || saw(mon, SEEN_OVER))
         return;
     demand(mon, told(mon, STAGE(NOTIFIED)) || saw(mon, SEEN_SKIP), RULE_GRACEFUL);
-    if (courtesy == FIN_COURTESY_FULL && told(mon, STAGE(NOTIFIED)))
+    if (told(mon, STAGE(NOTIFIED))
+        && (courtesy == FIN_COURTESY_FULL || is(mon, FIN__ANSWER_UNKNOWN)))
         demand(mon, settled(r, FIN_STAGE_ANSWERED), RULE_GRACEFUL);
 }
 
@@ -556,7 +558,8 @@ static bool outcome_has_cause(const struct monitor *mon, const struct fin_receip
     case FIN_OUTCOME_PROMPT:
         return plan->courtesy == FIN_COURTESY_PROMPT || ours_alone;
     case FIN_OUTCOME_TRUNCATED:
-        return told(mon, STAGE(NOTIFIED) | STAGE(EOF)) && r->stage_ns[FIN_STAGE_ANSWERED] < 0;
+        return told(mon, STAGE(NOTIFIED) | STAGE(EOF)) && r->stage_ns[FIN_STAGE_ANSWERED] < 0
+            && (!is(mon, FIN__ANSWER_UNKNOWN) || plan->courtesy == FIN_COURTESY_FULL);
     case FIN_OUTCOME_TIMED_OUT:
         return saw(mon, SEEN_LATE);
     case FIN_OUTCOME_RESET:

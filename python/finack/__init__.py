@@ -8,9 +8,20 @@ A selector that knows which socket a number was registered for:
 >>> loop.close()
 """
 
+from finack._aclose import aclose, aclosing, closed
 from finack._core import ProxySelector
 from finack._loop import EventLoop
 from finack._policy import Policy
 from finack._receipt import Holder, Receipt, Straggler
 
-__all__ = ["EventLoop", "Holder", "Policy", "ProxySelector", "Receipt", "Straggler"]
+__all__ = [
+    "EventLoop",
+    "Holder",
+    "Policy",
+    "ProxySelector",
+    "Receipt",
+    "Straggler",
+    "aclose",
+    "aclosing",
+    "closed",
+]

@@ -20,6 +20,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(m->selector_type);
     Py_VISIT(m->map_type);
+    Py_VISIT(m->close_set_type);
     Py_VISIT(m->key_type);
     Py_VISIT(m->base_selector);
     Py_VISIT(m->keys_view);
@@ -34,6 +35,7 @@ static int clear(PyObject *module)
 
     Py_CLEAR(m->selector_type);
     Py_CLEAR(m->map_type);
+    Py_CLEAR(m->close_set_type);
     Py_CLEAR(m->key_type);
     Py_CLEAR(m->base_selector);
     Py_CLEAR(m->keys_view);
@@ -118,6 +120,8 @@ static int start(PyObject *module)
         return -1;
     if (fin__py_add_close_now(module) < 0 || fin__py_add_identity(module) < 0
         || fin__py_add_witness(module) < 0)
+        return -1;
+    if (fin__py_add_close_set(module, m) < 0 || fin__py_add_close(module) < 0)
         return -1;
     if (fin__py_add_map(module, m) < 0)
         return -1;

@@ -11,6 +11,7 @@
 /* Objects keep a pointer to it: their types hold on to the module. */
 struct fin__py_module {
     PyTypeObject *selector_type, *map_type;
+    PyTypeObject *close_set_type;
     PyTypeObject *key_type;  /* selectors.SelectorKey */
     PyObject *base_selector; /* selectors.BaseSelector */
     PyObject *keys_view, *items_view, *values_view;
@@ -23,7 +24,9 @@ struct fin__py_module {
 /* Each adds its types or functions to the module. 0, or -1 with an exception. */
 int fin__py_add_selector(PyObject *module, struct fin__py_module *m);
 int fin__py_add_map(PyObject *module, struct fin__py_module *m);
+int fin__py_add_close(PyObject *module);
 int fin__py_add_close_now(PyObject *module);
+int fin__py_add_close_set(PyObject *module, struct fin__py_module *m);
 int fin__py_add_identity(PyObject *module);
 int fin__py_add_witness(PyObject *module);
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""What a socket is called in messages."""
+
+import socket
+from typing import Any
+
+_KINDS = {
+    (socket.AF_INET, socket.SOCK_STREAM): "tcp",
+    (socket.AF_INET6, socket.SOCK_STREAM): "tcp",
+    (socket.AF_INET, socket.SOCK_DGRAM): "udp",
+    (socket.AF_INET6, socket.SOCK_DGRAM): "udp",
+}
+
+
+def _address(address: Any) -> str:
+    """As people write it; what has no name, like most Unix sockets, is "-"."""
+    if isinstance(address, tuple):
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    if isinstance(address, bytes):
+        address = "@" + address[1:].decode(errors="backslashreplace")
+    return str(address) or "-"
+
+
+def name_of(fd: int) -> str:
+    """Kind and addresses, such as "tcp 127.0.0.1:4711 -> 127.0.0.1:80".
+
+    OSError: it isn't a socket.
+    """
+    with socket.socket(fileno=fd) as sock:
+        try:
+            return _name_of(sock)
+        finally:
+            sock.detach()
+
+
+def _name_of(sock: socket.socket) -> str:
+    kind = _KINDS.get((sock.family, sock.type), "unix" if sock.family == socket.AF_UNIX else "")
+    name = f"{kind or sock.family.name} {_address(sock.getsockname())}"
+    try:
+        return f"{name} -> {_address(sock.getpeername())}"
+    except OSError:
+        return name

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Sockets that others close, watched until they are."""
+
+import asyncio
+import time
+from typing import Any
+
+from finack import _core
+from finack._names import name_of
+from finack._receipt import Receipt
+
+_TURNS = 8
+_PAUSE_MAX = 0.05
+_PROOF_WAIT = 0.1
+
+
+class Watch:
+    """Until the numbers are free, and the proof or a tenth of a second has come."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, numbers: list[int], requested: float
+    ) -> None:
+        self._loop = loop
+        self._requested = requested
+        self._sockets = [(fd, _core.identify(fd)) for fd in numbers]
+        self._name = ", ".join(map(name_of, numbers))
+
+    async def run(self) -> Receipt:
+        witness = _core.Witness()
+        try:
+            tokens = [witness.add(fd) for fd, _ in self._sockets]
+            for fd, identity in self._sockets:
+                await self._released(fd, identity)
+            stages = {"requested": 0.0, "released": self._age()}
+            held = await self._proof(witness, tokens)
+        finally:
+            witness.close()
+        if held is False:
+            stages["unreferenced"] = self._age()
+        return self._receipt(stages, held)
+
+    def _age(self) -> float:
+        return time.monotonic() - self._requested
+
+    async def _released(self, fd: int, identity: "_core.Identity") -> None:
+        """On EventLoop the loop tells; elsewhere it is looked for, at growing pauses."""
+        add_waiter: Any = getattr(self._loop, "_add_release_waiter", None)
+        if add_waiter is not None and _core.is_same(fd, identity):
+            future = self._loop.create_future()
+            add_waiter(fd, identity, future)
+            await future
+        turns, pause = _TURNS, 0.001
+        while _core.is_same(fd, identity):
+            await asyncio.sleep(0 if turns > 0 else pause)
+            turns -= 1
+            if turns < 0:
+                pause = min(2 * pause, _PAUSE_MAX)
+
+    async def _proof(self, witness: _core.Witness, tokens: list[int]) -> bool | None:
+        """Whether anything still refers to one of them."""
+        end, pause = time.monotonic() + _PROOF_WAIT, 0.001
+        while True:
+            answers = [witness.held(token) for token in tokens]
+            if True not in answers:
+                return None if None in answers or not answers else False
+            if time.monotonic() >= end:
+                return True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _PAUSE_MAX)
+
+    def _receipt(self, stages: dict[str, float], held: bool | None) -> Receipt:
+        unseen = {"flushed", "shut", "acked", "eof", "unwatched"}
+        if held is None:
+            unseen.add("unreferenced")
+        return Receipt(
+            outcome="prompt",
+            end="kernel",
+            stages=stages,
+            unverifiable=frozenset(unseen),
+            held=held,
+            socket=self._name,
+        )

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Closes that a driver in Python takes from step to step, and what those of one loop share. */
+
+#ifndef FIN_PY_CLOSE_H
+#define FIN_PY_CLOSE_H
+
+#include "values.h"
+
+#include "base/fork.h"
+#include "close/endpoint.h"
+
+struct fin__py_close;
+
+/* What the closes of one loop share: a set that tells which of them has something to do, and what
+ * the proof needs. One thread. */
+struct fin__py_close_set {
+    PyObject ob_base;
+    int set;                  /* epoll, edge-triggered, data = the close; -1: closed */
+    unsigned proving;         /* closes with an entry in the witness that they may ask about */
+    struct fin_kernel kernel; /* its witness is whole, the rest is opened when it is needed */
+    struct fin__fork_guard guard;
+};
+
+/* 0, or -1 with an exception: it is closed, or made by a parent process. */
+int fin__py_close_set_usable(const struct fin__py_close_set *set);
+
+/* An edge for this close. Returns what the set's poll() lists for it, borrowed; may be NULL. */
+PyObject *fin__py_close_ready(struct fin__py_close *close, uint32_t events);
+
+#endif

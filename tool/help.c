@@ -32,6 +32,7 @@ const char probe_help[] =
     "\n"
     "Output:\n"
     "  --json                   an array with an object for each close\n"
+    "  --html FILE              write a page for browsers too, with a waterfall of the closes\n"
     "  --help, --version\n"
     "\n"
     "TIME is a number with ms, s or min; without a unit it is milliseconds. SIZE is bytes, or a\n"

@@ -35,6 +35,7 @@ enum option_id {
     OPT_PROOF_WAIT,
     OPT_SCOPE,
     OPT_JSON,
+    OPT_HTML,
     OPT_HELP,
     OPT_VERSION,
 };
@@ -58,6 +59,7 @@ static const struct option long_options[] = {
     { "proof-wait", required_argument, NULL, OPT_PROOF_WAIT },
     { "scope", required_argument, NULL, OPT_SCOPE },
     { "json", no_argument, NULL, OPT_JSON },
+    { "html", required_argument, NULL, OPT_HTML },
     { "help", no_argument, NULL, OPT_HELP },
     { "version", no_argument, NULL, OPT_VERSION },
     { NULL, 0, NULL, 0 },
@@ -217,6 +219,8 @@ static enum parse_result take_option(char **argv, int id, struct probe_options *
     }
     if (id == OPT_JSON)
         o->json = true;
+    else if (id == OPT_HTML)
+        return take_file(id, optarg, &o->html_file) ? PARSE_WRONG : PARSE_RUN;
     else if (id < OPT_COURTESY)
         return take_connection_option(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
     else

@@ -19,6 +19,7 @@ struct probe_options {
     const char *ca_file; /* NULL: the system's trust store */
     const char *send_file;
     const char *http_path;
+    const char *html_file; /* NULL: no page */
     uint64_t count;
     int32_t connect_ms;
     struct fin_policy policy;

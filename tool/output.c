@@ -2,15 +2,54 @@
 
 #include "output.h"
 
+#include "file.h"
 #include "json.h"
+#include "probe_picture.h"
 #include "say.h"
 #include "table.h"
+#include "terminal.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-static char *table_format(const struct probe_result *results, size_t count, int proof,
-                          const char *note)
+static size_t longest_line(const char *text)
+{
+    size_t longest = 0;
+
+    while (*text) {
+        size_t length = strcspn(text, "\n");
+
+        longest = length > longest ? length : longest;
+        text += length + (text[length] != '\0');
+    }
+    return longest;
+}
+
+static void print_picture(FILE *out, const struct picture *picture, int width)
+{
+    char *lines = picture_lines(picture, width);
+
+    if (lines)
+        fputs(lines, out);
+    free(lines);
+}
+
+/* A table that wraps helps nobody: a narrow terminal gets the picture alone. */
+static void print_drawn(FILE *out, const char *table, const struct picture *picture)
+{
+    int width = terminal_width(STDOUT_FILENO);
+    size_t needed = longest_line(table);
+    bool fits = needed <= (size_t) width;
+
+    if (fits)
+        fprintf(out, "%s\n", table);
+    print_picture(out, picture, width);
+    if (!fits)
+        fprintf(out, "(%zu columns: a table)\n", needed);
+}
+
+static char *table_format(const struct probe_result *results, size_t count, int proof)
 {
     char *text = NULL;
     size_t size;
@@ -19,6 +58,24 @@ static char *table_format(const struct probe_result *results, size_t count, int 
     if (!out)
         return NULL;
     table_print(out, results, count, proof);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+static char *text_format(const char *table, const struct picture *picture, const char *note)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = table ? open_memstream(&text, &size) : NULL;
+
+    if (!out)
+        return NULL;
+    if (terminal_draws(STDOUT_FILENO))
+        print_drawn(out, table, picture);
+    else
+        fputs(table, out);
     fputs(note, out);
     if (fclose(out) == 0)
         return text;
@@ -26,16 +83,42 @@ static char *table_format(const struct probe_result *results, size_t count, int 
     return NULL;
 }
 
+static int put_text(char *text)
+{
+    int status = text ? put_out(text, strlen(text)) : complain("out of memory");
+
+    free(text);
+    return status;
+}
+
+static int write_page(const struct picture *picture, const char *path)
+{
+    size_t size;
+    char *page = picture_page(picture, &size);
+    int status = page ? file_write(path, page, size) : complain("out of memory");
+
+    free(page);
+    return status;
+}
+
 int output_results(const struct probe_result *results, size_t count, const struct probe_options *o,
                    const char *note)
 {
-    char *text =
-        o->json ? json_format(results, count) : table_format(results, count, o->policy.proof, note);
-    int status;
+    struct probe_picture drawn;
+    char *table;
+    int status, page = EXIT_FINE;
 
-    if (!text)
+    if (probe_picture_make(&drawn, o, results, count) < 0)
         return complain("out of memory");
-    status = put_out(text, strlen(text));
-    free(text);
-    return status;
+    if (o->json) {
+        status = put_text(json_format(results, count));
+    } else {
+        table = table_format(results, count, o->policy.proof);
+        status = put_text(text_format(table, &drawn.picture, note));
+        free(table);
+    }
+    if (o->html_file)
+        page = write_page(&drawn.picture, o->html_file);
+    probe_picture_free(&drawn);
+    return status ? status : page;
 }

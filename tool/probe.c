@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "command.h"
+#include "file.h"
 #include "options.h"
 #include "runs.h"
 #include "say.h"
@@ -15,6 +16,8 @@ int probe_main(int argc, char **argv)
     case PARSE_WRONG:
         return EXIT_TROUBLE;
     default:
+        if (options.html_file && file_check(options.html_file))
+            return EXIT_TROUBLE;
         return *options.host ? run_remote(&options) : run_embedded(&options);
     }
 }

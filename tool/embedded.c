@@ -154,13 +154,12 @@ static int print_all(const struct embedded *e, const struct probe_options *o, ui
 
     if (!out)
         return complain("out of memory");
-    fputs(legend, out);
     explain(out, e);
     if (count_verdict(e, VERDICT_NONE) == 0)
         fprintf(out, "%zu of %d as expected, in %.1f s.\n", count_verdict(e, VERDICT_OK),
                 EXPECTATIONS, (double) (now_ns() - began) / 1e9);
     fclose(out);
-    return output_results(e->results, EXPECTATIONS, o, note);
+    return output_results(e->results, EXPECTATIONS, o, legend, note);
 }
 
 int run_embedded(const struct probe_options *o)

@@ -36,17 +36,18 @@ static void print_picture(FILE *out, const struct picture *picture, int width)
 }
 
 /* A table that wraps helps nobody: a narrow terminal gets the picture alone. */
-static void print_drawn(FILE *out, const char *table, const struct picture *picture)
+static void print_drawn(FILE *out, const char *table, const char *legend,
+                        const struct picture *picture)
 {
     int width = terminal_width(STDOUT_FILENO);
     size_t needed = longest_line(table);
-    bool fits = needed <= (size_t) width;
 
-    if (fits)
-        fprintf(out, "%s\n", table);
+    if (needed <= (size_t) width)
+        fprintf(out, "%s%s\n", table, legend);
     print_picture(out, picture, width);
-    if (!fits)
-        fprintf(out, "(%zu columns: a table)\n", needed);
+    if (needed > (size_t) width)
+        fprintf(out, "The table of all times needs %zu columns.\n", needed);
+    fputc('\n', out);
 }
 
 static char *table_format(const struct probe_result *results, size_t count, int proof)
@@ -64,7 +65,8 @@ static char *table_format(const struct probe_result *results, size_t count, int 
     return NULL;
 }
 
-static char *text_format(const char *table, const struct picture *picture, const char *note)
+static char *text_format(const char *table, const char *legend, const struct picture *picture,
+                         const char *note)
 {
     char *text = NULL;
     size_t size;
@@ -73,9 +75,9 @@ static char *text_format(const char *table, const struct picture *picture, const
     if (!out)
         return NULL;
     if (terminal_draws(STDOUT_FILENO))
-        print_drawn(out, table, picture);
+        print_drawn(out, table, legend, picture);
     else
-        fputs(table, out);
+        fprintf(out, "%s%s", table, legend);
     fputs(note, out);
     if (fclose(out) == 0)
         return text;
@@ -102,7 +104,7 @@ static int write_page(const struct picture *picture, const char *path)
 }
 
 int output_results(const struct probe_result *results, size_t count, const struct probe_options *o,
-                   const char *note)
+                   const char *legend, const char *note)
 {
     struct probe_picture drawn;
     char *table;
@@ -114,7 +116,7 @@ int output_results(const struct probe_result *results, size_t count, const struc
         status = put_text(json_format(results, count));
     } else {
         table = table_format(results, count, o->policy.proof);
-        status = put_text(text_format(table, &drawn.picture, note));
+        status = put_text(text_format(table, legend, &drawn.picture, note));
         free(table);
     }
     if (o->html_file)

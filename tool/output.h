@@ -6,10 +6,11 @@
 #include "options.h"
 #include "result.h"
 
-/* Prints the results as a table with `note` below it ("" for none), or as JSON without it, as the
- * options say; on a terminal that can show it, the table has a waterfall below it. Writes the page,
- * if there is to be one. Returns 0, or EXIT_TROUBLE after one line on stderr. */
+/* Prints the results as a table, or as JSON, as the options say; on a terminal that can show it,
+ * with a waterfall below the table. `legend` explains the table, `note` comes last ("" for none);
+ * neither comes with JSON. Writes the page, if there is to be one. Returns 0, or EXIT_TROUBLE after
+ * one line on stderr. */
 int output_results(const struct probe_result *results, size_t count, const struct probe_options *o,
-                   const char *note);
+                   const char *legend, const char *note);
 
 #endif

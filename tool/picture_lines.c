@@ -59,6 +59,7 @@ static int choose(struct canvas *c, struct row **ret_rows)
     size_t count = c->picture->count, i;
     struct row *rows = calloc(count + 1, sizeof *rows);
     struct picture_close close;
+    char name[WIDEST];
 
     if (!rows)
         return -1;
@@ -67,8 +68,9 @@ static int choose(struct canvas *c, struct row **ret_rows)
         rows[i] = (struct row) { i, took(c->picture, &close) };
         if (rows[i].took > c->longest)
             c->longest = rows[i].took;
-        if ((int) strlen(close.name) > c->name)
-            c->name = (int) strlen(close.name);
+        escape(close.name, name, sizeof name);
+        if ((int) strlen(name) > c->name)
+            c->name = (int) strlen(name);
     }
     if (count > MANY)
         qsort(rows, count, sizeof *rows, slower);
@@ -78,7 +80,7 @@ static int choose(struct canvas *c, struct row **ret_rows)
 
 static void lay_out(struct canvas *c)
 {
-    int most = c->width / 3 < NAME_MAX_WIDTH ? c->width / 3 : NAME_MAX_WIDTH;
+    int share = c->width * 2 / 5, most = share < NAME_MAX_WIDTH ? share : NAME_MAX_WIDTH;
 
     c->name = c->name < most ? c->name : most;
     c->with_time = c->width >= 32;

@@ -117,7 +117,7 @@ static int report(struct remote *remote)
         i++;
     if (i == count && !remote->options->json)
         return status;
-    trouble = output_results(remote->results, count, remote->options, "");
+    trouble = output_results(remote->results, count, remote->options, "", "");
     return trouble ? trouble : status;
 }
 

@@ -15,22 +15,15 @@ import threading
 
 import jsonschema
 
+import tap
+from tap import test
+
 FINACK, SCHEMA = sys.argv[1:3]
-TESTS = []
-
-
-def test(function):
-    TESTS.append(function)
-    return function
 
 
 def finack(*args, **kwargs):
     kwargs.setdefault("stdout", subprocess.PIPE)
     return subprocess.run([FINACK, *args], stderr=subprocess.PIPE, timeout=60, check=False, **kwargs)
-
-
-def descriptors():
-    return sorted(os.listdir("/proc/self/fd"))
 
 
 def check_output(output):
@@ -298,21 +291,5 @@ def closed_standard_streams_are_no_trouble():
     assert server.received[0].endswith(b"\r\n\r\n"), server.received
 
 
-def main():
-    failures = 0
-    print(f"1..{len(TESTS)}")
-    for number, function in enumerate(TESTS, 1):
-        before = descriptors()
-        try:
-            function()
-            assert descriptors() == before, f"descriptors left: {descriptors()}"
-            print(f"ok {number} - {function.__name__}", flush=True)
-        except Exception as error:  # whatever it was, the others still run
-            failures += 1
-            print(f"not ok {number} - {function.__name__}")
-            print("# " + "\n# ".join(f"{type(error).__name__}: {error}".splitlines()), flush=True)
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tap.main())

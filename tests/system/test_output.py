@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What the command shows on a terminal, and the files it writes: whole or not at all.
+
+usage: test_output.py FINACK        (prints TAP)
+"""
+
+import json
+import os
+import pathlib
+import re
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+
+import tap
+from on_pty import environment, plain, run_on_terminal
+from tap import test
+
+FINACK = sys.argv[1]
+BLOCKS = re.compile("[\u2588-\u258f]")
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>')
+
+
+def finack(*args, **kwargs):
+    return subprocess.run([FINACK, *args], capture_output=True, timeout=60, check=False, **kwargs)
+
+
+def data_of(path):
+    with open(path, encoding="utf-8") as file:
+        return json.loads(DATA.search(file.read()).group(1))
+
+
+def expect_line(run, *words):
+    lines = run.stderr.decode().splitlines()
+    assert run.returncode == 2 and len(lines) == 1, (run.returncode, lines)
+    assert lines[0].startswith("finack probe: "), lines
+    for word in words:
+        assert word in lines[0], lines
+
+
+class Server:
+    """Accepts connections, and answers the end of each once `release` is set."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.release = threading.Event()
+        self.thread = threading.Thread(target=self.serve)
+
+    def serve(self):
+        while True:
+            connection, _ = self.listener.accept()
+            with connection:
+                if connection.recv(100) == b"stop":
+                    return
+                self.release.wait()
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.release.set()
+        with socket.create_connection(self.listener.getsockname()) as last:
+            last.sendall(b"stop")
+        self.thread.join()
+        self.listener.close()
+
+
+# ---- files ----
+
+@test
+def a_page_is_written_beside_the_table():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "page.html")
+        run = finack("probe", "--html", path)
+        assert run.returncode == 0 and b"18 of 18 as expected" in run.stdout, run
+        data = data_of(path)
+        assert os.listdir(folder) == ["page.html"]
+    assert data["title"] == "finack probe" and len(data["closes"]) == 18, data["title"]
+    names = {close["name"] for close in data["closes"]}
+    assert {"held", "held (TLS)", "truncating (TLS)"} < names, names
+    for close in data["closes"]:
+        assert close["held"] == close["name"].startswith("held"), close
+        assert close["outcome"] in close["text"] and close["stages"]["requested"] == 0, close
+        ends = [end for end, _ in close["pieces"]]
+        assert ends == sorted(ends) and ends[-1] >= close["stages"]["released"], close
+
+
+@test
+def time_that_a_deadline_ended_is_of_its_phase():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "page.html")
+        finack("probe", "--html", path, "--json")
+        data = data_of(path)
+    longest = {}
+    for close in data["closes"]:
+        begins = [0, *(end for end, _ in close["pieces"])]
+        spans = [(end - begin, data["parts"][part])
+                 for begin, (end, part) in zip(begins, close["pieces"])]
+        longest[close["name"]] = max(spans)[1]
+    assert longest["mute"] == longest["deaf"] == longest["slow (TLS)"] == "linger", longest
+    assert longest["deaf (TLS)"] == longest["notify-then-deaf (TLS)"] == "flush", longest
+
+
+@test
+def a_page_goes_with_json():
+    with tempfile.TemporaryDirectory() as folder, Server() as server:
+        server.release.set()
+        path = pathlib.Path(folder, "page.html")
+        run = finack("probe", "--json", "--count", "3", "--html", path, server.address)
+        assert len(json.loads(run.stdout)) == 3 and run.returncode == 0, run
+        data = data_of(path)
+    assert data["title"] == f"finack probe {server.address}", data["title"]
+    assert [close["outcome"] for close in data["closes"]] == ["graceful"] * 3, data
+
+
+@test
+def a_hostile_name_stays_a_name():
+    """The name of a holder's program comes from the file that it was started from."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder, '<!--<script>\x1b"')
+        program.symlink_to(os.path.abspath(FINACK))
+        path = pathlib.Path(folder, "page.html")
+        run = subprocess.run([program, "probe", "--html", path], capture_output=True, timeout=60,
+                             check=False)
+        assert run.returncode == 0, run
+        raw = DATA.search(path.read_text(encoding="utf-8")).group(1)
+    assert "<" not in raw and raw.isascii() and raw.isprintable(), raw
+    held = [close for close in json.loads(raw)["closes"] if close["held"]]
+    for close in held:
+        by = dict(close["facts"])["held by"]
+        assert '<!--<script>\\x1b"' in by or by == "could not look everywhere", by
+
+
+@test
+def a_file_is_replaced_and_keeps_its_mode():
+    with tempfile.TemporaryDirectory() as folder, Server() as server:
+        server.release.set()
+        path, link = pathlib.Path(folder, "page.html"), pathlib.Path(folder, "link")
+        path.write_text("old", encoding="utf-8")
+        path.chmod(0o640)
+        link.symlink_to("page.html")
+        before = path.stat().st_ino
+        assert finack("probe", "--html", link, server.address).returncode == 0
+        assert link.is_symlink() and len(data_of(path)["closes"]) == 1
+        assert path.stat().st_ino != before and stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert sorted(os.listdir(folder)) == ["link", "page.html"]
+
+
+@test
+def a_new_file_has_the_usual_mode():
+    with tempfile.TemporaryDirectory() as folder, Server() as server:
+        server.release.set()
+        path = pathlib.Path(folder, "page.html")
+        run = finack("probe", "--html", path, server.address, umask=0o027)
+        assert run.returncode == 0 and stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@test
+def what_cannot_be_written_is_told_before_the_work():
+    with Server() as server:
+        for path, word in (("/nonexistent/page.html", "No such file"), ("/proc", "Is a directory"),
+                           ("", "--html"), ("/proc/self/status/x", "Not a directory")):
+            run = finack("probe", "--html", path, server.address)
+            expect_line(run, word)
+            assert not run.stdout, run
+
+
+@test
+def a_full_disk_leaves_the_old_file():
+    """A limit on the size of files fails in the middle, as a full disk does."""
+    def small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    with tempfile.TemporaryDirectory() as folder, Server() as server:
+        server.release.set()
+        path = pathlib.Path(folder, "page.html")
+        path.write_text("old", encoding="utf-8")
+        run = finack("probe", "--html", path, server.address, preexec_fn=small,
+                     restore_signals=False)
+        expect_line(run, str(path), "File too large")
+        assert b"graceful" in run.stdout, run
+        assert path.read_text(encoding="utf-8") == "old" and os.listdir(folder) == ["page.html"]
+
+
+@test
+def a_device_is_written_to_and_stays():
+    full = os.stat("/dev/full")
+    with Server() as server:
+        server.release.set()
+        run = finack("probe", "--html", "/dev/full", server.address)
+        expect_line(run, "/dev/full", "No space left")
+        run = finack("probe", "--json", "--html", "/dev/stdout", server.address)
+    assert run.returncode == 0 and run.stdout.endswith(b"</html>\n"), run
+    assert os.stat("/dev/full").st_ino == full.st_ino and stat.S_ISCHR(full.st_mode)
+
+
+# ---- terminals ----
+
+@test
+def a_terminal_gets_a_waterfall():
+    status, text = run_on_terminal([FINACK, "probe"], columns=130)
+    lines = plain(text).splitlines()
+    assert status == 0 and "peer saw" in lines[0] and lines[-1].startswith("18 of 18"), text
+    bars = [line for line in lines if BLOCKS.search(line) and "flush" not in line]
+    assert len(bars) == 18 and max(map(len, lines)) <= 130, text
+    mute = next(line for line in bars if line.startswith("mute "))
+    clean = next(line for line in bars if line.startswith("clean "))
+    assert len(BLOCKS.findall(mute)) > 50 > 5 > len(BLOCKS.findall(clean)), text
+    assert "\u254c" in next(line for line in bars if line.startswith("held ")), text
+    assert "\x1b[36m" in text, text
+
+
+@test
+def a_narrow_terminal_gets_the_waterfall_alone():
+    for columns in (20, 40, 80):
+        status, text = run_on_terminal([FINACK, "probe"], columns=columns)
+        lines = plain(text).splitlines()
+        drawn = lines[:next(i for i, line in enumerate(lines) if "The table" in line)]
+        assert status == 0 and max(map(len, drawn)) <= columns, text
+        assert sum(bool(BLOCKS.search(line)) for line in drawn) >= 18, text
+        assert "peer saw" not in text and lines[-1].startswith("18 of 18"), text
+
+
+@test
+def what_is_no_such_terminal_gets_plain_text():
+    with Server() as server:
+        server.release.set()
+        args = [FINACK, "probe", server.address]
+        for changes in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": None}, {"LC_ALL": "C"}):
+            status, text = run_on_terminal(args, columns=130, **changes)
+            assert status == 0 and text.isascii() and "\x1b" not in text, (changes, text)
+            assert len(text.splitlines()) == 2, (changes, text)
+        status, text = run_on_terminal(args, columns=130, NO_COLOR="")
+        assert BLOCKS.search(text), text
+        run = subprocess.run(args, capture_output=True, env=environment(), timeout=60, check=True)
+        assert run.stdout.isascii() and len(run.stdout.splitlines()) == 2, run
+
+
+@test
+def json_has_no_picture():
+    with Server() as server:
+        server.release.set()
+        _, text = run_on_terminal([FINACK, "probe", "--json", server.address])
+    assert len(json.loads(text)) == 1, text
+
+
+# ---- progress ----
+
+@test
+def long_work_shows_its_progress_and_takes_it_away():
+    with Server() as server:
+        args = [FINACK, "probe", "--linger", "1.5s", "--count", "5", server.address]
+        _, text = run_on_terminal(args, streams=("stderr",))
+    assert re.search(r"\r[0-5] of 5 closed\x1b\[K", text), text
+    assert text.endswith("\r\x1b[K") and "\n" not in text, text
+
+
+@test
+def progress_is_for_terminals_alone():
+    with Server() as server:
+        args = ["probe", "--linger", "1.5s", "--count", "2", server.address]
+        run = finack(*args)
+        assert not run.stderr, run
+        _, text = run_on_terminal([FINACK, *args], streams=("stderr",), TERM="dumb")
+    assert not text, text
+
+
+if __name__ == "__main__":
+    sys.exit(tap.main())

@@ -53,6 +53,8 @@ ReceiptTuple: TypeAlias = tuple[
     tuple[_HolderTuple, ...],
 ]
 Identity: TypeAlias = tuple[int, int, int]  # SO_COOKIE or 0, device, inode
+# epoll set's number, number registered, events, inode, holder's pid or 0, its number
+StaleTuple: TypeAlias = tuple[int, int, int, int, int, int]
 
 STAGES: Final[tuple[str, ...]]
 OUTCOMES: Final[tuple[str, ...]]
@@ -75,6 +77,7 @@ def outstanding(fd: int, /) -> int: ...
 def identify(fd: int, /) -> Identity: ...
 def is_same(fd: int, identity: Identity, /) -> bool: ...
 def holders(identity: Identity, /) -> list[_HolderTuple]: ...
+def stale_registrations() -> list[StaleTuple]: ...
 
 @final
 class Witness:

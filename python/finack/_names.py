@@ -4,6 +4,8 @@
 import socket
 from typing import Any
 
+from finack._receipt import _printable
+
 _KINDS = {
     (socket.AF_INET, socket.SOCK_STREAM): "tcp",
     (socket.AF_INET6, socket.SOCK_STREAM): "tcp",
@@ -18,8 +20,8 @@ def _address(address: Any) -> str:
         host, port = address[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
     if isinstance(address, bytes):
-        address = "@" + address[1:].decode(errors="backslashreplace")
-    return str(address) or "-"
+        address = "@" + address[1:].decode(errors="surrogateescape")
+    return _printable(str(address)) or "-"
 
 
 def name_of(fd: int) -> str:

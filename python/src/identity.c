@@ -94,10 +94,50 @@ static PyObject *holders(PyObject *module, PyObject *tuple)
     return list;
 }
 
+/* ---- stale registrations ---- */
+
+#define STALE_MAX 1024
+
+static PyObject *stale_list(const struct fin_stale *found, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(count);
+
+    for (Py_ssize_t i = 0; list && i < count; i++) {
+        const struct fin_stale *s = &found[i];
+        PyObject *entry = Py_BuildValue("(iiIKii)", s->epoll_fd, s->fd, s->events,
+                                        (unsigned long long) s->inode, s->holder_pid, s->holder_fd);
+
+        if (!entry)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, entry);
+    }
+    return list;
+}
+
+static PyObject *stale_registrations(PyObject *module, PyObject *unused)
+{
+    struct fin_stale *found = PyMem_New(struct fin_stale, STALE_MAX);
+    PyObject *list;
+    int count;
+
+    (void) module;
+    (void) unused;
+    if (!found)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS count = fin_epoll_audit(0, found, STALE_MAX);
+    Py_END_ALLOW_THREADS if (count < 0) list = fin__py_os_error(count);
+    else list = stale_list(found, count < STALE_MAX ? count : STALE_MAX);
+    PyMem_Free(found);
+    return list;
+}
+
 static PyMethodDef methods[] = {
     { "identify", identify, METH_VARARGS, "identify(fd, /): (cookie, device, inode)" },
     { "is_same", is_same, METH_VARARGS, "is_same(fd, identity, /)" },
     { "holders", holders, METH_O, "holders(identity, /): [(pid, fd, command)]" },
+    { "stale_registrations", stale_registrations, METH_NOARGS,
+      "stale_registrations(): [(epoll fd, fd, events, inode, holder pid, holder fd)]" },
     { NULL, NULL, 0, NULL },
 };
 

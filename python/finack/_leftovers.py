@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""What a piece of a program leaves behind: sockets open, registered or held.
+
+The truth is the descriptor table before and after, by inode, and the kernel's epoll sets.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from finack import _audit, _core, _descriptors
+from finack._describe import borrowed, describe, is_listening, state
+from finack._places import places
+from finack._receipt import Holder
+
+Kind: TypeAlias = Literal["open", "registered", "held"]
+
+# Whatever gives a socket away: a forked child, one made by exec, a message, a thread inside a call.
+_GIVES_AWAY = (
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "subprocess.Popen",
+    "_thread.start_new_thread",
+    "_thread.start_joinable_thread",
+)
+_NEW_THREADS_ARE_AUDITED = sys.version_info >= (3, 12)
+_SENDMSG = "socket.sendmsg"
+# For threads that close in their own time, and children that are about to end.
+_GRACE = 1.0
+_PAUSE = 0.01
+
+
+@dataclass
+class Leftover:
+    """One socket that was left, `facts` about it, and where it was `made`, if that is known."""
+
+    kind: Kind
+    socket: str
+    facts: list[str] = field(default_factory=list)
+    made: str | None = None
+
+    def __str__(self) -> str:
+        """A line, and one for the place."""
+        lines = [f"{self.kind}: {self.socket}" + "".join(f", {fact}" for fact in self.facts)]
+        if self.made:
+            lines.append(f"    made at {self.made}")
+        return "\n".join(lines)
+
+
+class _Watched(NamedTuple):
+    token: int
+    identity: "_core.Identity"
+    socket: str
+    fd: int
+    made: str | None
+
+
+class Watch:
+    """Looks from its making to left(); what is excused meanwhile doesn't count."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        places.start()
+        self._before = _descriptors.sockets()
+        self._stale = {_stale_key(entry) for entry in _core.stale_registrations()}
+        self._witness: _core.Witness | None = None
+        self._own: set[int] = set()  # the witness's epoll set
+        self._watched: dict[int, _Watched] = {}
+        for event in _GIVES_AWAY:
+            _audit.listen(event, self._given_away)
+        _audit.listen(_SENDMSG, self._sent)
+        if not _NEW_THREADS_ARE_AUDITED:
+            self._profile = threading.getprofile()
+            threading.setprofile(self._thread_started)
+
+    def close(self) -> None:
+        """Forget everything."""
+        for event in _GIVES_AWAY:
+            _audit.unlisten(event, self._given_away)
+        _audit.unlisten(_SENDMSG, self._sent)
+        if not _NEW_THREADS_ARE_AUDITED and threading.getprofile() == self._thread_started:
+            threading.setprofile(self._profile)
+        if self._witness:
+            self._witness.close()
+        places.stop()
+
+    @contextlib.contextmanager
+    def excused(self) -> Iterator[None]:
+        """What is made inside belongs to somebody who lives longer."""
+        before = _descriptors.sockets()
+        try:
+            yield
+        finally:
+            for inode, fds in _descriptors.added(before, _descriptors.sockets()).items():
+                self._before.setdefault(inode, set()).update(fds)
+
+    # ---- what is given away is watched ----
+
+    def _sent(self, args: tuple[Any, ...]) -> None:
+        if args[0].family == socket.AF_UNIX:  # it may carry descriptors
+            self._given_away(args)
+
+    def _thread_started(self, *call: Any) -> None:
+        """The first call in a new thread; what had been asked to profile it goes on."""
+        sys.setprofile(self._profile)
+        with contextlib.suppress(Exception):
+            self._given_away(())
+        if self._profile:
+            self._profile(*call)
+
+    def _given_away(self, _: tuple[Any, ...]) -> None:
+        """Add what is open to the witness: whoever gets it now may keep it when it's closed."""
+        for inode, fds in _descriptors.added(self._before, _descriptors.sockets()).items():
+            if inode not in self._watched:
+                self._watch(inode, min(fds))
+
+    def _watch(self, inode: int, fd: int) -> None:
+        if not self._witness:
+            before = _descriptors.epolls()
+            self._witness = _core.Witness()
+            self._own = _descriptors.epolls() - before
+        token = self._witness.add(fd)
+        self._watched[inode] = _Watched(
+            token, _core.identify(fd), describe(fd), fd, places.place_of(inode)
+        )
+
+    # ---- what is left ----
+
+    def left(self) -> list[Leftover]:
+        """Everything that is left now, or a moment later while other threads are at work."""
+        until = time.monotonic() + _GRACE
+        while True:
+            others = (
+                threading.active_count() > 1
+            )  # one that ends after the look may have changed it
+            left = self._look()
+            others = others or any(leftover.kind != "open" for _, leftover in left)
+            if not (left and others) or time.monotonic() >= until:
+                break
+            time.sleep(_PAUSE)
+        if left:
+            self._mark_collected(left)
+        return [leftover for _, leftover in left]
+
+    def _look(self) -> list[tuple[int, Leftover]]:
+        table = _descriptors.sockets()
+        return [*self._open(table), *self._registered(), *self._held(table)]
+
+    def _open(self, table: dict[int, set[int]]) -> list[tuple[int, Leftover]]:
+        left = _descriptors.added(self._before, table)
+        if left:
+            for inode in _of_loops(open_loops()):
+                left.pop(inode, None)
+            mine = [fd for inode in self._before for fd in table.get(inode, ())]
+            services = {_service(fd, listening=True) for fd in mine} - {None}
+            left = {
+                inode: fds
+                for inode, fds in left.items()
+                if _service(min(fds), listening=False) not in services
+            }
+        return [
+            (inode, self._describe_open(inode, fds, copy=inode in self._before))
+            for inode, fds in left.items()
+        ]
+
+    def _describe_open(self, inode: int, fds: set[int], *, copy: bool) -> Leftover:
+        facts = [f"{'copy ' if copy else ''}fd {', '.join(map(str, sorted(fds)))}"]
+        if text := state(min(fds)):
+            facts.append(text)
+        if pollers := _descriptors.pollers(fds) - self._own:
+            facts.append(f"registered with epoll fd {', '.join(map(str, sorted(pollers)))}")
+        return Leftover("open", describe(min(fds)), facts, places.place_of(inode))
+
+    def _registered(self) -> list[tuple[int, Leftover]]:
+        left = []
+        for entry in _core.stale_registrations():
+            if _stale_key(entry) not in self._stale:
+                epoll, fd, _, inode, pid, holder_fd = entry
+                facts = [f"closed, and still registered as fd {fd} with epoll fd {epoll}"]
+                if pid:
+                    facts.append(f"kept alive by fd {holder_fd} of process {pid}")
+                watched = self._watched.get(inode)
+                name = watched.socket if watched else f"inode {inode}"
+                made = watched.made if watched else places.place_of(inode)
+                left.append((inode, Leftover("registered", name, facts, made)))
+        return left
+
+    def _held(self, table: dict[int, set[int]]) -> list[tuple[int, Leftover]]:
+        left = []
+        for inode, watched in self._watched.items():
+            if inode not in table and self._witness and self._witness.held(watched.token):
+                facts = [f"fd {watched.fd} is closed", f"still held by {_holders(watched)}"]
+                left.append((inode, Leftover("held", watched.socket, facts, watched.made)))
+        return left
+
+    def _mark_collected(self, left: list[tuple[int, Leftover]]) -> None:
+        gc.collect()
+        table = _descriptors.sockets()
+        for inode, leftover in left:
+            if leftover.kind == "open" and not _descriptors.added(self._before, table).get(inode):
+                leftover.facts.append("closed by the garbage collector alone")
+
+
+def _stale_key(entry: "_core.StaleTuple") -> tuple[int, int, int]:
+    epoll, fd, _, inode, _, _ = entry
+    return epoll, fd, inode
+
+
+def _holders(watched: _Watched) -> str:
+    found = [str(Holder(*holder)) for holder in _core.holders(watched.identity)]
+    return ", ".join(found) or "a thread inside a call, a message, or somebody /proc doesn't show"
+
+
+# ---- what belongs to somebody else ----
+
+
+def open_loops() -> list[asyncio.AbstractEventLoop]:
+    """Every event loop of this process that is not closed. Looks at all objects: some 10 ms."""
+    # isinstance() would ask proxies of all kinds who they are.
+    return [
+        loop
+        for loop in gc.get_objects()
+        if issubclass(type(loop), asyncio.AbstractEventLoop) and not loop.is_closed()
+    ]
+
+
+def _of_loops(loops: list[asyncio.AbstractEventLoop]) -> set[int]:
+    """The inodes of the sockets by which a loop wakes itself: they are its attributes.
+
+    Those of a loop in C (uvloop) can't be seen but by the garbage collector.
+    """
+    inodes = set()
+    for loop in loops:
+        for thing in (*gc.get_referents(loop), *getattr(loop, "__dict__", {}).values()):
+            if isinstance(thing, socket.socket) and thing.fileno() >= 0:
+                inodes.add(os.fstat(thing.fileno()).st_ino)
+    return inodes
+
+
+def _service(fd: int, *, listening: bool) -> object:
+    """What a listening socket and the connections that it accepted have in common."""
+    try:
+        with borrowed(fd) as sock:
+            if is_listening(sock) != listening:
+                return None
+            name = sock.getsockname()
+            # One that listens on all addresses has none of the connection's.
+            return sock.family, sock.type, name[1] if isinstance(name, tuple) else name
+    except OSError:
+        return None

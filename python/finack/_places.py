@@ -18,7 +18,7 @@ from finack import _audit, _descriptors
 
 EVENT = "socket.__new__"
 _PRUNE_AT_LEAST = 1024
-_HERE = os.path.dirname(__file__)
+_HERE = os.path.dirname(__file__) + os.sep
 _STDLIB = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 # A callback that the loop runs: what called the loop has nothing to do with it.
@@ -36,7 +36,7 @@ def _kind(filename: str) -> str:
 
 
 def _judge(filename: str) -> str:
-    if filename.startswith((_HERE + os.sep, "<frozen")):
+    if filename.startswith((_HERE, "<frozen")):
         return "inner"
     if filename.startswith(_LIBRARIES) or f"{os.sep}dist-packages{os.sep}" in filename:
         return "library"
@@ -84,6 +84,12 @@ def _look(frame: FrameType | None) -> _Place:
     return _Place(None, _line(library), _line(inner))
 
 
+def _is_borrowing(frame: FrameType) -> bool:
+    """finack makes objects for sockets that there are already."""
+    caller = frame.f_back  # of socket.socket.__init__()
+    return caller is not None and caller.f_code.co_filename.startswith(_HERE)
+
+
 class _New(NamedTuple):
     sock: "weakref.ref[socket.socket]"
     place: _Place
@@ -116,8 +122,9 @@ class Places:
 
     def _made(self, args: tuple[Any, ...]) -> None:
         self._settle()
-        # This method, the hook.
-        self._new.append(_New(weakref.ref(args[0]), _look(sys._getframe(2)), False))
+        frame = sys._getframe(2)  # this method, the hook
+        if not _is_borrowing(frame):
+            self._new.append(_New(weakref.ref(args[0]), _look(frame), False))
 
     def _settle(self) -> None:
         """Look up the inodes of those that were made since."""

@@ -121,6 +121,14 @@ def test_place_of_what_is_wrapped(places: Places) -> None:
         assert f":{line} in " in (places.place_of(inode(wrapped)) or "")
 
 
+def test_a_look_at_a_socket_makes_none(places: Places) -> None:
+    _audit.unlisten(_places.EVENT, places._made)
+    with socket.socket() as sock:
+        _audit.listen(_places.EVENT, places._made)
+        describe(sock.fileno())
+        assert places.place_of(inode(sock)) is None
+
+
 def test_place_in_a_thread(places: Places) -> None:
     made = []
     thread = threading.Thread(target=lambda: made.append(socket.socket()))

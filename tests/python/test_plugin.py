@@ -141,7 +141,9 @@ def test_connection(pytester: pytest.Pytester) -> None:
         r"open: tcp 127\.0\.0\.1:\d+ -> 127\.0\.0\.1:\d+, fd \d+, CLOSE_WAIT$",
         r"    made at test_connection\.py:\d+ in connected$",
     )
-    run.lines(r"open: unix -( -> -)?, fd \d+$", r"    made at test_connection\.py:\d+ in test_leak$")
+    run.lines(
+        r"open: unix -( -> -)?, fd \d+$", r"    made at test_connection\.py:\d+ in test_leak$"
+    )
 
 
 def test_left_to_the_collector(pytester: pytest.Pytester) -> None:

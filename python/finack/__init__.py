@@ -9,6 +9,7 @@ A selector that knows which socket a number was registered for:
 """
 
 from finack._aclose import aclose, aclosing, closed
+from finack._blocking import close, closing
 from finack._core import ProxySelector
 from finack._loop import EventLoop
 from finack._policy import Policy
@@ -23,5 +24,7 @@ __all__ = [
     "Straggler",
     "aclose",
     "aclosing",
+    "close",
     "closed",
+    "closing",
 ]

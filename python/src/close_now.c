@@ -2,12 +2,13 @@
 
 /* The blocking close, and what a driver in Python asks of a socket beside it. */
 
+#include "guarded.h"
 #include "values.h"
 
-#include "close/blocking.h"
 #include "close/endpoint.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -18,24 +19,81 @@
 
 /* ---- close ---- */
 
+/* Between giving the number up and here no Python may run: an interrupt would lose it. */
+static int take_number(PyObject *from, int *fd)
+{
+    PyObject *number = PyLong_Check(from) ? Py_NewRef(from) : PyObject_CallNoArgs(from);
+    long value = number ? PyLong_AsLong(number) : -1;
+
+    Py_XDECREF(number);
+    if (PyErr_Occurred())
+        return -1;
+    *fd = value < 0 || value > INT_MAX ? -1 : (int) value;
+    return 0;
+}
+
 /* No kernel handle is kept: its descriptors would be those of no one, and show up wherever a program
  * counts its own. */
 static PyObject *close_(PyObject *module, PyObject *args)
 {
-    struct fin__close_options options = { 0 };
+    struct fin__py_module *m = PyModule_GetState(module);
     struct fin_receipt receipt = FIN_RECEIPT_INIT;
     struct fin_policy policy;
-    PyObject *tuple, *requested = Py_None;
-    int fd, input_shut = 0, result;
+    struct fin__tomb *tomb = NULL;
+    PyObject *from, *tuple, *requested = Py_None;
+    uint64_t start;
+    int fd, result;
+
+    if (!PyArg_ParseTuple(args, "OO|O:close", &from, &tuple, &requested))
+        return NULL;
+    if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &start) < 0
+        || take_number(from, &fd) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS result = fin__close_guarded(fd, &policy, start, &receipt, &tomb);
+    Py_END_ALLOW_THREADS if (tomb)
+    {
+        tomb->next = m->tombs;
+        m->tombs = tomb;
+    }
+    return result < 0 ? fin__py_os_error(result) : fin__py_receipt(&receipt);
+}
+
+static PyObject *reap(PyObject *module, PyObject *unused)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+    long left = 0;
+
+    (void) unused;
+    for (struct fin__tomb **at = &m->tombs; *at;) {
+        struct fin__tomb *next = (*at)->next;
+
+        if (fin__tomb_open(*at)) {
+            at = &(*at)->next;
+            left++;
+        } else {
+            *at = next;
+        }
+    }
+    return PyLong_FromLong(left);
+}
+
+static PyObject *examine(PyObject *module, PyObject *args)
+{
+    struct fin__endpoint ep;
+    struct fin_kernel kernel;
+    struct fin_policy policy;
+    PyObject *tuple;
+    int fd, result;
 
     (void) module;
-    if (!PyArg_ParseTuple(args, "iO|Op:close", &fd, &tuple, &requested, &input_shut))
+    if (!PyArg_ParseTuple(args, "iO:examine", &fd, &tuple) || fin__py_policy(tuple, &policy) < 0)
         return NULL;
-    if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &options.requested) < 0)
-        return NULL;
-    options.input_shut = input_shut;
-    Py_BEGIN_ALLOW_THREADS result = fin__close(NULL, fd, NULL, &policy, &options, &receipt);
-    Py_END_ALLOW_THREADS return result < 0 ? fin__py_os_error(result) : fin__py_receipt(&receipt);
+    fin__kernel_begin(&kernel);
+    result = fin__endpoint_examine(&kernel, fd, NULL, &policy, &ep);
+    fin__kernel_end(&kernel);
+    if (result < 0)
+        return fin__py_os_error(result);
+    Py_RETURN_NONE;
 }
 
 /* ---- RST ---- */
@@ -112,8 +170,17 @@ static PyObject *outstanding(PyObject *module, PyObject *args)
 
 /* ---- the module's part ---- */
 
+PyDoc_STRVAR(
+    close_doc,
+    "close($module, fd, policy, requested=None, /)\n--\n\n"
+    "Close a descriptor, or what a callable returns, which gives it up; returns what\n"
+    "Receipt._from_core() takes. Threads inside a call on it are woken and waited for. If\n"
+    "one stays, there is a tombstone on the number, to be released by reap().");
+
 static PyMethodDef methods[] = {
-    { "close", close_, METH_VARARGS, "close(fd, policy, requested=None, input_shut=False, /)" },
+    { "close", close_, METH_VARARGS, close_doc },
+    { "reap", reap, METH_NOARGS, "reap($self, /)\n--\n\nOpen tombs; returns how many are left." },
+    { "examine", examine, METH_VARARGS, "examine(fd, policy, /): OSError if it can't be closed" },
     { "reset", reset_, METH_VARARGS, "reset(fd, /): RST now; False: at the last close" },
     { "handed", handed, METH_VARARGS, "handed(fd, /): bytes given to the kernel so far" },
     { "outstanding", outstanding, METH_VARARGS, "outstanding(fd, /): bytes not yet acknowledged" },

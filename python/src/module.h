@@ -8,12 +8,15 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+struct fin__tomb;
+
 /* Objects keep a pointer to it: their types hold on to the module. */
 struct fin__py_module {
     PyTypeObject *selector_type, *map_type;
     PyTypeObject *close_set_type;
     PyTypeObject *key_type;  /* selectors.SelectorKey */
     PyObject *base_selector; /* selectors.BaseSelector */
+    struct fin__tomb *tombs; /* of close(), for reap() */
     PyObject *keys_view, *items_view, *values_view;
     /* Interned: the interpreter's cache of look-ups keeps every string that it is asked with. */
     PyObject *name_fileno, *name_fileobj, *name_fd, *name_events;

@@ -11,13 +11,17 @@ import contextlib
 import gc
 import itertools
 import os
+import pathlib
 import selectors
 import socket
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
 
 import finack
+from finack import _core
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -119,8 +123,87 @@ def loop() -> None:
     loop.close()
 
 
-SCRIPTS = {f.__name__: f for f in (native, dropped, wrapped, errors, stale, loop)}
+def closes() -> None:
+    a, b = socket.socketpair()
+    with a.makefile("rb"), contextlib.suppress(OSError):
+        finack.close(a, finack.Policy(linger=0))
+    finack.close(a).as_dict()
+    with finack.closing(b, finack.Policy(courtesy="prompt")):
+        pass
+
+
+def holders() -> None:
+    a, b = socket.socketpair()
+    copy = a.dup()
+    _core.holders(_core.identify(b.fileno()))
+    str(finack.close(a, finack.Policy(courtesy="prompt", proof_wait=0)))
+    copy.close()
+    b.close()
+
+
+def core() -> None:
+    a, b = socket.socketpair()
+    identity = _core.identify(a.fileno())
+    _core.is_same(b.fileno(), identity)
+    _core.handed(a.fileno())
+    _core.outstanding(a.fileno())
+    _core.examine(a.fileno(), finack.Policy()._as_tuple())
+    witness = _core.Witness()
+    token = witness.add(a.fileno())
+    witness.add(a.fileno())
+    witness.held(token)
+    attempts: list[Callable[[], object]] = [
+        lambda: _core.close(-1, finack.Policy()._as_tuple()),
+        lambda: _core.close(lambda: Thing(), finack.Policy()._as_tuple()),  # type: ignore
+        lambda: _core.close(lambda: 10**20, finack.Policy()._as_tuple()),
+        lambda: _core.close(a.fileno(), (Thing(),)),  # type: ignore[arg-type]
+        lambda: _core.close(a.fileno(), Thing()),  # type: ignore[arg-type]
+        lambda: _core.close(a.fileno(), finack.Policy()._as_tuple(), Thing()),  # type: ignore
+        lambda: _core.reset(a.fileno()),
+        lambda: _core.examine(-1, finack.Policy()._as_tuple()),
+        lambda: _core.identify(-1),
+        lambda: _core.is_same(3, Thing()),  # type: ignore[arg-type]
+        lambda: _core.holders((1, 2, Thing())),  # type: ignore[arg-type]
+        lambda: _core.handed(-1),
+        lambda: _core.outstanding(-1),
+        lambda: _core.Witness(Thing()),  # type: ignore[call-arg]
+        lambda: witness.add(-1),
+        lambda: witness.held(Thing()),  # type: ignore[arg-type]
+    ]
+    for attempt in attempts:
+        with contextlib.suppress(Exception):
+            attempt()
+            raise SystemExit("an error was expected")
+    a.close()
+    b.close()
+    witness.close()
+
+
+def tombs() -> None:
+    """A thread inside that isn't woken."""
+    a, b = socket.socketpair()
+    a.setblocking(True)
+    thread = threading.Thread(target=a.recv, args=(1,))
+    thread.start()
+    while (
+        f"{a.fileno():#x}"
+        not in pathlib.Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()[1:2]
+    ):
+        pass
+    finack.close(a, finack.Policy(scope="descriptor", proof="released"))
+    b.send(b"x")
+    thread.join()
+    while any(other.name == "finack-reaper" for other in threading.enumerate()):
+        time.sleep(0.001)
+    b.close()
+
+
+SCRIPTS = {
+    f.__name__: f
+    for f in (native, dropped, wrapped, errors, stale, loop, closes, holders, core, tombs)
+}
 ROUNDS = 60
+SLOW = {"holders": 4}  # it searches all of /proc
 WINDOWS = 6
 
 
@@ -132,16 +215,16 @@ def footprint() -> tuple[int, int, int]:
 
 def main() -> None:
     warnings.simplefilter("error", ResourceWarning)
-    work = SCRIPTS[sys.argv[1]]
+    work, rounds = SCRIPTS[sys.argv[1]], SLOW.get(sys.argv[1], ROUNDS)
     marks = []
     for _ in range(WINDOWS + 1):
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             work()
         marks.append(footprint())
     # The interpreter's free lists fill up now and then; what leaks grows all the time, by a block a
     # round at the least.
     growth = min(after[0] - before[0] for before, after in itertools.pairwise(marks))
-    if growth > ROUNDS // 2 or len({mark[1:] for mark in marks}) > 1:
+    if growth > rounds // 2 or len({mark[1:] for mark in marks}) > 1:
         raise SystemExit(f"blocks, things, descriptors: {marks}")
 
 

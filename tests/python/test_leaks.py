@@ -10,7 +10,11 @@ import pytest
 SCRIPT = pathlib.Path(__file__).with_name("leaks.py")
 
 
-@pytest.mark.parametrize("name", ["native", "dropped", "wrapped", "errors", "stale", "loop"])
+PARTS = ["native", "dropped", "wrapped", "errors", "stale", "loop"]
+PARTS += ["closes", "holders", "core", "tombs"]
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_nothing_grows(name: str) -> None:
     done = subprocess.run([sys.executable, SCRIPT, name], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

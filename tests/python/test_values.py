@@ -11,7 +11,16 @@ from typing import Any, get_args
 import pytest
 
 import finack
-from finack import Holder, Policy, Receipt, Straggler, _core, _policy, _receipt
+from finack import (
+    Holder,
+    Policy,
+    Receipt,
+    Straggler,
+    _blocking,
+    _core,
+    _policy,
+    _receipt,
+)
 
 # ---- Policy ----
 
@@ -177,6 +186,6 @@ def test_from_core() -> None:
     assert receipt.socket == "tcp"
 
 
-@pytest.mark.parametrize("module", [_policy, _receipt, finack])
+@pytest.mark.parametrize("module", [_policy, _receipt, _blocking, finack])
 def test_examples(module: types.ModuleType) -> None:
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0

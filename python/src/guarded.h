@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+
+/* fin_close() for a number that other threads may be inside a call on. */
+
+#ifndef FIN_PY_GUARDED_H
+#define FIN_PY_GUARDED_H
+
+#include "inside.h"
+
+#include <finack.h>
+
+/* A dead descriptor on the number of a socket that is gone, until the threads have left. */
+struct fin__tomb {
+    int fd;
+    struct fin__inside inside;
+    struct fin__tomb *next;
+};
+
+/* Those who receive are woken, which forfeits the rest of the input; those who send have
+ * policy->flush_ms for it, and the peer gets RST if they could not. If a thread does not leave until
+ * policy->total_ms have passed, *tomb is set (fin__tomb_open()); else it is NULL. Nobody may begin to
+ * use the number meanwhile. `requested`: when the program asked, 0: now. Errors: as fin_close(). */
+int fin__close_guarded(int fd, const struct fin_policy *policy, uint64_t requested,
+                       struct fin_receipt *receipt, struct fin__tomb **tomb);
+
+/* Releases the number if the threads have left it; NULL then, else the tomb. */
+struct fin__tomb *fin__tomb_open(struct fin__tomb *tomb);
+
+#endif

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""All benchmarks of the Python package.
+
+usage: main.py FOLDER
+
+Writes FOLDER/python.json, the ratios, and FOLDER/python-release.json, the times from asking for a
+close to the release. Exits with 1 if a ratio is under its limit.
+"""
+
+import pathlib
+import sys
+
+import churn
+import echo
+import ratio
+import release
+import selector
+
+
+def main() -> int:
+    folder = pathlib.Path(sys.argv[1])
+    ratio.head()
+    results = [*selector.measure(), *churn.measure(), *echo.measure()]
+    ratio.write(results, folder / "python.json")
+    print()
+    release.write(release.measure(), folder / "python-release.json")
+    return not all(map(ratio.met, results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

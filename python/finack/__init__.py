@@ -11,7 +11,7 @@ A selector that knows which socket a number was registered for:
 from finack._aclose import aclose, aclosing, closed
 from finack._blocking import close, closing
 from finack._core import ProxySelector
-from finack._loop import EventLoop
+from finack._loop import EventLoop, await_fd_close, hold, run
 from finack._policy import Policy
 from finack._receipt import Holder, Receipt, Straggler
 
@@ -24,7 +24,10 @@ __all__ = [
     "Straggler",
     "aclose",
     "aclosing",
+    "await_fd_close",
     "close",
     "closed",
     "closing",
+    "hold",
+    "run",
 ]

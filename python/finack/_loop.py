@@ -1,39 +1,102 @@
 # SPDX-License-Identifier: MIT
-"""The loop: who waits for a close runs before it can block again.
+"""The loop: who waits for a close runs before it can block again, and its end leaves nothing.
 
-What is private to asyncio's loops and used here is the same in CPython 3.11 to 3.13:
-`run_forever` looks `_run_once` up in each turn, and `_selector` is the selector.
+What is private to asyncio's loops and used here is the same in CPython 3.11 to 3.13: `run_forever`
+looks `_run_once` up in each turn, `_selector` is the selector, and connections and servers are made
+by the `_make_…_transport` methods and `_start_serving`.
 """
 
 import asyncio
-from collections.abc import Callable
-from selectors import BaseSelector, SelectorKey
+import functools
+import inspect
+import os
+import sys
+import warnings
+import weakref
+from asyncio import tasks
+from collections.abc import Awaitable, Callable, Coroutine
+from selectors import BaseSelector
+from typing import Any, TypeVar
 
-from finack import _core
+from finack import _core, _places
+from finack._ending import Ending
+from finack._policy import Policy
+from finack._tls import bound
+from finack._transports import note_place
+from finack._waiters import Waiters
 
-_LOOK_AGAIN = 0.05
-"""Seconds: how often all waiters are looked at, since another thread may have closed a socket."""
+_T = TypeVar("_T")
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop on which a close has an exact end.
+    """An asyncio loop on which a close has an exact end, and which leaves nothing when it ends.
 
     selector
         Any; by default a ProxySelector.
+    policy
+        Bounds the end of the loop: see close(). By default Policy().
 
-    >>> async def main() -> None:
-    ...     assert isinstance(asyncio.get_running_loop(), EventLoop)
+    TypeError: the policy is none.
+
+    >>> async def main() -> bool:
+    ...     return isinstance(asyncio.get_running_loop(), EventLoop)
     >>> with asyncio.Runner(loop_factory=EventLoop) as runner:
     ...     runner.run(main())
+    True
     """
 
+    _closed = True  # until there is anything to close
     _selector: BaseSelector
     _run_once: Callable[[], None]
+    _ready: Any
+    _transports: "weakref.WeakValueDictionary[int, Any]"
+    _ssock: Any
 
-    def __init__(self, selector: BaseSelector | None = None) -> None:
+    def __init__(
+        self, selector: BaseSelector | None = None, *, policy: Policy | None = None
+    ) -> None:
         """Make a loop; the caller closes it."""
-        self._waiters = _Waiters(self)
+        if not isinstance(policy, Policy | None):
+            raise TypeError(f"policy must be a finack.Policy, not {type(policy).__name__}")
+        self._policy = policy or Policy()
+        self._made_in = os.getpid()
+        self._waiters = Waiters(self)
+        self._until: Callable[[], bool] | None = None
+        self._held: set[asyncio.Future[Any]] = set()
+        self._servers: weakref.WeakSet[Any] = weakref.WeakSet()
         super().__init__(_core.ProxySelector() if selector is None else selector)
+
+    # ---- waiting for a close ----
+
+    async def await_fd_close(self, sock: Any) -> None:
+        """Wait until the descriptor is released, whoever closes it.
+
+        sock
+            A socket, something else with a fileno(), or the number of an open descriptor. What is
+            closed already is not waited for.
+
+        Returns before the loop can block again after the release; a close in another thread is
+        seen within 50 ms.
+
+        TypeError: it is none of these; RuntimeError: the loop is not running in this thread.
+
+        >>> async def main() -> None:
+        ...     server = await asyncio.start_server(print, "127.0.0.1", 0)
+        ...     sock = server.sockets[0]
+        ...     server.close()
+        ...     await asyncio.get_running_loop().await_fd_close(sock)
+        >>> run(main())
+        """
+        number = _number_of(sock)
+        if asyncio.get_running_loop() is not self:
+            raise RuntimeError("this loop runs elsewhere: wait for the socket there")
+        try:
+            identity = _core.identify(number)
+        except OSError:
+            return
+        future = self.create_future()
+        self._add_release_waiter(number, identity, future)
+        await future
 
     def _add_release_waiter(
         self, fd: int, identity: "_core.Identity", future: asyncio.Future[None]
@@ -44,77 +107,178 @@ class EventLoop(asyncio.SelectorEventLoop):
         """
         self._waiters.add(fd, identity, future)
 
+    def _watch(self) -> None:
+        """See to it that turns are looked at while anybody wants it, and cost nothing otherwise."""
+        if self._waiters or self._until:
+            self._run_once = self._run_once_watching
+        else:
+            self.__dict__.pop("_run_once", None)
+
     def _run_once_watching(self) -> None:
-        """In place of _run_once while anybody waits: nobody waiting costs nothing."""
         super()._run_once()  # type: ignore[misc]
         self._waiters.look()
+        if self._until and self._until():
+            self.stop()
 
+    def _run_until(self, done: Callable[[], bool]) -> None:
+        """Run until that is so at the end of a turn, or the loop is stopped."""
+        self._until = done
+        self._watch()
+        try:
+            self.run_forever()
+        finally:
+            self._until = None
+            self._watch()
 
-class _Waiters:
-    """Who waits for which socket."""
+    # ---- what it makes ----
 
-    def __init__(self, loop: EventLoop) -> None:
-        self._loop = loop
-        self._of: dict[int, list[tuple[_core.Identity, asyncio.Future[None]]]] = {}
-        self._unwatched: set[int] = set()  # those of them that the selector doesn't watch
-        self._timer = False
+    def _make_socket_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self._made(super()._make_socket_transport(*args, **kwargs))  # type: ignore[misc]
 
-    def add(self, fd: int, identity: "_core.Identity", future: asyncio.Future[None]) -> None:
-        if not self._of:
-            self._begin()
-        self._of.setdefault(fd, []).append((identity, future))
-        if fd not in self._loop._selector.get_map():
-            self._unwatched.add(fd)
+    def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self._made(super()._make_datagram_transport(*args, **kwargs))  # type: ignore[misc]
 
-    def _begin(self) -> None:
-        loop = self._loop
-        loop._run_once = loop._run_once_watching
-        if isinstance(loop._selector, _core.ProxySelector):
-            loop._selector.add_observer(self._observe)
-        if not self._timer:
-            self._timer = True
-            loop.call_later(_LOOK_AGAIN, self._look_at_all)
+    def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
+        return self._made(bound(super()._make_ssl_transport(*args, **kwargs)))  # type: ignore[misc]
 
-    def _end(self) -> None:
-        loop = self._loop
-        del loop._run_once
-        if isinstance(loop._selector, _core.ProxySelector):
-            loop._selector.remove_observer(self._observe)
+    async def start_tls(self, *args: Any, **kwargs: Any) -> Any:
+        """As in asyncio; ssl_shutdown_timeout bounds the close up to the release."""
+        return bound(await super().start_tls(*args, **kwargs))
 
-    def _observe(self, event: str, key: SelectorKey) -> None:
-        if key.fd in self._of:
-            (self._unwatched.add if event == "unregister" else self._unwatched.discard)(key.fd)
+    def _start_serving(
+        self, protocol_factory: Any, sock: Any, sslcontext: Any, server: Any, *rest: Any
+    ) -> None:
+        if server is not None:
+            self._servers.add(self._made(server))
+        super()._start_serving(protocol_factory, sock, sslcontext, server, *rest)  # type: ignore[misc]
 
-    def look(self) -> None:
-        """At those that may have been released in this turn."""
-        selector = self._loop._selector
-        if not isinstance(selector, _core.ProxySelector):
-            watched = selector.get_map()
-            self._unwatched = {fd for fd in self._of if fd not in watched}
-        for fd in list(self._unwatched):
-            self._look_at(fd)
+    def _made(self, made: _T) -> _T:
+        if self.get_debug():
+            place = _places._look(sys._getframe(2))
+            if place.program or place.library:
+                note_place(made, str(place))
+        return made
 
-    def _look_at_all(self) -> None:
-        """The timer outlives the last waiter by one turn at most, which is cheaper than a new one
-        for each."""
-        self._timer = bool(self._of)
-        if self._timer:
-            self._loop.call_later(_LOOK_AGAIN, self._look_at_all)
-        for fd in list(self._of):
-            self._look_at(fd)
+    # ---- its end ----
 
-    def _look_at(self, fd: int) -> None:
-        waiting = []
-        for identity, future in self._of[fd]:
-            if not future.done():
-                if _core.is_same(fd, identity):
-                    waiting.append((identity, future))
-                else:
-                    future.set_result(None)
-        if waiting:
-            self._of[fd] = waiting
+    def close(self) -> None:
+        """End the loop: nothing that it owns stays open.
+
+        First it runs until no transport is closing any more and what hold() was given is done, then
+        at most 16 turns for what is queued. The policy bounds that: `flush` is the longest time
+        without progress in sending, `farewell` the longest wait for the answer to close_notify,
+        `total` the longest time for all. Whatever is open then is aborted and released; a peer that
+        has not been sent everything gets a reset. One ResourceWarning names what was cut and what
+        the program had not closed, in debug mode with the place where it was made. Sockets that
+        only add_reader() or the sock_ methods know are no longer watched; they are named too, and
+        stay open.
+
+        Inside another loop, which must not wait, nothing is run. In a forked child, while the
+        interpreter shuts down, and when the loop was only collected, it is asyncio's own close().
+
+        RuntimeError: the loop is running.
+        """
+        if self.is_closed() or self.is_running() or self._is_only_dropped():
+            super().close()
             return
-        del self._of[fd]
-        self._unwatched.discard(fd)
-        if not self._of:
-            self._end()
+        ending = Ending(self, self._policy)
+        try:
+            if asyncio._get_running_loop() is None:
+                ending.run()
+            else:
+                ending.cut_now()
+        finally:
+            super().close()
+            if ending.told:
+                text = f"left when the loop was closed: {'; '.join(ending.told)}"
+                warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    _collected = False
+
+    def _is_only_dropped(self) -> bool:
+        return self._collected or sys.is_finalizing() or os.getpid() != self._made_in
+
+    def __del__(self) -> None:
+        """Warn, and close as asyncio does: nothing may run in here."""
+        self._collected = True
+        super().__del__()
+
+
+def run(
+    main: Coroutine[Any, Any, _T], *, debug: bool | None = None, policy: Policy | None = None
+) -> _T:
+    """Run a coroutine on an EventLoop of its own and close that: asyncio.run() without leftovers.
+
+    policy
+        Bounds the end of the loop, see EventLoop.close().
+
+    TypeError: the policy is none; ValueError: `main` is no coroutine; RuntimeError: a loop is
+    running in this thread.
+
+    >>> async def main() -> int:
+    ...     return 42
+    >>> run(main())
+    42
+    """
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("finack.run() can't be called while a loop is running in this thread")
+    with asyncio.Runner(
+        debug=debug, loop_factory=functools.partial(EventLoop, policy=policy)
+    ) as runner:
+        return runner.run(main)
+
+
+def hold(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
+    """Keep an EventLoop from ending before this is done, within its policy's total time.
+
+    For transports of one's own, whose close needs the loop. A coroutine becomes a task, and a task
+    is left out when asyncio.run() cancels all tasks at its end. Returns the future or the task.
+
+    TypeError: it is no awaitable; RuntimeError: no EventLoop is running, or it is another's.
+
+    >>> async def main() -> None:
+    ...     hold(asyncio.sleep(0.01, print("asleep")))
+    >>> run(main())
+    asleep
+    """
+    if not inspect.isawaitable(awaitable):
+        raise TypeError(f"an awaitable is accepted, not {type(awaitable).__name__}")
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, EventLoop):
+        raise RuntimeError("hold() needs finack.EventLoop, and this loop is another")
+    if asyncio.isfuture(awaitable) and awaitable.get_loop() is not loop:
+        raise RuntimeError("this awaitable belongs to another loop")
+    future = asyncio.ensure_future(awaitable)
+    if isinstance(future, asyncio.Task):
+        tasks._unregister_task(future)
+    loop._held.add(future)
+    future.add_done_callback(loop._held.discard)
+    return future
+
+
+async def await_fd_close(sock: Any) -> None:
+    """Wait until the descriptor is released, on any loop: see EventLoop.await_fd_close().
+
+    On a loop that is no EventLoop the release is looked for, at pauses of up to 50 ms.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, EventLoop):
+        await loop.await_fd_close(sock)
+        return
+    number, pause = _number_of(sock), 0.0
+    try:
+        identity = _core.identify(number)
+    except OSError:
+        return
+    while _core.is_same(number, identity):
+        await asyncio.sleep(pause)
+        pause = min(2 * pause + 0.001, 0.05)
+
+
+def _number_of(sock: Any) -> int:
+    if hasattr(sock, "fileno"):
+        sock = sock.fileno()
+    if not isinstance(sock, int) or isinstance(sock, bool):
+        kind = type(sock).__name__
+        raise TypeError(f"a socket, or a descriptor's number, is accepted, not {kind}")
+    return sock

@@ -43,11 +43,12 @@ def connections(loop: asyncio.AbstractEventLoop) -> list[Connection]:
     known = list(_remembered.get(loop, {}).items())
     listed = getattr(loop, "_transports", None)
     if listed is not None:
-        known += [(lower, lower._server) for lower in list(listed.values())]
-    return [found for lower, server in known if (found := _connection(lower, server))]
+        known += [(lower, lower._server) for lower in listed.values()]
+    return [found for lower, server in known if (found := connection(lower, server))]
 
 
-def _connection(lower: Any, server: Any) -> Connection | None:
+def connection(lower: Any, server: Any) -> Connection | None:
+    """That of the transport which owns the socket; None if the socket is closed."""
     where = socket_of(lower)
     if where is None:
         return None
@@ -56,7 +57,7 @@ def _connection(lower: Any, server: Any) -> Connection | None:
     return Connection(upper, lower, *where, server, made)
 
 
-def layers(lower: Any) -> list[sslproto.SSLProtocol]:
+def layers(lower: Any) -> list[Any]:
     """The TLS layers on the transport that owns the socket, the lowest first."""
     found = []
     protocol = lower.get_protocol()

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""ssl_shutdown_timeout bounds a TLS close from close() to release, whatever the peer does."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from peers import Certificate, Peer, Peers, Seen
+
+import finack
+
+TIMEOUT = 0.3
+BOUND = 20.0
+MANY = bytes(32 << 20)
+
+
+class Client(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.eof = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert not self.lost.done()
+        self.lost.set_result(exc)
+
+    def eof_received(self) -> bool:
+        self.eof = True
+        return False
+
+
+Dial = Callable[[Peer, Certificate], Coroutine[Any, Any, tuple[asyncio.Transport, Client]]]
+
+
+async def dial(peer: Peer, certificate: Certificate) -> tuple[asyncio.Transport, Client]:
+    return await asyncio.get_running_loop().create_connection(
+        Client,
+        peer.address[0],
+        int(peer.address[1]),
+        ssl=certificate.client_context(),
+        server_hostname="localhost",
+        ssl_shutdown_timeout=TIMEOUT,
+    )
+
+
+async def upgrade(peer: Peer, certificate: Certificate) -> tuple[asyncio.Transport, Client]:
+    loop = asyncio.get_running_loop()
+    plain, _ = await loop.create_connection(asyncio.Protocol, peer.address[0], int(peer.address[1]))
+    client = Client()
+    secure = await loop.start_tls(
+        plain,
+        client,
+        certificate.client_context(),
+        server_hostname="localhost",
+        ssl_shutdown_timeout=TIMEOUT,
+    )
+    assert isinstance(secure, asyncio.Transport)
+    return secure, client
+
+
+both_ways = pytest.mark.parametrize("connect", [dial, upgrade])
+
+
+async def close(
+    transport: asyncio.Transport, client: Client, times: int = 1
+) -> tuple[Exception | None, float]:
+    """What connection_lost was given, and the seconds until release."""
+    sock = transport.get_extra_info("socket")
+    number = sock.fileno()
+    begin = time.monotonic()
+    for _ in range(times):
+        transport.close()
+    await asyncio.wait_for(finack.await_fd_close(sock), BOUND)
+    with pytest.raises(OSError):
+        os.fstat(number)
+    return await client.lost, time.monotonic() - begin
+
+
+@both_ways
+@pytest.mark.parametrize("times", [1, 2])
+def test_never_answers(peers: Peers, certificate: Certificate, connect: Dial, times: int) -> None:
+    """All was sent: the peer sees a whole stream."""
+    peer = peers.listen("mute", tls=certificate)
+
+    async def main() -> None:
+        transport, client = await connect(peer, certificate)
+        transport.write(b"hello")
+        error, seconds = await close(transport, client, times)
+        assert isinstance(error, TimeoutError)
+        assert seconds >= TIMEOUT
+
+    finack.run(main())
+    assert peer.seen(1) == [Seen(5, True, "eof", False)]
+
+
+@both_ways
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("notified", ["before", "after"])
+def test_notifies_and_reads_no_more(
+    peers: Peers, certificate: Certificate, connect: Dial, times: int, notified: str
+) -> None:
+    """asyncio's own timer is gone by then. Bytes are lost: the peer gets a reset."""
+    peer = peers.listen("deaf", tls=certificate)
+
+    async def main() -> None:
+        transport, client = await connect(peer, certificate)
+        transport.write(MANY)
+        if notified == "before":
+            await asyncio.to_thread(peer.act, "notify")
+            while not client.eof:
+                await asyncio.sleep(0.01)
+        else:
+            asyncio.get_running_loop().call_soon(peer.act, "notify")
+        error, _ = await close(transport, client, times)
+        assert isinstance(error, TimeoutError)
+
+    finack.run(main())
+    seen = peer.seen(1)[0]
+    assert seen.end == "reset" and seen.received < len(MANY)
+
+
+@both_ways
+def test_deaf(peers: Peers, certificate: Certificate, connect: Dial) -> None:
+    peer = peers.listen("deaf", tls=certificate)
+
+    async def main() -> None:
+        transport, client = await connect(peer, certificate)
+        transport.write(MANY)
+        error, _ = await close(transport, client)
+        assert isinstance(error, TimeoutError)
+
+    finack.run(main())
+    assert peer.seen(1)[0].end == "reset"
+
+
+@both_ways
+def test_ended_while_paused(peers: Peers, certificate: Certificate, connect: Dial) -> None:
+    """The peer's FIN came without close_notify while nobody read: stock close() does nothing."""
+    peer = peers.listen("mute", tls=certificate)
+
+    async def main() -> None:
+        transport, client = await connect(peer, certificate)
+        transport.pause_reading()
+        await asyncio.to_thread(peer.act, "fin")
+        await asyncio.sleep(0.1)
+        await close(transport, client)
+
+    finack.run(main())
+    assert len(peer.seen(1)) == 1
+
+
+@both_ways
+def test_answers(peers: Peers, certificate: Certificate, connect: Dial) -> None:
+    peer = peers.listen("clean", tls=certificate)
+
+    async def main() -> None:
+        transport, client = await connect(peer, certificate)
+        transport.write(b"hello")
+        error, _ = await close(transport, client)
+        assert error is None
+
+    finack.run(main())
+    assert peer.seen(1) == [Seen(5, True, "eof", False)]
+
+
+def test_server(peers: Peers, certificate: Certificate) -> None:
+    """On the accepting side too."""
+
+    async def main() -> None:
+        accepted: asyncio.Queue[tuple[asyncio.Transport, Client]] = asyncio.Queue()
+
+        class Accepted(Client):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                assert isinstance(transport, asyncio.Transport)
+                accepted.put_nowait((transport, self))
+
+        server = await asyncio.get_running_loop().create_server(
+            Accepted,
+            "127.0.0.1",
+            0,
+            ssl=certificate.server_context(),
+            ssl_shutdown_timeout=TIMEOUT,
+        )
+        peer = peers.connect("deaf", server.sockets[0].getsockname(), tls=True)
+        transport, client = await asyncio.wait_for(accepted.get(), BOUND)
+        transport.write(MANY)
+        await asyncio.to_thread(peer.act, "notify")
+        error, _ = await close(transport, client)
+        assert isinstance(error, TimeoutError)
+        server.close()
+        assert (await asyncio.to_thread(peer.seen, 1))[0].end == "reset"
+
+    finack.run(main())
+
+
+def test_layer_on_layer(certificate: Certificate) -> None:
+    """TLS in TLS: the upper one's time is up, the lower one has no close of its own."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        served: asyncio.Future[asyncio.StreamWriter] = loop.create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await writer.start_tls(certificate.server_context())
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            served.set_result(writer)
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=certificate.server_context())
+        outer, _ = await loop.create_connection(
+            asyncio.Protocol,
+            *server.sockets[0].getsockname(),
+            ssl=certificate.client_context(),
+            server_hostname="localhost",
+        )
+        client = Client()
+        inner = await loop.start_tls(
+            outer,
+            client,
+            certificate.client_context(),
+            server_hostname="localhost",
+            ssl_shutdown_timeout=TIMEOUT,
+        )
+        assert isinstance(inner, asyncio.Transport)
+        writer = await served
+        inner.write(MANY)
+        error, _ = await close(inner, client)
+        assert isinstance(error, TimeoutError)
+        writer.transport.abort()
+        server.close()
+
+    finack.run(main())

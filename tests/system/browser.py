@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 import time
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check",
     "--disable-gpu", "--disable-extensions", "--disable-sync", "--disable-dev-shm-usage",
@@ -29,7 +28,6 @@ class Browser:
     def __init__(self, limit=60):
         self.limit = limit
         self.folder = tempfile.TemporaryDirectory()
-        program = next(filter(None, map(shutil.which, PROGRAMS)))
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         # The browser reads at 3 and writes to 4, so neither of these may be one of them.
@@ -39,7 +37,7 @@ class Browser:
             options.append("--no-sandbox")
         script = f'exec "$@" 3<&{ends[0]} 4>&{ends[1]}'
         self.process = subprocess.Popen(
-            ["/bin/bash", "-c", script, "browser", program, *options, "about:blank"],
+            ["/bin/bash", "-c", script, "browser", "chromium", *options, "about:blank"],
             pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, env={**os.environ, "HOME": self.folder.name})
         for fd in (theirs_in, theirs_out, *ends):

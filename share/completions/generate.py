@@ -199,6 +199,12 @@ ZSH = """\
 #compdef finack
 # SPDX-License-Identifier: MIT
 
+# The COMMAND that we are to run, without the "--" before it.
+_finack_run() {
+    [[ $words[1] == -- ]] && shift words && ((CURRENT--))
+    _normal
+}
+
 _finack() {
     local curcontext=$curcontext state line
     local -a finack_commands=( # "commands" is the shell's own
@@ -250,7 +256,7 @@ def zsh_case(command):
     if command.wants == "HOST:PORT":
         specs.append(quote("1:host and port:_hosts"))
     if command.wants == "COMMAND":
-        specs += [quote("(-)1:command:_command_names -e"), quote("*::arguments:_normal")]
+        specs += [quote("(-)1:command:_command_names -e"), quote("*::arguments:_finack_run")]
     lines = " \\\n                ".join(["_arguments -S :", *specs])
     return f"        {command.name})\n            {lines} ;;\n"
 

@@ -60,7 +60,7 @@ static int find(const char *path, struct place *ret)
 
 int file_check(const char *path)
 {
-    struct place place;
+    struct place place = { 0 };
     int result = find(path, &place);
 
     if (result < 0)
@@ -129,7 +129,7 @@ static int replace(const struct place *place, const char *text, size_t size)
 
 int file_write(const char *path, const char *text, size_t size)
 {
-    struct place place;
+    struct place place = { 0 };
     int result = find(path, &place);
 
     if (result == 0 && place.special)

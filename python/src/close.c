@@ -216,7 +216,7 @@ static const struct {
     const char *name;
     enum fin__event_kind kind;
     unsigned actions; /* which it may answer */
-} events[] = {
+} told[] = {
 #define BIT(action) (1u << FIN__##action)
     { "done", FIN__DONE, BIT(FLUSH) | BIT(NOTIFY) | BIT(SHUT) | BIT(QUENCH) | BIT(UNWATCH) },
     { "again", FIN__AGAIN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
@@ -233,10 +233,10 @@ static const struct {
 
 static int find_event(const struct fin__py_close *c, const char *name, struct fin__event *ev)
 {
-    for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
-        if (strcmp(name, events[i].name) != 0 || !(events[i].actions & 1u << c->action))
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        if (strcmp(name, told[i].name) != 0 || !(told[i].actions & 1u << c->action))
             continue;
-        ev->kind = events[i].kind;
+        ev->kind = told[i].kind;
         return 0;
     }
     PyErr_Format(PyExc_ValueError, "%s is no answer to %s", name, asked(c));
@@ -270,8 +270,10 @@ static PyObject *run(PyObject *object, PyObject *unused)
         return NULL;
     if (c->action != FIN__FINISH) {
         c->running = true;
-        Py_BEGIN_ALLOW_THREADS go_on(c);
-        Py_END_ALLOW_THREADS c->running = false;
+        Py_BEGIN_ALLOW_THREADS
+        go_on(c);
+        Py_END_ALLOW_THREADS
+        c->running = false;
     }
     return next_name(c);
 }
@@ -297,9 +299,11 @@ static PyObject *tell(PyObject *object, PyObject *args, PyObject *keywords)
     if (c->action == FIN__DRAIN && ev.kind == FIN__END)
         ev.facts = FIN__IS_FIN;
     c->running = true;
-    Py_BEGIN_ALLOW_THREADS take(c, &ev);
+    Py_BEGIN_ALLOW_THREADS
+    take(c, &ev);
     go_on(c);
-    Py_END_ALLOW_THREADS c->running = false;
+    Py_END_ALLOW_THREADS
+    c->running = false;
     return next_name(c);
 }
 
@@ -320,9 +324,10 @@ static PyObject *receipt(PyObject *object, PyObject *unused)
     (void) unused;
     fin__machine_report(&c->machine, &receipt);
     receipt.tombstone = c->tombstone;
-    Py_BEGIN_ALLOW_THREADS fin__receipt_holders(&receipt, search ? c->inode : 0,
-                                                (enum fin__kind) c->ep.kind);
-    Py_END_ALLOW_THREADS return fin__py_receipt(&receipt);
+    Py_BEGIN_ALLOW_THREADS
+    fin__receipt_holders(&receipt, search ? c->inode : 0, (enum fin__kind) c->ep.kind);
+    Py_END_ALLOW_THREADS
+    return fin__py_receipt(&receipt);
 }
 
 /* Why the connection is over, if it is; 0 if it is not. Who used the socket has read the error. */
@@ -433,7 +438,7 @@ static int begin(struct fin__py_close *c, int fd, const struct fin_policy *polic
                  bool blind, uint64_t requested)
 {
     struct fin_kernel *kernel = &c->set->kernel;
-    struct fin__endpoint ep;
+    struct fin__endpoint ep = { .fd = -1 };
     int result = fin__policy_check(policy);
 
     if (result == 0)

@@ -23,9 +23,9 @@ struct fin__py_close_set {
 };
 
 /* 0, or -1 with an exception: it is closed, or made by a parent process. */
-int fin__py_close_set_usable(const struct fin__py_close_set *set);
+int fin__py_close_set_usable(const struct fin__py_close_set *self);
 
 /* An edge for this close. Returns what the set's poll() lists for it, borrowed; may be NULL. */
-PyObject *fin__py_close_ready(struct fin__py_close *close, uint32_t events);
+PyObject *fin__py_close_ready(struct fin__py_close *c, uint32_t events);
 
 #endif

@@ -49,9 +49,10 @@ static PyObject *close_(PyObject *module, PyObject *args)
     if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &start) < 0
         || take_number(from, &fd) < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS result = fin__close_guarded(fd, &policy, start, &receipt, &tomb);
-    Py_END_ALLOW_THREADS if (tomb)
-    {
+    Py_BEGIN_ALLOW_THREADS
+    result = fin__close_guarded(fd, &policy, start, &receipt, &tomb);
+    Py_END_ALLOW_THREADS
+    if (tomb) {
         tomb->next = m->tombs;
         m->tombs = tomb;
     }

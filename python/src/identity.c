@@ -87,9 +87,13 @@ static PyObject *holders(PyObject *module, PyObject *tuple)
     found = PyMem_New(struct fin_holder, HOLDERS_MAX);
     if (!found)
         return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS count = fin_holders(&id, found, HOLDERS_MAX, NULL);
-    Py_END_ALLOW_THREADS if (count < 0) list = fin__py_os_error(count);
-    else list = as_list(found, count < HOLDERS_MAX ? count : HOLDERS_MAX);
+    Py_BEGIN_ALLOW_THREADS
+    count = fin_holders(&id, found, HOLDERS_MAX, NULL);
+    Py_END_ALLOW_THREADS
+    if (count < 0)
+        list = fin__py_os_error(count);
+    else
+        list = as_list(found, count < HOLDERS_MAX ? count : HOLDERS_MAX);
     PyMem_Free(found);
     return list;
 }
@@ -125,9 +129,13 @@ static PyObject *stale_registrations(PyObject *module, PyObject *unused)
     (void) unused;
     if (!found)
         return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS count = fin_epoll_audit(0, found, STALE_MAX);
-    Py_END_ALLOW_THREADS if (count < 0) list = fin__py_os_error(count);
-    else list = stale_list(found, count < STALE_MAX ? count : STALE_MAX);
+    Py_BEGIN_ALLOW_THREADS
+    count = fin_epoll_audit(0, found, STALE_MAX);
+    Py_END_ALLOW_THREADS
+    if (count < 0)
+        list = fin__py_os_error(count);
+    else
+        list = stale_list(found, count < STALE_MAX ? count : STALE_MAX);
     PyMem_Free(found);
     return list;
 }

@@ -87,8 +87,10 @@ static int wait_once(struct wait *w)
 {
     int set = w->self->selector->set, count;
 
-    Py_BEGIN_ALLOW_THREADS count = fin__selector_wait(set, w->events, w->max, w->timeout_ms);
-    Py_END_ALLOW_THREADS return count;
+    Py_BEGIN_ALLOW_THREADS
+    count = fin__selector_wait(set, w->events, w->max, w->timeout_ms);
+    Py_END_ALLOW_THREADS
+    return count;
 }
 
 static void shorten(struct wait *w)

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from finack import _core
 from finack._closing import Closing
 from finack._names import name_of
-from finack._owners import ListenerOwner, Owner, SocketOwner, TransportOwner, turn
+from finack._owners import ListenerOwner, Owner, SocketOwner, TransportOwner, extra, turn
 from finack._policy import Policy
 from finack._receipt import Receipt, Straggler
 from finack._transports import Connection, connections
@@ -67,17 +67,17 @@ _receipts: "weakref.WeakKeyDictionary[Any, Receipt]" = weakref.WeakKeyDictionary
 # ---- what may be closed ----
 
 
+def _has(x: Any, *names: str) -> bool:
+    return not isinstance(x, type) and all(hasattr(x, name) for name in names)
+
+
 def _is_server(x: Any) -> bool:
-    return isinstance(x, asyncio.AbstractServer) or (
-        hasattr(x, "is_serving") and hasattr(x, "sockets")
-    )
+    return isinstance(x, asyncio.AbstractServer) or _has(x, "is_serving", "sockets")
 
 
 def _is_transport(x: Any) -> bool:
     """Once a TLS transport is closed there is no socket to be seen in it."""
-    if not all(hasattr(x, name) for name in ("abort", "get_extra_info", "is_closing")):
-        return False
-    return x.get_extra_info("socket") is not None or x.get_extra_info("pipe") is None
+    return _has(x, "abort", "get_extra_info", "is_closing") and extra(x, "pipe") is None
 
 
 def _target(x: Any, loop: asyncio.AbstractEventLoop) -> Any:
@@ -98,7 +98,7 @@ def _key(x: Any) -> Any:
     try:
         weakref.ref(x)
     except TypeError:
-        return x.get_extra_info("ssl_object")
+        return extra(x, "ssl_object")
     return x
 
 
@@ -126,12 +126,22 @@ def _owns(loop: asyncio.AbstractEventLoop, fd: int) -> bool:
 
 def _number_of(x: Any) -> int:
     """-1: it is closed."""
-    sock = x if isinstance(x, socket.socket) else x.get_extra_info("socket")
+    sock = x if isinstance(x, socket.socket) else extra(x, "socket")
     fd = -1 if sock is None else int(sock.fileno())
     with contextlib.suppress(OSError):
         _core.identify(fd)
         return fd
     return -1
+
+
+def _below(x: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    """The transport that owns the socket, if `x` can't be asked for it any more, else `x`.
+
+    After two calls of close() stock TLS has forgotten what is below it, and abort() does nothing.
+    """
+    if isinstance(x, socket.socket) or extra(x, "socket") is not None:
+        return x
+    return next((c.lower for c in connections(loop) if c.transport is x), x)
 
 
 def _gone(requested: float) -> Receipt:
@@ -161,8 +171,9 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     A server stops listening, and the connections that it has accepted are closed with it, under the
     same deadline; those that had to be cut are in the receipt's `stragglers`.
 
-    A loop.sock_recv(), sock_accept() or sock_sendall() that waits on the socket fails with OSError
-    (on uvloop only if the socket is a connection; cancel others first).
+    A loop.sock_sendall() that waits on the socket goes on until the flush deadline. A sock_recv()
+    or sock_accept() fails with OSError; on uvloop sock_recv() returns b"", and what waits on a
+    socket that is no connection isn't woken: cancel it first.
 
     Closing again, also at the same time, returns the same receipt. If aclose() is cancelled the
     connection is reset, everything is released within two turns of the loop, and CancelledError is
@@ -199,14 +210,16 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
 def _begin(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop, requested: float) -> _Work:
     if _is_server(x):
         return _ServerWork(x, policy, loop, requested)
+    x = _below(x, loop)
     fd = _number_of(x)
     if fd < 0:
         return _Gone(requested)
-    return Closing(_owner_of(x, fd, loop), policy, loop, requested, name_of(fd))
-
-
-def _owner_of(x: Any, fd: int, loop: asyncio.AbstractEventLoop) -> Owner:
-    return SocketOwner(x, loop) if isinstance(x, socket.socket) else TransportOwner(x, fd)
+    owner: Owner
+    if isinstance(x, socket.socket):
+        owner = SocketOwner(x, loop)
+    else:
+        owner = TransportOwner(x, fd, listen=policy.courtesy == "full")
+    return Closing(owner, policy, loop, requested, name_of(fd))
 
 
 class _Gone:
@@ -237,6 +250,7 @@ class _ServerWork:
         self._server, self._policy, self._loop = server, policy, loop
         self._requested = requested
         self._task: asyncio.Future[Any] | None = None
+        self._cut = False
         self._stragglers: list[Straggler] = []
         self._listeners: list[Closing] = []
         try:
@@ -255,7 +269,11 @@ class _ServerWork:
         self._task = asyncio.gather(
             self._close_connections(), *(listener.run() for listener in self._listeners)
         )
-        await self._task
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            if not self._cut:
+                raise
         return self.receipt()
 
     async def _close_connections(self) -> None:
@@ -276,6 +294,7 @@ class _ServerWork:
             self._stragglers.append(Straggler(name, fd, connection.made, receipt))
 
     def cut(self) -> None:
+        self._cut = True
         if self._task:
             self._task.cancel()
 
@@ -322,17 +341,17 @@ async def closed(x: Any) -> Receipt:
     target = _target(x, loop)
     key = _key(target)
     if key not in _receipts and key not in _pending:
-        receipt = await Watch(loop, _numbers_of(target), requested).run()
+        receipt = await Watch(loop, _numbers_of(target, loop), requested).run()
         _receipts.setdefault(key, receipt)
     if (shared := _pending.get(key)) is not None:
         return await asyncio.shield(shared.done)
     return _receipts[key]
 
 
-def _numbers_of(x: Any) -> list[int]:
+def _numbers_of(x: Any, loop: asyncio.AbstractEventLoop) -> list[int]:
     if _is_server(x):
         return [sock.fileno() for sock in x.sockets]
-    return [fd] if (fd := _number_of(x)) >= 0 else []
+    return [fd] if (fd := _number_of(_below(x, loop))) >= 0 else []
 
 
 # ---- aclosing ----

@@ -8,7 +8,7 @@ import weakref
 from typing import Final
 
 from finack import _core
-from finack._owners import Owner, is_quiet, taken, turn
+from finack._owners import Owner, is_quiet, is_writable, taken, turn
 from finack._policy import Policy
 from finack._receipt import Receipt
 
@@ -88,7 +88,7 @@ class Closing:
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
         self._cut = False
-        self._notified = False
+        self._before: int | None = None  # what the kernel had been given before the farewell
         self._retries: int | None = None  # of the step that waits, None: only news matter
         self._moved = False  # bytes went to the kernel since the last look
         self._mark = (owner.unsent(), 0)
@@ -99,6 +99,7 @@ class Closing:
 
     async def run(self) -> Receipt:
         try:
+            self.owner.begin()
             action = self._core.run()
             while action != "finish" and not self._cut:
                 action = await self._do(action)
@@ -160,25 +161,27 @@ class Closing:
     # ---- what is buffered above the kernel ----
 
     async def _flush(self) -> str:
-        owner = self.owner
+        fd, owner = self._core.fileno(), self.owner
         unsent = owner.unsent()
-        if unsent == 0 and owner.may_hide_bytes() and not await is_quiet(self._core.fileno()):
+        if unsent == 0 and owner.may_hide_bytes() and not await is_quiet(fd):
             unsent = max(owner.unsent(), 1)
+            if owner.is_gone():
+                return self._flushed(0 if is_writable(fd) else 1)
         if unsent == 0:
-            return self._flushed()
-        mark = unsent, taken(self._core.fileno())
+            return self._flushed(0)
+        mark = unsent, taken(fd)
         self._moved = mark != self._mark
         self._mark = mark
         return self._again(unsent)
 
-    def _flushed(self) -> str:
+    def _flushed(self, lost: int) -> str:
+        """Nothing is buffered any more; but was it sent?"""
         self._retries = None
-        lost = self._missing()
+        lost = max(lost, self._missing())
         if not lost:
             return self._tell("done")
-        # An abort of the program's, or the transport's own, at an error.
-        why = self._core.error() or errno.ECANCELED
-        return self._tell("failed", bytes=lost, error=why)
+        # By an abort of the program's, or the transport's own, at an error.
+        return self._tell("failed", bytes=lost, error=self._core.error() or errno.ECANCELED)
 
     def _missing(self) -> int:
         """Bytes that were buffered, and that the kernel was never given."""
@@ -192,16 +195,18 @@ class Closing:
     # ---- the farewell ----
 
     async def _notify(self) -> str:
-        if not self._notified:
-            self._notified = True
+        fd = self._core.fileno()
+        if self._before is None:
+            self._before = taken(fd)
             if self.owner.say_farewell() == "skip":
                 return self._tell("skip")
             if self.owner.has_answer():
                 self._core.note_answer()
-        if not await is_quiet(self._core.fileno()):
+        if not await is_quiet(fd) and not self.owner.is_gone():
             return self._again()
         self._retries = None
-        return self._tell("done")
+        # A transport that is ending by itself, at an end without a farewell, has kept ours back.
+        return self._tell("done" if taken(fd) != self._before else "skip")
 
     async def _read(self) -> str:
         await turn()  # the transport reads first

@@ -28,6 +28,9 @@ class Owner(Protocol):
     identity: "_core.Identity"
     blind: bool  # its farewell's answer can't be read once it has let go
 
+    def begin(self) -> None:
+        """The close has begun: nobody reads for the program any more."""
+
     def unsent(self) -> int:
         """Bytes buffered that can be counted."""
 
@@ -42,6 +45,9 @@ class Owner(Protocol):
 
     def is_closing(self) -> bool:
         """Whether it is ending by itself."""
+
+    def is_gone(self) -> bool:
+        """Whether its number is closed, so that it can send no more."""
 
     async def let_go(self) -> None:
         """Let the socket go."""
@@ -87,16 +93,30 @@ async def is_quiet(fd: int) -> bool:
     return room and taken(fd) == before
 
 
+def extra(transport: Any, name: str) -> Any:
+    """What get_extra_info() says; stock TLS that was closed twice has nobody to ask."""
+    with contextlib.suppress(AttributeError):
+        return transport.get_extra_info(name)
+    return None
+
+
 class TransportOwner:
     """A transport of any loop, by what is public of it."""
 
-    def __init__(self, transport: Any, fd: int) -> None:
+    def __init__(self, transport: Any, fd: int, *, listen: bool) -> None:
         self.transport = transport
+        self._listen = listen  # for the answer to its farewell
         self.fd = fd
         self.identity = _core.identify(fd)
-        self.tls = transport.get_extra_info("ssl_object")
+        self.tls = extra(transport, "ssl_object")
         self.blind = self.tls is not None
         self._answered = False
+
+    def begin(self) -> None:
+        # Input is drained by the close, so that the protocol hears no more, as after close().
+        if not self._listen or self.tls is None:
+            with contextlib.suppress(Exception):  # UDP has no such thing
+                self.transport.pause_reading()
 
     def unsent(self) -> int:
         # After a second close() of stock TLS there is nothing left behind it to be asked.
@@ -194,6 +214,9 @@ class SocketOwner:
         self.identity = _core.identify(self.fd)
         self._mine = False  # the number is ours
 
+    def begin(self) -> None:
+        pass
+
     def unsent(self) -> int:
         return 0
 
@@ -209,6 +232,9 @@ class SocketOwner:
     def is_closing(self) -> bool:
         return self.sock.fileno() != self.fd
 
+    def is_gone(self) -> bool:
+        return not _core.is_same(self.fd, self.identity)
+
     def _take(self) -> bool:
         if self.sock.fileno() == self.fd:
             self.sock.detach()
@@ -216,7 +242,7 @@ class SocketOwner:
         return self._mine
 
     def _finish(self, close: _core.Close) -> None:
-        if not self._mine:
+        if not self._take():
             return
         self._mine = False
         if not self.loop.is_closed():
@@ -225,25 +251,27 @@ class SocketOwner:
         close.release(self.fd)
 
     async def let_go(self) -> None:
-        self._take()
+        # uvloop's callbacks fail when they find the socket detached.
+        if hasattr(self.loop, "_selector"):
+            self._take()
 
     async def leave(self, close: _core.Close, *, shared: bool) -> None:
-        if self._take():
-            self._wake(close, shared=shared)
-            await turn()
+        await self.let_go()
+        self._wake(close, shared=shared)
+        await turn()
         self._finish(close)
 
     def leave_now(self, close: _core.Close, *, shared: bool) -> None:
-        if not self._take():
-            return
         if self.loop.is_closed():
             self._finish(close)
             return
+        if hasattr(self.loop, "_selector"):
+            self._take()
         self._wake(close, shared=shared)
         self.loop.call_soon(self.loop.call_soon, self._finish, close)
 
     def _wake(self, close: _core.Close, *, shared: bool) -> None:
-        """A loop.sock_recv() that waits finds the socket detached, and fails with EBADF."""
+        """A loop.sock_recv() that waits finds the socket detached, or at its end."""
         if close.stream and not shared:
             close.wake()
         selector = getattr(self.loop, "_selector", None)
@@ -262,6 +290,9 @@ class ListenerOwner:
         self.fd = fd
         self.identity = _core.identify(fd)
 
+    def begin(self) -> None:
+        pass
+
     def unsent(self) -> int:
         return 0
 
@@ -277,12 +308,15 @@ class ListenerOwner:
     def is_closing(self) -> bool:
         return True
 
+    def is_gone(self) -> bool:
+        return not _core.is_same(self.fd, self.identity)
+
     async def let_go(self) -> None:
         pass
 
     async def leave(self, close: _core.Close, *, shared: bool) -> None:
         for _ in range(_LONG_TURNS):
-            if not _core.is_same(self.fd, self.identity):
+            if self.is_gone():
                 return
             await asyncio.sleep(0)
         close.entomb(self.fd)

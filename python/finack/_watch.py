@@ -7,6 +7,7 @@ from typing import Any
 
 from finack import _core
 from finack._names import name_of
+from finack._owners import turn
 from finack._receipt import Receipt
 
 _TURNS = 8
@@ -32,6 +33,7 @@ class Watch:
             for fd, identity in self._sockets:
                 await self._released(fd, identity)
             stages = {"requested": 0.0, "released": self._age()}
+            await turn()  # TLS, uvloop: connection_lost() follows
             held = await self._proof(witness, tokens)
         finally:
             witness.close()

@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from asyncio_lab import lab, run
 from peers import Certificate, Peers
+
+__all__ = ["lab", "run"]  # fixtures
 
 
 def descriptors() -> dict[int, str]:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Transports of every kind, to peers of every temper, on every loop."""
+
+import asyncio
+import pathlib
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+from peers import Certificate, Peer, Peers, Seen
+
+import finack
+
+T = TypeVar("T")
+MEGABYTES = bytes(16 << 20)
+QUICK = finack.Policy(flush=0.2, farewell=0.2, linger=0.2)
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "stock": asyncio.SelectorEventLoop,
+    "proxy": lambda: asyncio.SelectorEventLoop(finack.ProxySelector()),
+    "uvloop": uvloop.new_event_loop,
+    "finack": finack.EventLoop,
+}
+uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
+
+
+class Run:
+    """Runs a coroutine on one kind of loop; nothing may go wrong unseen."""
+
+    def __init__(self, loop: str) -> None:
+        self.loop = loop
+
+    def __call__(self, main: Coroutine[Any, Any, T]) -> T:
+        problems: list[dict[str, Any]] = []
+        with asyncio.Runner(loop_factory=LOOPS[self.loop]) as runner:
+            runner.get_loop().set_exception_handler(lambda _, context: problems.append(context))
+            result = runner.run(main)
+        assert problems == []
+        return result
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    return Run(request.param)
+
+
+class Recorder(asyncio.Protocol):
+    """Notes what its transport calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.lost: BaseException | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.calls.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.calls.append("data")
+
+    def eof_received(self) -> None:
+        self.calls.append("eof")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost = error
+        self.calls.append("lost")
+
+
+def secure(certificate: Certificate, version: ssl.TLSVersion) -> ssl.SSLContext:
+    context = certificate.client_context()
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+KINDS = ["tcp", "unix", "tls 1.2", "tls 1.3"]
+VERSIONS = {"tls 1.2": ssl.TLSVersion.TLSv1_2, "tls 1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class Lab:
+    """Connects to a peer of a temper, by one kind of transport."""
+
+    def __init__(
+        self, kind: str, peers: Peers, certificate: Certificate, folder: pathlib.Path
+    ) -> None:
+        self.kind, self.peers, self.certificate = kind, peers, certificate
+        self.tls = kind in VERSIONS
+        self.folder = folder
+
+    async def connect(self, temper: Any, **options: Any) -> tuple[Peer, Any, Recorder]:
+        if self.kind == "unix":
+            options["unix"] = self.folder / "socket"
+        peer = self.peers.listen(temper, tls=self.certificate if self.tls else None, **options)
+        loop = asyncio.get_running_loop()
+        if isinstance(peer.address, str):
+            transport, recorder = await loop.create_unix_connection(Recorder, peer.address)
+        else:
+            host, port = peer.address
+            context = secure(self.certificate, VERSIONS[self.kind]) if self.tls else None
+            transport, recorder = await loop.create_connection(
+                Recorder, host, port, ssl=context, server_hostname="localhost" if context else None
+            )
+        assert await asyncio.to_thread(peer.opened, 1) == 1
+        return peer, transport, recorder
+
+
+@pytest.fixture(params=KINDS)
+def lab(
+    request: pytest.FixtureRequest, peers: Peers, certificate: Certificate, tmp_path: pathlib.Path
+) -> Lab:
+    return Lab(request.param, peers, certificate, tmp_path)
+
+
+async def seen(peer: Peer) -> Seen:
+    (one,) = await asyncio.to_thread(peer.seen, 1)
+    peer.stop()
+    return one
+
+
+def fileno(transport: Any) -> int:
+    sock = transport.get_extra_info("socket")
+    return int(sock.fileno()) if sock else -1

@@ -1,0 +1,487 @@
+# SPDX-License-Identifier: MIT
+"""aclose() of what is not a connected transport: writers, servers, datagrams, plain sockets."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import pathlib
+import socket
+from typing import Any
+
+import pytest
+from asyncio_lab import MEGABYTES, QUICK, Lab, Run, fileno, seen
+from peers import Certificate, Peers, Seen
+
+import finack
+
+
+def pair(kind: socket.SocketKind = socket.SOCK_STREAM) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+async def connected(address: Any) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, address)
+    return sock
+
+
+# ---- stream writers ----
+
+
+def test_writer(run: Run, peers: Peers) -> None:
+    async def main() -> None:
+        peer = peers.listen("clean")
+        reader, writer = await asyncio.open_connection(*peer.address)
+        reading = asyncio.create_task(reader.read())
+        async with finack.aclosing(writer):
+            writer.write(b"hello")
+        assert await reading == b""
+        assert (await finack.aclose(writer)).outcome == "graceful"
+        assert await finack.closed(writer) is await finack.aclose(writer.transport)
+        await writer.wait_closed()
+        assert await seen(peer) == Seen(5, False, "eof", False)
+
+    run(main())
+
+
+# ---- datagrams ----
+
+
+def test_datagrams(run: Run) -> None:
+    """What was buffered is sent first."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind(("127.0.0.1", 0))
+            peer.settimeout(10)
+            transport, _ = await loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, remote_addr=peer.getsockname()
+            )
+            for number in range(50):
+                transport.sendto(bytes([number]))
+            receipt = await finack.aclose(transport)
+            assert fileno(transport) == -1
+            assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "none", False)
+            assert "flushed" in receipt.stages
+            assert [peer.recv(10) for _ in range(50)] == [bytes([n]) for n in range(50)]
+
+    run(main())
+
+
+def test_datagrams_that_nobody_takes(tmp_path: pathlib.Path) -> None:
+    """Only a Unix socket's peer can hold datagrams up."""
+
+    async def main() -> None:
+        path = str(tmp_path / "peer")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+            peer.bind(path)
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                asyncio.DatagramProtocol, remote_addr=path, family=socket.AF_UNIX
+            )
+            for _ in range(1000):
+                transport.sendto(bytes(1000))
+            receipt = await finack.aclose(transport, QUICK)
+            assert (receipt.outcome, receipt.phase) == ("timed_out", "flush")
+            assert receipt.unsent > 0
+
+    asyncio.run(main())
+
+
+# ---- servers ----
+
+
+def test_server(run: Run, peers: Peers) -> None:
+    """It stops listening, and its connections are closed with it."""
+    if run.loop == "uvloop":
+        return
+
+    async def main() -> None:
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        clean, mute = peers.connect("clean", address, 5), peers.connect("mute", address, 5)
+        assert await asyncio.to_thread(clean.opened, 5) == 5
+        assert await asyncio.to_thread(mute.opened, 5) == 5
+        receipt = await finack.aclose(server, QUICK)
+        assert not server.is_serving()
+        assert (receipt.outcome, receipt.held) == ("graceful", False)
+        assert receipt.socket == "tcp {}:{}".format(*address)
+        assert len(receipt.stragglers) == 5
+        for straggler in receipt.stragglers:
+            assert straggler.receipt is not None
+            assert straggler.receipt.outcome == "timed_out"
+        assert await finack.aclose(server) is receipt
+        assert await finack.closed(server) is receipt
+        for peer in (clean, mute):
+            ends = await asyncio.to_thread(peer.seen, 5)
+            assert ends == [Seen(0, False, "eof", False)] * 5
+            peer.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await connected(address)
+
+    run(main())
+
+
+def test_server_with_tls(run: Run, peers: Peers, certificate: Certificate) -> None:
+    if run.loop == "uvloop":
+        return
+
+    async def main() -> None:
+        server = await asyncio.start_server(
+            lambda reader, writer: None, "127.0.0.1", 0, ssl=certificate.server_context()
+        )
+        peer = peers.connect("clean", server.sockets[0].getsockname(), 5, tls=True)
+        assert await asyncio.to_thread(peer.opened, 5) == 5
+        receipt = await finack.aclose(server)
+        assert not receipt.stragglers
+        ends = await asyncio.to_thread(peer.seen, 5)
+        assert ends == [Seen(0, True, "eof", False)] * 5
+        peer.stop()
+
+    run(main())
+
+
+def test_server_hands_its_queue_over(run: Run, peers: Peers) -> None:
+    """Scope connection: who got through is told of the end, not reset."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = await loop.create_server(asyncio.Protocol, sock=listener, start_serving=False)
+        peer = peers.connect("mute", listener.getsockname(), 3)
+        assert await asyncio.to_thread(peer.opened, 3) == 3
+        receipt = await finack.aclose(server, finack.Policy(scope="connection", linger=1))
+        assert receipt.accepted == 3
+        ends = await asyncio.to_thread(peer.seen, 3)
+        assert ends == [Seen(0, False, "eof", False)] * 3
+        peer.stop()
+
+    run(main())
+
+
+def test_unix_server(run: Run, tmp_path: Any) -> None:
+    async def main() -> None:
+        server = await asyncio.start_unix_server(lambda reader, writer: None, tmp_path / "server")
+        fd = server.sockets[0].fileno()
+        receipt = await finack.aclose(server)
+        assert "released" in receipt.stages
+        with pytest.raises(OSError):
+            os.fstat(fd)
+
+    run(main())
+
+
+def test_two_listening_sockets(run: Run) -> None:
+    async def main() -> None:
+        server = await asyncio.start_server(lambda reader, writer: None, ["127.0.0.1", "::1"], 0)
+        assert len(server.sockets) == 2
+        receipt = await finack.aclose(server)
+        assert receipt.socket.count("tcp") == 2
+        assert {"released", "unreferenced"} <= {*receipt.stages}
+
+    run(main())
+
+
+def test_server_cancelled(run: Run, peers: Peers) -> None:
+    if run.loop == "uvloop":
+        return
+
+    async def main() -> None:
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        peer = peers.connect("mute", server.sockets[0].getsockname(), 3)
+        assert await asyncio.to_thread(peer.opened, 3) == 3
+        close = asyncio.create_task(finack.aclose(server))
+        await asyncio.sleep(0.05)
+        close.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await close
+        ends = await asyncio.to_thread(peer.seen, 3)
+        assert all(end.end == "reset" or end.reset_after for end in ends)
+        peer.stop()
+
+    run(main())
+
+
+# ---- sockets used with loop.sock_* ----
+
+
+def test_socket(run: Run, peers: Peers) -> None:
+    async def main() -> None:
+        peer = peers.listen("clean")
+        sock = await connected(peer.address)
+        await asyncio.get_running_loop().sock_sendall(sock, b"hello")
+        receipt = await finack.aclose(sock)
+        assert sock.fileno() == -1
+        assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "fin", False)
+        assert await finack.aclose(sock) is receipt
+        assert await seen(peer) == Seen(5, False, "eof", False)
+
+    run(main())
+
+
+def test_socket_with_a_reader_waiting(run: Run, peers: Peers) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        peer = peers.listen("mute")
+        sock = await connected(peer.address)
+        reading = asyncio.create_task(loop.sock_recv(sock, 100))
+        await asyncio.sleep(0)
+        receipt = await finack.aclose(sock, QUICK)
+        assert receipt.outcome == "timed_out"
+        if run.loop == "uvloop":
+            assert await asyncio.wait_for(reading, 10) == b""
+        else:
+            with pytest.raises(OSError) as caught:
+                await asyncio.wait_for(reading, 10)
+            assert caught.value.errno == errno.EBADF
+        assert await seen(peer) == Seen(0, False, "eof", False)
+
+    run(main())
+
+
+def test_socket_with_a_writer_waiting(run: Run, peers: Peers) -> None:
+    """loop.sock_sendall() goes on while the peer reads."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        peer = peers.listen("clean")
+        sock = await connected(peer.address)
+        writing = asyncio.create_task(loop.sock_sendall(sock, MEGABYTES))
+        await asyncio.sleep(0)
+        receipt = await finack.aclose(sock)
+        await writing
+        assert (receipt.outcome, receipt.end) == ("graceful", "fin")
+        assert await seen(peer) == Seen(len(MEGABYTES), False, "eof", False)
+
+    run(main())
+
+
+def test_socket_with_a_writer_that_never_ends(run: Run, peers: Peers) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        peer = peers.listen("deaf")
+        sock = await connected(peer.address)
+        writing = asyncio.create_task(loop.sock_sendall(sock, MEGABYTES))
+        await asyncio.sleep(0)
+        receipt = await finack.aclose(sock, QUICK)
+        with pytest.raises(OSError):
+            await asyncio.wait_for(writing, 10)
+        assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "flush", "reset")
+        assert (await seen(peer)).end == "reset"
+
+    run(main())
+
+
+@pytest.mark.parametrize("kind", ["listening", "datagram"])
+def test_socket_that_is_no_stream(run: Run, kind: str) -> None:
+    """On uvloop such a reader can't be woken without disturbing who shares the socket."""
+    if run.loop == "uvloop":
+        return
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if kind == "listening":
+            sock = socket.create_server(("127.0.0.1", 0))
+            sock.setblocking(False)
+            waiting: asyncio.Task[Any] = asyncio.create_task(loop.sock_accept(sock))
+        else:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+            waiting = asyncio.create_task(loop.sock_recv(sock, 10))
+        await asyncio.sleep(0)
+        receipt = await finack.aclose(sock)
+        assert (sock.fileno(), receipt.held) == (-1, False)
+        with pytest.raises(OSError):
+            await asyncio.wait_for(waiting, 10)
+
+    run(main())
+
+
+def test_socket_cancelled(run: Run, peers: Peers) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        peer = peers.listen("mute")
+        sock = await connected(peer.address)
+        fd = sock.fileno()
+        reading = asyncio.create_task(loop.sock_recv(sock, 100))
+        close = asyncio.create_task(finack.aclose(sock))
+        await asyncio.sleep(0.01)
+        close.cancel()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert close.cancelled()
+        with pytest.raises(OSError):
+            os.fstat(fd)
+        with contextlib.suppress(OSError):  # but it must end
+            assert await asyncio.wait_for(reading, 10) == b""
+        end = await seen(peer)
+        assert end.end == "reset" or end.reset_after
+
+    run(main())
+
+
+def test_socket_never_connected(run: Run) -> None:
+    async def main() -> None:
+        sock = socket.socket()
+        sock.setblocking(False)
+        receipt = await finack.aclose(sock)
+        assert (receipt.end, receipt.held) == ("none", False)
+        sock = socket.socket()
+        sock.close()
+        assert "released" in (await finack.aclose(sock)).stages
+
+    run(main())
+
+
+def test_socket_of_a_transport(run: Run, peers: Peers) -> None:
+    """The transport is closed with it."""
+    if run.loop == "uvloop":
+        return
+
+    async def main() -> None:
+        peer = peers.listen("clean")
+        sock = await connected(peer.address)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+        receipt = await finack.aclose(sock)
+        assert receipt is await finack.aclose(transport)
+        assert (fileno(transport), receipt.outcome) == (-1, "graceful")
+        assert await seen(peer) == Seen(0, False, "eof", False)
+
+    run(main())
+
+
+# ---- closed ----
+
+
+def test_closed(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        watch = asyncio.create_task(finack.closed(transport))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not watch.done()
+        transport.close()
+        receipt = await watch
+        assert fileno(transport) == -1
+        assert recorder.calls[-1] == "lost"
+        assert {"released", "unreferenced"} <= {*receipt.stages}
+        assert receipt.held is False
+        assert await finack.closed(transport) is receipt
+        assert await finack.aclose(transport) is receipt
+        peer.stop()
+
+    run(main())
+
+
+def test_closed_after_close(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        transport.write(MEGABYTES)
+        transport.close()
+        receipt = await finack.closed(transport)
+        assert (fileno(transport), recorder.calls[-1]) == (-1, "lost")
+        assert receipt.held is False
+        assert await seen(peer) == Seen(len(MEGABYTES), lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_closed_when_gone(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        transport.abort()
+        while recorder.calls[-1] != "lost":
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        receipt = await finack.closed(transport)
+        assert ("released" in receipt.stages, receipt.held) == (True, None)
+        peer.stop()
+
+    run(main())
+
+
+def test_closed_while_held(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        other = os.dup(fileno(transport))
+        transport.abort()
+        receipt = await finack.closed(transport)
+        assert (receipt.held, "unreferenced" in receipt.stages) == (True, False)
+        os.close(other)
+        peer.stop()
+
+    run(main())
+
+
+def test_closed_by_aclose(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        watch = asyncio.create_task(finack.closed(transport))
+        await asyncio.sleep(0)
+        receipt = await finack.aclose(transport)
+        assert await watch is receipt
+        peer.stop()
+
+    run(main())
+
+
+def test_closed_cancelled(run: Run, lab: Lab) -> None:
+    """The close goes on."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        close = asyncio.create_task(finack.aclose(transport))
+        await asyncio.sleep(0)
+        watch = asyncio.create_task(finack.closed(transport))
+        await asyncio.sleep(0)
+        watch.cancel()
+        assert (await close).outcome == "graceful"
+        peer.stop()
+
+    run(main())
+
+
+def test_closed_socket(run: Run) -> None:
+    async def main() -> None:
+        ours, theirs = pair()
+        watch = asyncio.create_task(finack.closed(ours))
+        await asyncio.sleep(0)
+        ours.close()
+        assert "released" in (await watch).stages
+        theirs.close()
+
+    run(main())
+
+
+# ---- hole punching ----
+
+
+@pytest.mark.parametrize("times", [100])
+def test_hole_punching(run: Run, peers: Peers, times: int) -> None:
+    """The same address and port at once, to the same peer, a hundred times running."""
+
+    async def main() -> None:
+        peer = peers.listen("clean")
+        local = ("127.0.0.1", 0)
+        for _ in range(times):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setblocking(False)
+            sock.bind(local)
+            local = sock.getsockname()
+            await asyncio.get_running_loop().sock_connect(sock, peer.address)
+            _, writer = await asyncio.open_connection(sock=sock)
+            writer.write(b"hello")
+            receipt = await finack.aclose(writer, finack.Policy(rebindable=True))
+            assert (receipt.outcome, receipt.end) == ("graceful", "fin")
+        ends = await asyncio.to_thread(peer.seen, times)
+        assert ends == [Seen(5, False, "eof", False)] * times
+        peer.stop()
+
+    run(main())

@@ -1,0 +1,479 @@
+# SPDX-License-Identifier: MIT
+"""aclose() at every moment of a transport's life, under every policy, and cancelled."""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import gc
+import os
+import resource
+import socket
+import sys
+import termios
+import threading
+import time
+from typing import Any
+
+import pytest
+from asyncio_lab import MEGABYTES, QUICK, Lab, Run, fileno, seen
+from peers import Seen
+
+import finack
+
+
+def descriptors() -> dict[str, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of listdir() itself
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return {name: link for name, link in found.items() if link != "/dev/null"}  # libuv's spare
+
+
+async def two_turns() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def unread(fd: int) -> int:
+    size = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    return int.from_bytes(size, sys.byteorder)
+
+
+# ---- courtesies ----
+
+
+def test_full(run: Run, lab: Lab) -> None:
+    """Our FIN comes after the peer's answer, which is seen."""
+
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        transport.write(b"hello")
+        receipt = await finack.aclose(transport, finack.Policy(courtesy="full"))
+        assert (receipt.outcome, receipt.end) == ("graceful", "fin")
+        assert ("answered" in receipt.stages) == lab.tls
+        assert not receipt.unverifiable
+        if lab.tls:
+            assert receipt.stages["answered"] <= receipt.stages["shut"]
+        assert fileno(transport) == -1
+        assert recorder.calls[-1] == "lost"
+        assert await seen(peer) == Seen(5, lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_full_without_an_answer(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("mute")
+        receipt = await finack.aclose(
+            transport, finack.Policy(courtesy="full", farewell=0.2, linger=0.2)
+        )
+        assert receipt.outcome == "timed_out"
+        assert receipt.phase == ("farewell" if lab.tls else "linger")
+        assert fileno(transport) == -1
+        assert await seen(peer) == Seen(0, lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_full_truncated(run: Run, lab: Lab) -> None:
+    """The peer ends TLS without a farewell of its own."""
+    if not lab.tls:
+        return
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("mute")
+        close = asyncio.create_task(
+            finack.aclose(transport, finack.Policy(courtesy="full", farewell=20, total=20))
+        )
+        for _ in range(20):  # our farewell goes out in the first few
+            await asyncio.sleep(0)
+        await asyncio.to_thread(peer.act, "fin")
+        receipt = await close
+        assert (receipt.outcome, receipt.end) == ("truncated", "fin")
+        assert "answered" not in receipt.stages
+        assert await seen(peer) == Seen(0, True, "eof", False)
+
+    run(main())
+
+
+def test_prompt(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("mute")
+        transport.write(MEGABYTES)
+        policy = finack.Policy(courtesy="prompt", proof="released")
+        receipt = await finack.aclose(transport, policy)
+        assert (receipt.outcome, fileno(transport)) == ("prompt", -1)
+        assert await seen(peer) == Seen(len(MEGABYTES), lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_abort(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        receipt = await finack.aclose(transport, finack.Policy(courtesy="abort"))
+        assert (
+            receipt.outcome == ("error" if lab.kind == "unix" else "aborted") or lab.kind == "unix"
+        )
+        assert fileno(transport) == -1
+        assert recorder.calls[-1] == "lost"
+        assert (await seen(peer)).end == ("eof" if lab.kind == "unix" else "reset")
+
+    run(main())
+
+
+def test_scope_descriptor(run: Run, lab: Lab) -> None:
+    """Another holder, such as a forked worker, goes on with the connection."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("echo")
+        other = socket.socket(fileno=os.dup(fileno(transport)))
+        policy = finack.Policy(scope="descriptor", proof_wait=0)
+        receipt = await finack.aclose(transport, policy)
+        assert fileno(transport) == -1
+        assert (receipt.end, receipt.held, "shut" in receipt.stages) == ("none", True, False)
+        assert [holder.pid for holder in receipt.holders] == [os.getpid()]
+        if not lab.tls:
+            other.setblocking(False)
+            await asyncio.get_running_loop().sock_sendall(other, b"still here")
+            assert await asyncio.get_running_loop().sock_recv(other, 100) == b"still here"
+        await finack.aclose(other, QUICK)
+        peer.stop()
+
+    run(main())
+
+
+def test_a_held_connection_ends_for_the_peer(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        with socket.socket(fileno=os.dup(fileno(transport))) as other:
+            receipt = await finack.aclose(transport)
+            assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "fin", True)
+            assert [(h.pid, h.fd) for h in receipt.holders] == [(os.getpid(), other.fileno())]
+            assert await seen(peer) == Seen(0, lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_unread_input_does_not_reset(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("echo")
+        transport.pause_reading()
+        transport.write(bytes(100_000))
+        while not lab.tls and not unread(fileno(transport)):  # TLS has a buffer of its own
+            await asyncio.sleep(0.001)
+        receipt = await finack.aclose(transport)
+        assert (receipt.outcome, receipt.end) == ("graceful", "fin")
+        assert receipt.discarded > 0 or lab.tls
+        assert "data" not in recorder.calls
+        assert await seen(peer) == Seen(100_000, lab.tls, "eof", False)
+
+    run(main())
+
+
+# ---- once and again ----
+
+
+def test_twice(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        first, second = await asyncio.gather(finack.aclose(transport), finack.aclose(transport))
+        assert first is second is await finack.aclose(transport)
+        assert first is await finack.closed(transport)
+        peer.stop()
+
+    run(main())
+
+
+def test_receipts_are_not_kept(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        await finack.aclose(transport)
+        del transport
+        peer.stop()
+
+    run(main())
+    gc.collect()
+    from finack import _aclose
+
+    assert not _aclose._receipts
+    assert not _aclose._pending
+
+
+def test_after_close(run: Run, lab: Lab) -> None:
+    """A close() that is under way is taken over: it still ends in time, and properly."""
+
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        transport.write(MEGABYTES)
+        transport.close()
+        receipt = await finack.aclose(transport)
+        assert fileno(transport) == -1
+        assert recorder.calls[-1] == "lost"
+        assert (receipt.outcome, receipt.end) == ("graceful", "fin")
+        assert await seen(peer) == Seen(len(MEGABYTES), lab.tls, "eof", False)
+
+    run(main())
+
+
+@pytest.mark.parametrize("closes", [1, 2])
+def test_after_close_with_a_deaf_peer(run: Run, lab: Lab, closes: int) -> None:
+    """The peer has said goodbye and reads no more; then stock TLS hears of no abort()."""
+
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("deaf")
+        transport.write(MEGABYTES)
+        await asyncio.to_thread(peer.act, "notify")
+        for _ in range(closes):
+            await asyncio.sleep(0.01)
+            transport.close()
+        receipt = await finack.aclose(transport, QUICK)
+        assert "released" in receipt.stages
+        assert not receipt.tombstone
+        assert recorder.calls[-1] == "lost"
+        end = await seen(peer)
+        if lab.kind != "unix":
+            assert end.end == "reset"
+            assert (receipt.outcome, receipt.end) == ("timed_out", "reset")
+
+    run(main())
+
+
+@pytest.mark.parametrize("closes", [1, 2])
+def test_after_close_with_a_mute_peer(run: Run, lab: Lab, closes: int) -> None:
+    """Stock TLS would wait 30 s for the answer."""
+
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("mute")
+        for _ in range(closes):
+            transport.close()
+        receipt = await finack.aclose(transport, QUICK)
+        assert "released" in receipt.stages
+        assert recorder.calls[-1] == "lost"
+        assert await seen(peer) == Seen(0, lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_gone_already(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        transport.close()
+        while recorder.calls[-1] != "lost":
+            await asyncio.sleep(0.001)
+        await two_turns()
+        receipt = await finack.aclose(transport)
+        assert "released" in receipt.stages
+        assert {"shut", "acked", "eof", "unreferenced"} <= receipt.unverifiable
+        assert (receipt.held, receipt.end) == (None, "kernel")
+        assert receipt is await finack.aclose(transport)
+        peer.stop()
+
+    run(main())
+
+
+def test_aborted_meanwhile(run: Run, lab: Lab) -> None:
+    """What the program drops while we wait must not look like the end of the stream."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("deaf")
+        transport.write(MEGABYTES)
+        close = asyncio.create_task(finack.aclose(transport, finack.Policy(linger=0.2)))
+        await two_turns()
+        transport.abort()
+        receipt = await close
+        assert receipt.outcome == "error" or lab.kind == "unix"
+        end = await seen(peer)
+        assert end.end == "reset" or lab.kind == "unix"
+        assert receipt.unsent > 0 or lab.kind == "unix"
+
+    run(main())
+
+
+# ---- cancelled ----
+
+
+@pytest.mark.parametrize("size", [0, len(MEGABYTES)])
+def test_cancelled(run: Run, lab: Lab, size: int) -> None:
+    """Released within two turns; the peer is reset."""
+
+    async def main() -> None:
+        before = descriptors()
+        peer, transport, recorder = await lab.connect("deaf" if size else "mute")
+        transport.write(bytes(size))
+        close = asyncio.create_task(finack.aclose(transport))
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        close.cancel()
+        await two_turns()
+        assert close.cancelled()
+        await two_turns()
+        assert fileno(transport) == -1
+        now = descriptors()
+        assert now == before, now
+        await two_turns()
+        assert recorder.calls[-1] == "lost"
+        end = await seen(peer)
+        if lab.kind != "unix" and size:
+            assert end.end == "reset"
+        elif lab.kind != "unix":
+            assert end.end == "reset" or end.reset_after
+        assert (await finack.aclose(transport)).outcome in ("aborted", "error")
+
+    run(main())
+
+
+def test_one_of_two_cancelled(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("mute")
+        first = asyncio.create_task(finack.aclose(transport))
+        second = asyncio.create_task(finack.aclose(transport))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        receipt = await first
+        assert second.cancelled()
+        assert receipt.outcome == "aborted" or lab.kind == "unix"
+        assert fileno(transport) == -1
+        peer.stop()
+
+    run(main())
+
+
+def test_timeout(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("mute")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await finack.aclose(transport)
+        await two_turns()
+        assert fileno(transport) == -1
+        peer.stop()
+
+    run(main())
+
+
+def test_loop_closed_meanwhile(run: Run, lab: Lab) -> None:
+    """The task is dropped with the loop: nothing is left open."""
+
+    async def main() -> Any:
+        peer, transport, _ = await lab.connect("mute")
+        task = asyncio.create_task(finack.aclose(transport))
+        await asyncio.sleep(0.01)
+        return peer, transport, task
+
+    peer, _, task = run(main())  # the runner cancels what is left
+    assert task.cancelled()
+    peer.stop()
+
+
+# ---- bounds ----
+
+
+def test_total(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("flood")
+        start = time.monotonic()
+        await finack.aclose(transport, finack.Policy(total=0.2, drain=1 << 40))
+        assert time.monotonic() - start < 5
+        assert fileno(transport) == -1
+        peer.stop()
+
+    run(main())
+
+
+# ---- what is refused ----
+
+
+def test_wrong_types(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        pipe, _ = await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(reading, "rb"))
+        for wrong in (None, 3, "x", loop, pipe, asyncio.Protocol(), asyncio.Transport):
+            with pytest.raises(TypeError, match="StreamWriter"):
+                await finack.aclose(wrong)
+            with pytest.raises(TypeError, match="StreamWriter"):
+                await finack.closed(wrong)
+        pipe.close()
+        os.close(writing)
+        await asyncio.sleep(0.01)
+
+    run(main())
+
+
+def test_wrong_policy(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        with pytest.raises(TypeError, match=r"finack\.Policy"):
+            await finack.aclose(transport, 3)  # type: ignore[arg-type]
+        assert not transport.is_closing()
+        await finack.aclose(transport)
+        peer.stop()
+
+    run(main())
+
+
+def test_another_loop(run: Run, lab: Lab) -> None:
+    async def other(transport: Any) -> None:
+        for call in (finack.aclose, finack.closed):
+            with pytest.raises(RuntimeError, match="another loop"):
+                await call(transport)
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        thread = threading.Thread(target=lambda: asyncio.run(other(transport)))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert not transport.is_closing()
+        receipt = await finack.aclose(transport)
+        assert receipt.outcome == "graceful"
+        peer.stop()
+
+    run(main())
+
+
+def test_without_a_loop() -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        finack.aclose(None).send(None)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        finack.closed(None).send(None)
+
+
+def test_no_descriptor_left(run: Run, lab: Lab) -> None:
+    """Whichever one it is that can't be had, the transport is as it was."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("echo")
+        loop = asyncio.get_running_loop()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        for more in range(4):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, hard))
+            try:
+                with pytest.raises(OSError) as caught:
+                    await finack.aclose(transport)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert caught.value.errno == errno.EMFILE
+            assert not transport.is_closing()
+            assert transport.is_reading()
+        del caught, loop
+        assert (await finack.aclose(transport)).outcome == "graceful"
+        peer.stop()
+
+    run(main())
+
+
+def test_aclosing(run: Run, lab: Lab) -> None:
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        with pytest.raises(ZeroDivisionError):
+            async with finack.aclosing(transport, QUICK) as same:
+                assert same is transport
+                raise ZeroDivisionError
+        assert fileno(transport) == -1
+        assert await seen(peer) == Seen(0, lab.tls, "eof", False)
+
+    run(main())

@@ -14,9 +14,12 @@ from finack._core import ProxySelector
 from finack._loop import EventLoop, await_fd_close, hold, run
 from finack._policy import Policy
 from finack._receipt import Holder, Receipt, Straggler
+from finack._registry import CloseReport, Ghost, close_all, ghosts
 
 __all__ = [
+    "CloseReport",
     "EventLoop",
+    "Ghost",
     "Holder",
     "Policy",
     "ProxySelector",
@@ -26,8 +29,10 @@ __all__ = [
     "aclosing",
     "await_fd_close",
     "close",
+    "close_all",
     "closed",
     "closing",
+    "ghosts",
     "hold",
     "run",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from finack import _core, _remember
+from finack import _core, _recent, _remember
 from finack._names import name_of
 from finack._policy import Policy
 from finack._receipt import Receipt
@@ -102,12 +102,14 @@ def _close(sock: socket.socket, policy: "_core.PolicyTuple") -> Receipt:
         raise OSError(errno.EBADF, "the socket was closed already, and not by finack")
     _core.examine(sock.fileno(), policy)
     name = name_of(sock.fileno())
+    identity = _core.identify(sock.fileno())
     receipt = Receipt._from_core(
         _core.close(super(socket.socket, sock).detach, policy, requested), socket=name
     )
     socket.socket.close(sock)  # it has no number any more; now it knows
     if receipt.tombstone:
         _Reaper.start()
+    _recent.note(receipt, identity)
     return receipt
 
 

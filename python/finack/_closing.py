@@ -7,7 +7,7 @@ import os
 import weakref
 from typing import Final
 
-from finack import _core
+from finack import _core, _recent
 from finack._owners import Owner, is_quiet, is_writable, taken, turn
 from finack._policy import Policy
 from finack._receipt import Receipt
@@ -108,7 +108,9 @@ class Closing:
             raise
         finally:
             self._end()
-        return self.receipt()
+            receipt = self.receipt()
+            _recent.note(receipt, self.owner.identity)
+        return receipt
 
     def receipt(self) -> Receipt:
         return Receipt._from_core(self._core.receipt(), socket=self.name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from finack._names import name_of
 
 # As in the kernel's tcp_states.h.
-_STATES = (
+STATES = (
     "",
     "ESTABLISHED",
     "SYN_SENT",
@@ -62,6 +62,6 @@ def state(fd: int) -> str:
             if sock.family == socket.AF_UNIX or sock.proto not in _TCP:
                 return ""
             number = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-            return _STATES[number] if number < len(_STATES) else ""
+            return STATES[number] if number < len(STATES) else ""
     except OSError:
         return ""

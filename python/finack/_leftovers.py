@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from finack import _audit, _core, _descriptors
 from finack._describe import borrowed, describe, is_listening, state
@@ -22,6 +22,8 @@ from finack._places import places
 from finack._receipt import Holder
 
 Kind: TypeAlias = Literal["open", "registered", "held"]
+
+_T = TypeVar("_T")
 
 # Whatever gives a socket away: a forked child, one made by exec, a message, a thread inside a call.
 _GIVES_AWAY = (
@@ -158,7 +160,7 @@ class Watch:
     def _open(self, table: dict[int, set[int]]) -> list[tuple[int, Leftover]]:
         left = _descriptors.added(self._before, table)
         if left:
-            for inode in _of_loops(open_loops()):
+            for inode in _of_loops():
                 left.pop(inode, None)
             mine = [fd for inode in self._before for fd in table.get(inode, ())]
             services = {_service(fd, listening=True) for fd in mine} - {None}
@@ -223,23 +225,26 @@ def _holders(watched: _Watched) -> str:
 # ---- what belongs to somebody else ----
 
 
-def open_loops() -> list[asyncio.AbstractEventLoop]:
-    """Every event loop of this process that is not closed. Looks at all objects: some 10 ms."""
+def objects(*kinds: type[_T]) -> list[_T]:
+    """All objects of these types or ones derived from them. Some 10 ms."""
     # isinstance() would ask proxies of all kinds who they are.
-    return [
-        loop
-        for loop in gc.get_objects()
-        if issubclass(type(loop), asyncio.AbstractEventLoop) and not loop.is_closed()
-    ]
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 
-def _of_loops(loops: list[asyncio.AbstractEventLoop]) -> set[int]:
-    """The inodes of the sockets by which a loop wakes itself: they are its attributes.
+def event_loops() -> list[asyncio.AbstractEventLoop]:
+    """Those of this process, closed ones too."""
+    return objects(asyncio.AbstractEventLoop)  # type: ignore[type-abstract]
+
+
+def _of_loops() -> set[int]:
+    """The inodes of the sockets by which open loops wake themselves: they are their attributes.
 
     Those of a loop in C (uvloop) can't be seen but by the garbage collector.
     """
     inodes = set()
-    for loop in loops:
+    for loop in event_loops():
+        if loop.is_closed():
+            continue
         for thing in (*gc.get_referents(loop), *getattr(loop, "__dict__", {}).values()):
             if isinstance(thing, socket.socket) and thing.fileno() >= 0:
                 inodes.add(os.fstat(thing.fileno()).st_ino)

@@ -139,6 +139,7 @@ def holders() -> None:
     str(finack.close(a, finack.Policy(courtesy="prompt", proof_wait=0)))
     copy.close()
     b.close()
+    finack.ghosts()  # forgets what is over
 
 
 def core() -> None:

@@ -6,5 +6,6 @@
 #define TOOL_COMMAND_H
 
 int probe_main(int argc, char **argv);
+int trace_main(int argc, char **argv);
 
 #endif

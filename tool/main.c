@@ -2,6 +2,7 @@
 
 #include "command.h"
 #include "say.h"
+#include "trace_front.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +16,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     { "probe", probe_main, "close a connection and tell how that went" },
+    { "trace", trace_main, "follow every socket of a command" },
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -50,7 +52,7 @@ int main(int argc, char **argv)
 
     open_standard_streams();
     /* Writing to a reader that went away gives EPIPE instead; TLS writes by write(2). */
-    signal(SIGPIPE, SIG_IGN);
+    front_sigpipe = signal(SIGPIPE, SIG_IGN);
     if (!name)
         return complain("say which command; see 'finack --help'");
     if (strcmp(name, "--help") == 0)

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "trace_calls.h"
+
+#include "trace_look.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* The kernel's own ERESTARTSYS and its like, which only a tracer sees. */
+#define RESTART 512
+
+static int number(uint64_t arg)
+{
+    return (int) (uint32_t) arg;
+}
+
+static void tell(struct trace *trace, struct task *task, struct event event, int fd)
+{
+    trace_tell(trace, task, event, task->call->name, fd, NULL);
+}
+
+/* What most calls begin with: the socket that their first argument names. */
+static bool enter_subject(struct trace *trace, struct task *task)
+{
+    task->subject = descriptor_get(trace, task, number(task->args[0]));
+    return task->subject && task->subject->id;
+}
+
+/* A call that failed may matter too, so that the result is awaited in any case. */
+static bool enter_always(struct trace *trace, struct task *task)
+{
+    (void) trace;
+    (void) task;
+    return true;
+}
+
+/* ---- birth ---- */
+
+static void leave_socket(struct trace *trace, struct task *task, int64_t result)
+{
+    if (result >= 0)
+        descriptor_made(trace, task, (int) result, ORIGIN_MADE);
+}
+
+static void leave_socketpair(struct trace *trace, struct task *task, int64_t result)
+{
+    int pair[2];
+    struct iovec ours = { pair, sizeof pair };
+    struct iovec theirs = { (void *) (uintptr_t) task->args[3], sizeof pair }; // NOLINT
+
+    if (result < 0 || process_vm_readv(task->tid, &ours, 1, &theirs, 1, 0) != sizeof pair)
+        return;
+    descriptor_made(trace, task, pair[0], ORIGIN_MADE);
+    descriptor_made(trace, task, pair[1], ORIGIN_MADE);
+}
+
+static void leave_accept(struct trace *trace, struct task *task, int64_t result)
+{
+    struct thing *socket;
+
+    if (result < 0)
+        return;
+    socket = descriptor_made(trace, task, (int) result, ORIGIN_ACCEPTED);
+    if (socket)
+        socket->connected_ns = socket->made.ns;
+}
+
+static void leave_connect(struct trace *trace, struct task *task, int64_t result)
+{
+    struct thing *socket = task->subject;
+    bool under_way = result == -EINPROGRESS || result == -EINTR;
+    struct event event = { .kind = result == 0 ? EVENT_CONNECTED : EVENT_CONNECTING,
+                           .socket = socket,
+                           .error = result < 0 && !under_way ? (int) -result : 0 };
+    int fd = number(task->args[0]), borrowed;
+
+    if (result <= -RESTART) /* it begins anew, and stops again */
+        return;
+    borrowed = look_borrow(task->process->pidfd, fd);
+    if (borrowed >= 0) {
+        look_connected(socket, borrowed, trace->kernel);
+        close(borrowed);
+    }
+    if (result == 0 || under_way)
+        socket->connected_ns = trace_now(trace);
+    tell(trace, task, event, fd);
+}
+
+static void leave_listen(struct trace *trace, struct task *task, int64_t result)
+{
+    struct event event = { .kind = EVENT_LISTENING, .socket = task->subject };
+    int fd = number(task->args[0]), borrowed;
+
+    if (result < 0)
+        return;
+    borrowed = look_borrow(task->process->pidfd, fd);
+    if (borrowed >= 0) {
+        look_connected(task->subject, borrowed, trace->kernel);
+        close(borrowed);
+    }
+    task->subject->listening = true;
+    tell(trace, task, event, fd);
+}
+
+/* ---- copies ---- */
+
+static void leave_dup(struct trace *trace, struct task *task, int64_t result)
+{
+    if (result >= 0)
+        descriptor_copied(trace, task, task->subject, number(task->args[0]), (int) result);
+}
+
+/* dup2(2) closes what the new number was. */
+static bool enter_dup2(struct trace *trace, struct task *task)
+{
+    int from = number(task->args[0]), to = number(task->args[1]);
+
+    task->subject = descriptor_get(trace, task, from);
+    if (from != to)
+        descriptor_look(trace, task, to);
+    return task->subject || files_get(task->files, to);
+}
+
+static void leave_dup2(struct trace *trace, struct task *task, int64_t result)
+{
+    int from = number(task->args[0]), to = number(task->args[1]);
+    struct thing *before = files_get(task->files, to);
+
+    if (result < 0 || from == to)
+        return;
+    if (task->subject) {
+        descriptor_copied(trace, task, task->subject, from, to);
+        return;
+    }
+    files_drop(task->files, to);
+    if (before && before->id)
+        descriptor_closed(trace, task, before, to);
+}
+
+static bool enter_any_descriptor(struct trace *trace, struct task *task)
+{
+    task->subject = descriptor_get(trace, task, number(task->args[0]));
+    return task->subject;
+}
+
+static void leave_getfd(struct trace *trace, struct task *task, int64_t result)
+{
+    if (result >= 0)
+        (void) descriptor_get(trace, task, (int) result);
+}
+
+static void leave_unshare(struct trace *trace, struct task *task, int64_t result)
+{
+    (void) trace;
+    if (result >= 0)
+        descriptors_unshare(task);
+}
+
+/* ---- epoll ---- */
+
+static void tell_epoll(struct trace *trace, struct task *task, enum event_kind kind)
+{
+    struct event event = { .kind = kind, .socket = task->subject, .other = number(task->args[0]) };
+
+    tell(trace, task, event, number(task->args[2]));
+}
+
+static void unregister(struct trace *trace, struct task *task, const struct thing *set)
+{
+    struct thing *socket = task->subject;
+
+    if (!registration_remove(socket, set, number(task->args[2])))
+        return;
+    if (registration_count(socket) == 0)
+        socket->stage_ns[FIN_STAGE_UNWATCHED] = trace_now(trace);
+    tell_epoll(trace, task, EVENT_UNREGISTERED);
+}
+
+/* An entry that is there can be deleted: its end need not be awaited. */
+static bool enter_epoll_ctl(struct trace *trace, struct task *task)
+{
+    struct thing *set;
+
+    task->subject = descriptor_get(trace, task, number(task->args[2]));
+    if (!task->subject || !task->subject->id)
+        return false;
+    set = descriptor_get(trace, task, number(task->args[0]));
+    if (set && number(task->args[1]) == EPOLL_CTL_DEL)
+        unregister(trace, task, set);
+    return set && number(task->args[1]) == EPOLL_CTL_ADD;
+}
+
+static void leave_epoll_add(struct trace *trace, struct task *task, int64_t result)
+{
+    int set_fd = number(task->args[0]), fd = number(task->args[2]);
+    struct thing *set = files_get(task->files, set_fd);
+
+    if (result < 0 || !set || registration_add(task->subject, set, set_fd, fd) < 0)
+        return;
+    task->subject->stage_ns[FIN_STAGE_UNWATCHED] = NEVER;
+    tell_epoll(trace, task, EVENT_REGISTERED);
+}
+
+/* ---- the end ---- */
+
+static void leave_shutdown(struct trace *trace, struct task *task, int64_t result)
+{
+    struct thing *socket = task->subject;
+    int how = number(task->args[1]);
+    struct event event = {
+        .kind = EVENT_SHUT, .socket = socket, .other = how, .error = result < 0 ? (int) -result : 0
+    };
+
+    if (result == 0 && socket->stage_ns[FIN_STAGE_REQUESTED] == NEVER)
+        socket->stage_ns[FIN_STAGE_REQUESTED] = trace_now(trace);
+    if (result == 0 && how != SHUT_RD && socket->stage_ns[FIN_STAGE_SHUT] == NEVER)
+        socket->stage_ns[FIN_STAGE_SHUT] = trace_now(trace);
+    tell(trace, task, event, number(task->args[0]));
+}
+
+/* close(2) frees the number whatever it returns, so that its end need not be awaited: a stop less. */
+static bool enter_close(struct trace *trace, struct task *task)
+{
+    int fd = number(task->args[0]);
+    struct thing *socket = descriptor_close(trace, task, fd);
+
+    if (socket)
+        descriptor_closed(trace, task, socket, fd);
+    return false;
+}
+
+/* The numbers are known only before, the result only afterwards. */
+static bool enter_close_range(struct trace *trace, struct task *task)
+{
+    uint32_t last = (uint32_t) task->args[1];
+    size_t fd;
+
+    descriptors_found(trace, task, ORIGIN_RECEIVED);
+    for (fd = (uint32_t) task->args[0]; fd < task->files->size && fd <= last; fd++)
+        if (!(task->args[2] & CLOSE_RANGE_CLOEXEC))
+            descriptor_look(trace, task, (int) fd);
+    return true;
+}
+
+static void leave_close_range(struct trace *trace, struct task *task, int64_t result)
+{
+    uint32_t last = (uint32_t) task->args[1];
+    size_t fd;
+
+    if (result < 0)
+        return;
+    if (task->args[2] & CLOSE_RANGE_UNSHARE)
+        descriptors_unshare(task);
+    if (task->args[2] & CLOSE_RANGE_CLOEXEC)
+        return;
+    for (fd = (uint32_t) task->args[0]; fd < task->files->size && fd <= last; fd++) {
+        struct thing *thing = task->files->slot[fd];
+        uint64_t inode;
+
+        if (!thing || look_at(task->tid, (int) fd, &inode) != WHAT_NOTHING)
+            continue;
+        files_drop(task->files, (int) fd);
+        if (thing->id)
+            descriptor_closed(trace, task, thing, (int) fd);
+    }
+}
+
+/* ---- what goes past us ---- */
+
+static bool enter_io_uring(struct trace *trace, struct task *task)
+{
+    if (!task->process->ring_told)
+        trace_note(trace, "process %d uses io_uring: what that does to sockets is seen late or not",
+                   (int) task->process->pid);
+    task->process->ring_told = true;
+    return false;
+}
+
+/* ---- the table ---- */
+
+#define ANY                                                                                        \
+    -1, 0,                                                                                         \
+    {                                                                                              \
+        0, 0                                                                                       \
+    }
+#define ALL UINT32_MAX
+
+const struct call calls[] = {
+    { "socket", ANY, enter_always, leave_socket },
+    { "socketpair", ANY, enter_always, leave_socketpair },
+    { "accept", ANY, enter_always, leave_accept },
+    { "accept4", ANY, enter_always, leave_accept },
+    { "connect", ANY, enter_subject, leave_connect },
+    { "listen", ANY, enter_subject, leave_listen },
+    { "shutdown", ANY, enter_subject, leave_shutdown },
+    { "close", ANY, enter_close, NULL },
+    { "close_range", ANY, enter_close_range, leave_close_range },
+    { "dup", ANY, enter_any_descriptor, leave_dup },
+    { "dup2", ANY, enter_dup2, leave_dup2 },
+    { "dup3", ANY, enter_dup2, leave_dup2 },
+    { "fcntl", 1, ALL, { F_DUPFD, F_DUPFD_CLOEXEC }, enter_any_descriptor, leave_dup },
+    { "epoll_ctl", 1, ALL, { EPOLL_CTL_ADD, EPOLL_CTL_DEL }, enter_epoll_ctl, leave_epoll_add },
+    { "unshare", 0, CLONE_FILES, { CLONE_FILES, CLONE_FILES }, enter_always, leave_unshare },
+    { "pidfd_getfd", ANY, enter_always, leave_getfd },
+    { "io_uring_setup", ANY, enter_io_uring, NULL },
+};
+const size_t call_count = sizeof calls / sizeof *calls;
+
+const struct call call_exec = { "execve", ANY, NULL, NULL };
+
+const char *call_name(const struct call *call)
+{
+    return call->name;
+}
+
+int call_number(const struct call *call)
+{
+    return seccomp_syscall_resolve_name(call->name);
+}
+
+const struct call *call_find(uint64_t wanted)
+{
+    static const struct call *by_number[1024];
+    static bool filled;
+    size_t i;
+
+    for (i = 0; !filled && i < call_count; i++) {
+        int at = call_number(&calls[i]);
+
+        if (at >= 0 && at < 1024)
+            by_number[at] = &calls[i];
+    }
+    filled = true;
+    return wanted < 1024 ? by_number[wanted] : NULL;
+}
+
+bool call_matters(const struct call *call, const uint64_t args[6])
+{
+    uint32_t value;
+    size_t i;
+
+    if (call->argument < 0)
+        return true;
+    value = (uint32_t) args[call->argument] & call->mask;
+    for (i = 0; i < CALL_VALUES; i++)
+        if (value == call->values[i])
+            return true;
+    return false;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The descriptors of the traced processes, and what becomes of them. */
+
+#include "trace.h"
+#include "trace_after.h"
+#include "trace_look.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void tell(struct trace *trace, struct task *task, enum event_kind kind,
+                 const struct thing *socket, int fd, int other)
+{
+    const char *call = task->call ? call_name(task->call) : "";
+    struct event event = { .kind = kind, .socket = socket, .other = other };
+
+    trace_tell(trace, task, event, call, fd, NULL);
+}
+
+static void identify(struct trace *trace, struct task *task, struct thing *socket, int fd)
+{
+    int borrowed = look_borrow(task->process->pidfd, fd);
+
+    if (borrowed < 0)
+        return;
+    look_connected(socket, borrowed, trace->kernel);
+    close(borrowed);
+}
+
+/* socket(2) and socketpair(2) begin with the same arguments. */
+static void identify_new(struct thing *socket, const uint64_t args[6])
+{
+    bool inet = args[0] == AF_INET || args[0] == AF_INET6;
+
+    socket->family = (int) args[0];
+    socket->type = (int) args[1] & ~(SOCK_CLOEXEC | SOCK_NONBLOCK);
+    socket->protocol = (int) args[2];
+    if (inet && socket->protocol == 0 && socket->type == SOCK_STREAM)
+        socket->protocol = IPPROTO_TCP;
+    if (inet && socket->protocol == 0 && socket->type == SOCK_DGRAM)
+        socket->protocol = IPPROTO_UDP;
+}
+
+/* ---- numbers that come ---- */
+
+/* No traced process had it, but it was in a message, or in a process that is not traced. */
+static void revive(struct thing *socket)
+{
+    int stage;
+
+    for (stage = FIN_STAGE_RELEASED; stage < FIN_STAGES; stage++)
+        socket->stage_ns[stage] = NEVER;
+    socket->proof = PROOF_NONE;
+    socket->left_open = socket->killed = false;
+}
+
+static enum event_kind event_of(enum origin origin)
+{
+    static const enum event_kind kinds[] = { EVENT_MADE, EVENT_ACCEPTED, EVENT_INHERITED,
+                                             EVENT_FOUND, EVENT_RECEIVED };
+
+    return kinds[origin];
+}
+
+static void put(struct trace *trace, struct task *task, int fd, struct thing *thing)
+{
+    struct thing *before = files_get(task->files, fd);
+
+    if (before && before->id && before != thing) { /* closed in a way that was not seen */
+        files_drop(task->files, fd);
+        descriptor_closed(trace, task, before, fd);
+    }
+    if (thing->id && thing->refs == 0 && thing->stage_ns[FIN_STAGE_RELEASED] != NEVER)
+        revive(thing);
+    if (files_put(task->files, fd, thing) < 0)
+        trace_note(trace, "memory is out: the trace is not complete");
+}
+
+static struct thing *put_new(struct trace *trace, struct task *task, int fd, uint64_t inode,
+                             enum origin origin)
+{
+    struct thing *socket = book_new_socket(&trace->book, inode);
+    const char *call = task->call ? call_name(task->call) : "";
+    struct event event = { .kind = event_of(origin), .socket = socket };
+
+    if (!socket) {
+        trace_note(trace, "memory is out: the trace is not complete");
+        return NULL;
+    }
+    socket->origin = origin;
+    put(trace, task, fd, socket);
+    if (origin == ORIGIN_MADE)
+        identify_new(socket, task->args);
+    else
+        identify(trace, task, socket, fd);
+    trace_tell(trace, task, event, call, fd, &socket->made);
+    return socket;
+}
+
+struct thing *descriptor_made(struct trace *trace, struct task *task, int fd, enum origin origin)
+{
+    uint64_t inode;
+
+    if (look_at(task->tid, fd, &inode) != WHAT_SOCKET)
+        return NULL;
+    return put_new(trace, task, fd, inode, origin);
+}
+
+/* The socket with this inode, if it is one that lives still. */
+static struct thing *known(const struct trace *trace, uint64_t inode)
+{
+    struct thing *socket = book_find(&trace->book, inode);
+
+    return socket && socket->proof != PROOF_WITNESS ? socket : NULL;
+}
+
+/* What /proc shows and the table lacks. */
+static struct thing *discover(struct trace *trace, struct task *task, int fd, uint64_t inode,
+                              enum origin origin)
+{
+    struct thing *socket = known(trace, inode);
+
+    if (!socket)
+        return put_new(trace, task, fd, inode, origin);
+    put(trace, task, fd, socket);
+    tell(trace, task, event_of(origin), socket, fd, -1);
+    return socket;
+}
+
+static struct thing *discover_set(struct trace *trace, struct task *task, int fd)
+{
+    struct thing *set = book_new_set(&trace->book);
+
+    if (set)
+        put(trace, task, fd, set);
+    return set;
+}
+
+struct thing *descriptor_get(struct trace *trace, struct task *task, int fd)
+{
+    struct thing *thing = files_get(task->files, fd);
+    uint64_t inode;
+
+    if (thing || fd < 0)
+        return thing;
+    switch (look_at(task->tid, fd, &inode)) {
+    case WHAT_SOCKET:
+        return discover(trace, task, fd, inode, ORIGIN_RECEIVED);
+    case WHAT_SET:
+        return discover_set(trace, task, fd);
+    default:
+        return NULL;
+    }
+}
+
+void descriptor_copied(struct trace *trace, struct task *task, struct thing *thing, int from,
+                       int to)
+{
+    put(trace, task, to, thing);
+    if (thing->id)
+        tell(trace, task, EVENT_DUPLICATED, thing, to, from);
+}
+
+/* ---- numbers that go ---- */
+
+static void request(const struct trace *trace, struct thing *socket)
+{
+    if (socket->stage_ns[FIN_STAGE_REQUESTED] == NEVER)
+        socket->stage_ns[FIN_STAGE_REQUESTED] = trace_now(trace);
+}
+
+static void look_last(struct trace *trace, struct task *task, struct thing *socket, int fd)
+{
+    int borrowed = look_borrow(task->process->pidfd, fd);
+
+    if (borrowed < 0)
+        return;
+    look_before_close(socket, borrowed, trace->kernel);
+    if (socket->looked)
+        after_witness(trace, socket, borrowed);
+    close(borrowed);
+}
+
+void descriptor_look(struct trace *trace, struct task *task, int fd)
+{
+    struct thing *thing = descriptor_get(trace, task, fd);
+
+    if (thing && thing->id && thing->refs == 1)
+        look_last(trace, task, thing, fd);
+}
+
+struct thing *descriptor_close(struct trace *trace, struct task *task, int fd)
+{
+    struct thing *thing;
+
+    descriptor_look(trace, task, fd);
+    thing = files_get(task->files, fd);
+    if (!thing)
+        return NULL;
+    if (thing->id)
+        request(trace, thing);
+    files_drop(task->files, fd);
+    return thing->id ? thing : NULL;
+}
+
+/* epoll(7): an entry goes with the description, not with the number that it was made under. */
+static void mark_stale(struct trace *trace, struct thing *socket, int fd)
+{
+    struct registration *r;
+
+    for (r = socket->registrations; r; r = r->next) {
+        if (r->fd != fd || r->set->refs == 0 || r->stale_ns != NEVER)
+            continue;
+        r->stale_ns = trace_now(trace);
+        if (socket->stale_ns == NEVER)
+            socket->stale_ns = r->stale_ns;
+    }
+}
+
+void descriptor_closed(struct trace *trace, struct task *task, struct thing *socket, int fd)
+{
+    const char *call = task->call ? call_name(task->call) : "unseen";
+    struct event event = { .kind = EVENT_CLOSED, .socket = socket };
+
+    request(trace, socket);
+    if (socket->first_close_ns == NEVER)
+        socket->first_close_ns = trace_now(trace);
+    trace_tell(trace, task, event, call, fd, &socket->closed);
+    mark_stale(trace, socket, fd);
+    if (socket->refs == 0)
+        after_release(trace, socket);
+}
+
+/* ---- whole tables ---- */
+
+struct scan {
+    struct trace *trace;
+    struct task *task;
+    enum origin origin;
+    struct files *seen;
+};
+
+static void scan_one(int fd, enum what what, uint64_t inode, void *arg)
+{
+    struct scan *scan = arg;
+    struct thing *thing = files_get(scan->task->files, fd);
+
+    if (what == WHAT_SET && (!thing || thing->id))
+        thing = discover_set(scan->trace, scan->task, fd);
+    else if (what == WHAT_SOCKET && (!thing || thing->inode != inode))
+        thing = discover(scan->trace, scan->task, fd, inode, scan->origin);
+    if (thing && scan->seen && files_put(scan->seen, fd, thing) == 0)
+        thing->refs--; /* a list, no table of a process */
+}
+
+void descriptors_found(struct trace *trace, struct task *task, enum origin origin)
+{
+    struct scan scan = { trace, task, origin, NULL };
+
+    (void) look_through(task->tid, scan_one, &scan);
+}
+
+void descriptors_inherited(struct trace *trace, struct task *task)
+{
+    size_t fd;
+
+    for (fd = 0; fd < task->files->size; fd++)
+        if (task->files->slot[fd] && task->files->slot[fd]->id)
+            tell(trace, task, EVENT_INHERITED, task->files->slot[fd], (int) fd, -1);
+}
+
+static void drop_unseen(struct trace *trace, struct task *task, const struct files *seen,
+                        bool closed)
+{
+    size_t fd;
+
+    for (fd = 0; fd < task->files->size; fd++) {
+        struct thing *thing = task->files->slot[fd];
+
+        if (!thing || files_get(seen, (int) fd) == thing)
+            continue;
+        files_drop(task->files, (int) fd);
+        if (closed && thing->id)
+            descriptor_closed(trace, task, thing, (int) fd);
+    }
+}
+
+void descriptors_compare(struct trace *trace, struct task *task, bool closed)
+{
+    struct scan scan = { trace, task, ORIGIN_RECEIVED, files_new() };
+
+    if (!scan.seen)
+        return;
+    if (look_through(task->tid, scan_one, &scan) == 0)
+        drop_unseen(trace, task, scan.seen, closed);
+    files_leave(scan.seen);
+}
+
+void descriptors_unshare(struct task *task)
+{
+    struct files *own = task->files->users > 1 ? files_copy(task->files) : NULL;
+
+    if (!own)
+        return;
+    files_leave(task->files);
+    task->files = own;
+}
+
+/* ---- the end of a table ---- */
+
+void descriptors_before_exit(struct trace *trace, struct task *task)
+{
+    size_t fd;
+
+    descriptors_found(trace, task, ORIGIN_RECEIVED);
+    for (fd = 0; fd < task->files->size; fd++) {
+        struct thing *socket = task->files->slot[fd];
+
+        if (socket && socket->id && !socket->witnessed
+            && (socket->refs == 1 || socket->refs == files_count(task->files, socket)))
+            look_last(trace, task, socket, (int) fd);
+    }
+}
+
+static void exit_one(struct trace *trace, struct task *task, struct thing *socket, int fd,
+                     bool killed)
+{
+    struct event event = { .kind = EVENT_CLOSED, .socket = socket };
+
+    trace_tell(trace, task, event, killed ? "killed" : "exit", fd, &socket->closed);
+    mark_stale(trace, socket, fd);
+    if (socket->refs > 0)
+        return;
+    socket->left_open = true;
+    socket->killed = killed;
+    after_release(trace, socket);
+}
+
+void descriptors_exit(struct trace *trace, struct task *task, bool killed)
+{
+    size_t fd;
+
+    for (fd = 0; fd < task->files->size; fd++) {
+        struct thing *thing = task->files->slot[fd];
+
+        if (!thing)
+            continue;
+        files_drop(task->files, (int) fd);
+        if (thing->id)
+            exit_one(trace, task, thing, (int) fd, killed);
+    }
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "trace_ghosts.h"
+
+#include "say.h"
+#include "units.h"
+
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+/* What ends this soon after the close is none: the policy's usual times (FIN_POLICY_INIT). */
+#define PROOF_NS 100000000ull
+#define LINGER_NS 2000000000ull
+
+struct lasting {
+    uint64_t since, until;
+    char text[8]; /* how long */
+};
+
+/* False if it lasted no longer than `grace`. */
+static bool lasts(const struct trace *trace, uint64_t since, uint64_t until, uint64_t grace,
+                  struct lasting *ret)
+{
+    uint64_t end = until == NEVER ? trace->end_ns : until;
+
+    if (since == NEVER || end < since || end - since <= grace)
+        return false;
+    *ret = (struct lasting) { since, until, "" };
+    format_time((int64_t) (end - since), ret->text, sizeof ret->text);
+    return true;
+}
+
+static bool is_ours(const struct thing *socket)
+{
+    return socket->origin == ORIGIN_MADE || socket->origin == ORIGIN_ACCEPTED;
+}
+
+static void who(const struct place *place, char *buf, size_t size)
+{
+    char name[64];
+
+    escape(place->command, name, sizeof name);
+    snprintf(buf, size, "%d %s", (int) place->pid, name);
+}
+
+static bool descriptor(const struct thing *socket, struct ghost *ghost)
+{
+    char closer[96];
+
+    if (!socket->left_open || socket->killed || socket->first_close_ns != NEVER)
+        return false;
+    who(&socket->closed, closer, sizeof closer);
+    *ghost = (struct ghost) { GHOST_DESCRIPTOR, socket->made.ns, socket->closed.ns, "" };
+    snprintf(ghost->text, sizeof ghost->text, "never closed: %d was open when %s ended",
+             socket->closed.fd, closer);
+    return true;
+}
+
+/* The last number went by a close of the program's: somebody else has it. */
+static bool is_held_outside(const struct thing *socket)
+{
+    return socket->refs == 0 && !socket->left_open && socket->stage_ns[FIN_STAGE_RELEASED] != NEVER;
+}
+
+static bool description(const struct trace *trace, const struct thing *socket, struct ghost *ghost)
+{
+    uint64_t until = socket->stage_ns[FIN_STAGE_UNREFERENCED];
+    bool outside = is_held_outside(socket);
+    uint64_t since = outside ? socket->stage_ns[FIN_STAGE_RELEASED] : socket->first_close_ns;
+    struct lasting l;
+    char closer[96];
+
+    if ((!outside && !socket->left_open) || socket->killed
+        || !lasts(trace, since, until, PROOF_NS, &l))
+        return false;
+    who(&socket->closed, closer, sizeof closer);
+    *ghost = (struct ghost) { GHOST_DESCRIPTION, l.since, l.until, "" };
+    if (outside)
+        snprintf(ghost->text, sizeof ghost->text, "closed by %s, and held elsewhere for %s%s",
+                 closer, l.text, until == NEVER ? " so far" : "");
+    else
+        snprintf(ghost->text, sizeof ghost->text,
+                 "closed, and held for %s more by %s, which ended without closing it (%d)", l.text,
+                 closer, socket->closed.fd);
+    return true;
+}
+
+static bool registration(const struct trace *trace, const struct thing *socket, struct ghost *ghost)
+{
+    const struct registration *r = socket->registrations;
+    struct lasting l;
+
+    if (!lasts(trace, socket->stale_ns, socket->stale_until_ns, PROOF_NS, &l))
+        return false;
+    while (r && r->stale_ns != socket->stale_ns)
+        r = r->next;
+    *ghost = (struct ghost) { GHOST_REGISTRATION, l.since, l.until, "" };
+    snprintf(ghost->text, sizeof ghost->text,
+             "closed while epoll set %d had it as %d, and held elsewhere: the entry stayed for %s",
+             r ? r->set_fd : -1, r ? r->fd : -1, l.text);
+    return true;
+}
+
+static bool connection(const struct trace *trace, const struct thing *socket, struct ghost *ghost)
+{
+    uint64_t until = socket->stage_ns[FIN_STAGE_FINISHED];
+    struct lasting l;
+
+    if (!socket->asked
+        || !lasts(trace, socket->stage_ns[FIN_STAGE_UNREFERENCED], until,
+                  trace->detached && until == NEVER ? PROOF_NS : LINGER_NS, &l))
+        return false;
+    *ghost = (struct ghost) { GHOST_CONNECTION, l.since, l.until, "" };
+    snprintf(ghost->text, sizeof ghost->text,
+             "released, and the kernel's connection went on for %s%s (%" PRIu64
+             " bytes were not acknowledged)",
+             l.text, until == NEVER ? " so far" : "", socket->unacked);
+    return true;
+}
+
+unsigned ghosts_of(const struct trace *trace, const struct thing *socket,
+                   struct ghost ghosts[GHOSTS])
+{
+    unsigned count = 0;
+
+    if (!is_ours(socket))
+        return 0;
+    count += descriptor(socket, &ghosts[count]);
+    count += description(trace, socket, &ghosts[count]);
+    count += registration(trace, socket, &ghosts[count]);
+    count += connection(trace, socket, &ghosts[count]);
+    return count;
+}
+
+unsigned ghosts_of_all(const struct trace *trace)
+{
+    struct ghost ghosts[GHOSTS];
+    unsigned count = 0;
+    size_t i;
+
+    for (i = 0; i < trace->book.count; i++)
+        count += ghosts_of(trace, trace->book.sockets[i], ghosts);
+    return count;
+}
+
+const char *ghost_name(enum ghost_kind kind)
+{
+    static const char *const names[] = { "descriptor", "description", "registration",
+                                         "connection" };
+
+    return names[kind];
+}

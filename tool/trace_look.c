@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "trace_look.h"
+
+#include "say.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static enum what what_of(const char *link, uint64_t *inode)
+{
+    static const char socket[] = "socket:[";
+
+    if (strncmp(link, socket, sizeof socket - 1) == 0) {
+        *inode = strtoull(link + sizeof socket - 1, NULL, 10);
+        return WHAT_SOCKET;
+    }
+    return strcmp(link, "anon_inode:[eventpoll]") == 0 ? WHAT_SET : WHAT_OTHER;
+}
+
+enum what look_at(pid_t tid, int fd, uint64_t *inode)
+{
+    char path[64], link[64];
+    ssize_t n;
+
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int) tid, fd);
+    n = readlink(path, link, sizeof link - 1);
+    if (n < 0)
+        return WHAT_NOTHING;
+    link[n] = '\0';
+    return what_of(link, inode);
+}
+
+int look_borrow(int pidfd, int fd)
+{
+    int borrowed = pidfd < 0 ? -1 : pidfd_getfd(pidfd, fd, 0);
+
+    return borrowed < 0 ? -EPERM : borrowed;
+}
+
+/* ---- addresses ---- */
+
+static char *inet_text(int family, const uint8_t address[16], uint16_t port)
+{
+    char host[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 16];
+    bool v6 = family == AF_INET6;
+
+    if (!inet_ntop(family, address, host, sizeof host))
+        return NULL;
+    snprintf(text, sizeof text, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port);
+    return strdup(text);
+}
+
+/* An abstract name begins with a zero byte, and may hold more of them. */
+static void unix_text(const struct sockaddr_un *a, socklen_t length, char *buf, size_t size)
+{
+    char name[sizeof a->sun_path + 1];
+    size_t used = length - offsetof(struct sockaddr_un, sun_path), i;
+
+    memcpy(name, a->sun_path, used);
+    name[used] = '\0';
+    for (i = 0; used > 0 && name[0] == '\0' && i < used; i++)
+        if (name[i] == '\0')
+            name[i] = '@';
+    escape(name, buf, size);
+}
+
+/* NULL for a socket without a name. */
+static char *address_text(const struct sockaddr_un *a, socklen_t length)
+{
+    char buf[4 * sizeof *a];
+
+    if (a->sun_family != AF_UNIX || length <= offsetof(struct sockaddr_un, sun_path)
+        || length > sizeof *a)
+        return NULL;
+    unix_text(a, length, buf, sizeof buf);
+    return strdup(buf);
+}
+
+static void replace(char **text, char *by)
+{
+    if (!by)
+        return;
+    free(*text);
+    *text = by;
+}
+
+static void take_unix_addresses(struct thing *socket, int fd)
+{
+    struct sockaddr_un address = { 0 };
+    socklen_t length = sizeof address;
+
+    if (getpeername(fd, (struct sockaddr *) &address, &length) == 0) {
+        replace(&socket->remote, address_text(&address, length));
+        socket->connected = true;
+    }
+    length = sizeof address;
+    if (getsockname(fd, (struct sockaddr *) &address, &length) == 0)
+        replace(&socket->local, address_text(&address, length));
+}
+
+static void take_inet_addresses(struct thing *socket)
+{
+    const struct fin_identity *id = &socket->identity;
+
+    if (id->remote_port) {
+        replace(&socket->remote, inet_text(id->family, id->remote, id->remote_port));
+        socket->connected = true;
+    }
+    replace(&socket->local, inet_text(id->family, id->local, id->local_port));
+}
+
+/* What was connected once and is not any more keeps its name. */
+void look_identify(struct thing *socket, int borrowed)
+{
+    struct fin_identity identity = FIN_IDENTITY_INIT;
+
+    if (fin_identify(borrowed, &identity) < 0 || identity.inode != socket->inode)
+        return;
+    socket->family = identity.family;
+    socket->type = identity.type;
+    socket->protocol = identity.protocol;
+    if (socket->known && socket->connected)
+        return;
+    socket->known = true;
+    socket->identity = identity;
+    if (identity.family == AF_UNIX)
+        take_unix_addresses(socket, borrowed);
+    else if (identity.family == AF_INET || identity.family == AF_INET6)
+        take_inet_addresses(socket);
+}
+
+/* sock_diag(7) finds no socket any more that both ends have shut. */
+void look_connected(struct thing *socket, int borrowed, struct fin_kernel *kernel)
+{
+    struct fin_state state = FIN_STATE_INIT;
+
+    look_identify(socket, borrowed);
+    if (socket->known && socket->protocol == IPPROTO_TCP && socket->family != AF_UNIX)
+        (void) fin_inspect(kernel, &socket->identity, &state);
+}
+
+/* ---- before a close ---- */
+
+static uint64_t queue_size(int fd, unsigned long request)
+{
+    int bytes = 0;
+
+    return ioctl(fd, request, &bytes) < 0 || bytes < 0 ? 0 : (uint64_t) bytes;
+}
+
+static void look_at_tcp(struct thing *socket, int fd)
+{
+    struct tcp_info info = { 0 };
+    socklen_t size = sizeof info;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
+        socket->tcp_state = info.tcpi_state;
+    if (info.tcpi_state == TCP_LISTEN)
+        socket->listening = true;
+    else
+        socket->unacked = queue_size(fd, SIOCOUTQ);
+}
+
+static bool is_same(const struct thing *socket, int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && st.st_ino == socket->inode;
+}
+
+void look_before_close(struct thing *socket, int borrowed, struct fin_kernel *kernel)
+{
+    struct linger linger = { 0 };
+    socklen_t size = sizeof linger;
+
+    if (!socket->identity.confirmed)
+        look_connected(socket, borrowed, kernel);
+    if (!socket->known || !is_same(socket, borrowed))
+        return;
+    socket->looked = true;
+    if (socket->type == SOCK_STREAM || socket->type == SOCK_SEQPACKET)
+        socket->unread = queue_size(borrowed, SIOCINQ);
+    if (getsockopt(borrowed, SOL_SOCKET, SO_LINGER, &linger, &size) == 0)
+        socket->reset = linger.l_onoff && linger.l_linger == 0;
+    if (socket->protocol == IPPROTO_TCP && socket->family != AF_UNIX)
+        look_at_tcp(socket, borrowed);
+}
+
+/* ---- all of a process ---- */
+
+int look_through(pid_t tid, void (*visit)(int fd, enum what what, uint64_t inode, void *arg),
+                 void *arg)
+{
+    char path[64];
+    struct dirent *entry;
+    DIR *folder;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", (int) tid);
+    folder = opendir(path);
+    if (!folder)
+        return -errno;
+    while ((entry = readdir(folder))) {
+        uint64_t inode = 0;
+        int fd = atoi(entry->d_name);
+        enum what what = entry->d_name[0] == '.' ? WHAT_NOTHING : look_at(tid, fd, &inode);
+
+        if (what == WHAT_SOCKET || what == WHAT_SET)
+            visit(fd, what, inode, arg);
+    }
+    closedir(folder);
+    return 0;
+}
+
+void look_command(pid_t tid, char command[16])
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    command[0] = '\0';
+    snprintf(path, sizeof path, "/proc/%d/comm", (int) tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    n = read(fd, command, 15);
+    close(fd);
+    if (n <= 0)
+        return;
+    command[command[n - 1] == '\n' ? n - 1 : n] = '\0';
+}
+
+pid_t look_process(pid_t tid)
+{
+    char path[64], line[128];
+    int pid = tid;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int) tid);
+    file = fopen(path, "re");
+    if (!file)
+        return tid;
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "Tgid: %d", &pid) == 1)
+            break;
+    fclose(file);
+    return pid;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The tracer: the process that ptrace(2) reports to. */
+
+#ifndef TOOL_TRACE_LOOP_H
+#define TOOL_TRACE_LOOP_H
+
+#include "trace.h"
+
+#include <signal.h>
+
+/* What the front tells the tracer, by SIGUSR1 with a value. SIGUSR2: the front is dead. */
+enum order {
+    ORDER_END_SOON = 1, /* the command got the terminal's signal too: let it end before our eyes */
+    ORDER_END_NOW = 2,
+};
+
+/* The signals that the tracer waits for; to be blocked from the start. */
+void loop_signals(sigset_t *set);
+
+/* Takes over a process: 0 or a negative errno. With a filter it stops for that alone. */
+int loop_seize(struct trace *trace, pid_t tid);
+/* All threads of a process that runs. */
+int loop_attach(struct trace *trace, pid_t pid);
+
+enum loop_end {
+    LOOP_OVER,     /* nobody is left */
+    LOOP_DETACHED, /* as ordered */
+    LOOP_ORPHANED, /* the front is dead */
+};
+
+enum loop_end loop_run(struct trace *trace);
+
+/* Lets go of all. With a filter that can't be done: keeps them running until the last has ended. */
+void loop_let_go(struct trace *trace);
+void loop_keep(void);
+
+/* Takes over from a tracer that died. */
+void loop_take_over(const struct roster *roster);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "trace_options.h"
+
+#include "say.h"
+#include "units.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <string.h>
+
+enum option_id {
+    OPT_JSON = 256,
+    OPT_HTML,
+    OPT_STACK,
+    OPT_HELP,
+    OPT_VERSION,
+};
+
+static const struct option long_options[] = {
+    { "output", required_argument, NULL, 'o' },    { "pid", required_argument, NULL, 'p' },
+    { "json", no_argument, NULL, OPT_JSON },       { "html", required_argument, NULL, OPT_HTML },
+    { "stack", no_argument, NULL, OPT_STACK },     { "help", no_argument, NULL, OPT_HELP },
+    { "version", no_argument, NULL, OPT_VERSION }, { NULL, 0, NULL, 0 },
+};
+
+static int take_pid(const char *text, pid_t *ret)
+{
+    uint64_t pid;
+
+    if (parse_number(text, 1, INT_MAX, &pid) < 0)
+        return complain("-p '%s' is no process id", text);
+    *ret = (pid_t) pid;
+    return 0;
+}
+
+static int take_file(const char *option, const char *text, const char **ret)
+{
+    if (!*text)
+        return complain("%s needs the name of a file", option);
+    *ret = text;
+    return 0;
+}
+
+/* getopt_long(3) keeps no text of its own for what it did not understand. */
+static int not_understood(char **argv, int id)
+{
+    const char *text = argv[optind - 1];
+
+    if (id == ':')
+        return complain("%s needs a value; see 'finack trace --help'", text);
+    if (optopt > 0 && optopt < OPT_JSON)
+        return complain("unknown option '-%c'; see 'finack trace --help'", optopt);
+    return complain("unknown or ambiguous option '%s'; see 'finack trace --help'", text);
+}
+
+static int take_option(char **argv, int id, struct trace_options *o)
+{
+    switch (id) {
+    case 'o':
+        return take_file("-o", optarg, &o->output);
+    case 'p':
+        return take_pid(optarg, &o->pid);
+    case OPT_JSON:
+        o->json = true;
+        return 0;
+    case OPT_HTML:
+        return take_file("--html", optarg, &o->html);
+    case OPT_STACK:
+        o->stack = true;
+        return 0;
+    default:
+        return not_understood(argv, id);
+    }
+}
+
+static enum parse_result take_target(int argc, char **argv, struct trace_options *o)
+{
+    if (o->pid && optind < argc) {
+        complain("-p and a command exclude each other");
+        return PARSE_WRONG;
+    }
+    if (!o->pid && optind == argc) {
+        complain("say which command, or -p PID; see 'finack trace --help'");
+        return PARSE_WRONG;
+    }
+    o->command = argv + optind;
+    return PARSE_RUN;
+}
+
+/* The command's own options are its own: '+' ends ours at the first word that is none. */
+enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o)
+{
+    int id, status;
+
+    *o = (struct trace_options) { 0 };
+    opterr = 0;
+    optind = 1;
+    while ((id = getopt_long(argc, argv, "+:o:p:", long_options, NULL)) != -1) {
+        if (id == OPT_HELP || id == OPT_VERSION) {
+            status = id == OPT_HELP ? put_out(trace_help, strlen(trace_help)) : put_version();
+            return status ? PARSE_WRONG : PARSE_DONE;
+        }
+        if (take_option(argv, id, o))
+            return PARSE_WRONG;
+    }
+    return take_target(argc, argv, o);
+}

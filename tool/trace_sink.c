@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "trace_sink.h"
+
+#include "file.h"
+#include "say.h"
+#include "trace.h"
+#include "trace_json.h"
+#include "trace_text.h"
+
+#include <stdlib.h>
+
+/* Text without a file is read while it comes; a file, and JSON, are whole or not at all. */
+int sink_open(struct sink *sink, const struct trace_options *options, pid_t pid)
+{
+    *sink = (struct sink) { .options = options, .live = !options->json && !options->output };
+    sink->file = sink->live ? stderr : open_memstream(&sink->text, &sink->size);
+    if (!sink->file)
+        return complain("out of memory");
+    if (sink->live)
+        setvbuf(stderr, NULL, _IOFBF, 65536);
+    if (options->json)
+        json_begin(sink, pid);
+    return 0;
+}
+
+void sink_event(struct sink *sink, const struct event *event)
+{
+    if (sink->options->json)
+        json_event(sink, event);
+    else
+        text_event(sink->file, event);
+}
+
+void sink_note(struct sink *sink, const char *note)
+{
+    if (!sink->options->json)
+        fprintf(sink->file, "note: %s\n", note);
+}
+
+void sink_pause(struct sink *sink)
+{
+    if (sink->live)
+        fflush(sink->file);
+}
+
+static int put_whole(struct sink *sink)
+{
+    int status;
+
+    if (fclose(sink->file) != 0) {
+        sink->file = NULL;
+        return complain("out of memory");
+    }
+    sink->file = NULL;
+    if (sink->options->output)
+        status = file_write(sink->options->output, sink->text, sink->size);
+    else
+        status = put_out(sink->text, sink->size);
+    return status;
+}
+
+/* A reader that went away is no trouble. */
+static int finish_live(struct sink *sink)
+{
+    fflush(sink->file);
+    sink->file = NULL;
+    return 0;
+}
+
+int sink_finish(struct sink *sink, const struct trace *trace)
+{
+    if (sink->options->json)
+        json_end(sink, trace);
+    else
+        text_end(sink->file, trace);
+    return sink->live ? finish_live(sink) : put_whole(sink);
+}
+
+void sink_discard(struct sink *sink)
+{
+    if (sink->file && !sink->live)
+        fclose(sink->file);
+    sink->file = NULL;
+    free(sink->text);
+    sink->text = NULL;
+}

@@ -78,8 +78,8 @@ void descriptor_closed(struct trace *trace, struct task *task, struct thing *soc
 
 /* Takes what /proc shows and the table lacks. */
 void descriptors_found(struct trace *trace, struct task *task, enum origin origin);
-/* The same, and drops what /proc does not show: it was closed, or was never there. */
-void descriptors_compare(struct trace *trace, struct task *task, bool closed);
+/* The same, and drops what /proc does not show: it was closed or, in a new child, was never there. */
+void descriptors_compare(struct trace *trace, struct task *task, enum origin origin);
 /* Tells of each socket that a new process has from its parent. */
 void descriptors_inherited(struct trace *trace, struct task *task);
 

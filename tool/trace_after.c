@@ -26,12 +26,18 @@ static bool is_tcp(const struct thing *socket)
     return socket->family != AF_UNIX && socket->protocol == IPPROTO_TCP;
 }
 
+/* Never connected, or refused. */
+static bool was_nothing(const struct thing *socket)
+{
+    return socket->looked && socket->tcp_state == TCP_CLOSE && !socket->connected;
+}
+
 /* Only TCP goes on after the last reference; whether another kind is known makes no difference. */
 static void ask(struct trace *trace, struct thing *socket)
 {
     struct fin_state state = FIN_STATE_INIT;
 
-    if (is_tcp(socket)) {
+    if (is_tcp(socket) && !was_nothing(socket)) {
         if (!socket->known || fin_inspect(trace->kernel, &socket->identity, &state) < 0)
             state.exists = FIN_UNVERIFIABLE;
         socket->asked = state.exists != FIN_UNVERIFIABLE;
@@ -67,7 +73,7 @@ static void unreferenced(struct trace *trace, struct thing *socket, enum proof p
 static bool is_over(const struct thing *socket)
 {
     return socket->refs > 0 || socket->stage_ns[FIN_STAGE_FINISHED] != NEVER
-        || (socket->proof != PROOF_NONE && is_tcp(socket) && !socket->asked);
+        || (socket->proof != PROOF_NONE && !socket->asked && is_tcp(socket));
 }
 
 static void add_pending(struct trace *trace, struct thing *socket)

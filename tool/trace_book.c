@@ -188,6 +188,7 @@ int files_put(struct files *files, int fd, struct thing *thing)
     files_drop(files, fd);
     files->slot[fd] = thing;
     thing->refs++;
+    thing->leaving += files->leaving;
     return 0;
 }
 
@@ -199,16 +200,17 @@ void files_drop(struct files *files, int fd)
         return;
     files->slot[fd] = NULL;
     thing->refs--;
+    thing->leaving -= files->leaving;
 }
 
-uint32_t files_count(const struct files *files, const struct thing *thing)
+void files_begin_leaving(struct files *files)
 {
-    uint32_t count = 0;
     size_t i;
 
+    files->leaving = true;
     for (i = 0; i < files->size; i++)
-        count += files->slot[i] == thing;
-    return count;
+        if (files->slot[i])
+            files->slot[i]->leaving++;
 }
 
 /* ---- registrations ---- */

@@ -50,8 +50,9 @@ struct registration {
 
 /* Something that descriptors refer to: a socket, or an epoll set. */
 struct thing {
-    uint32_t id;   /* of a socket, from 1; 0: an epoll set */
-    uint32_t refs; /* descriptors of traced processes */
+    uint32_t id;      /* of a socket, from 1; 0: an epoll set */
+    uint32_t refs;    /* descriptors of traced processes */
+    uint32_t leaving; /* of those, in tables whose last thread is ending */
     struct registration *registrations;
 
     /* what a socket is */
@@ -92,6 +93,7 @@ struct thing {
 struct files {
     unsigned users;
     unsigned exiting; /* of those users */
+    bool leaving;     /* all of them: what is in it counts as leaving */
     size_t size;
     struct thing **slot; /* by number */
 };
@@ -122,8 +124,8 @@ struct thing *files_get(const struct files *files, int fd);
 int files_put(struct files *files, int fd, struct thing *thing);
 /* Empties the slot; the thing has one reference less. */
 void files_drop(struct files *files, int fd);
-/* How many slots of this table have the thing. */
-uint32_t files_count(const struct files *files, const struct thing *thing);
+/* What is in it is as good as closed. */
+void files_begin_leaving(struct files *files);
 
 int registration_add(struct thing *socket, struct thing *set, int set_fd, int fd);
 /* By set and number; false if there was none. */

@@ -74,6 +74,17 @@ static void leave_accept(struct trace *trace, struct task *task, int64_t result)
         socket->connected_ns = socket->made.ns;
 }
 
+static void read_target(struct task *task)
+{
+    char address[128];
+    size_t size = task->args[2] < sizeof address ? (size_t) task->args[2] : sizeof address;
+    struct iovec ours = { address, size };
+    struct iovec theirs = { (void *) (uintptr_t) task->args[1], size }; // NOLINT
+
+    if (process_vm_readv(task->tid, &ours, 1, &theirs, 1, 0) == (ssize_t) size)
+        look_at_target(task->subject, address, size);
+}
+
 static void leave_connect(struct trace *trace, struct task *task, int64_t result)
 {
     struct thing *socket = task->subject;
@@ -90,6 +101,7 @@ static void leave_connect(struct trace *trace, struct task *task, int64_t result
         look_connected(socket, borrowed, trace->kernel);
         close(borrowed);
     }
+    read_target(task);
     if (result == 0 || under_way)
         socket->connected_ns = trace_now(trace);
     tell(trace, task, event, fd);

@@ -79,10 +79,22 @@ static void put(struct trace *trace, struct task *task, int fd, struct thing *th
         trace_note(trace, "memory is out: the trace is not complete");
 }
 
+/* A child that was forked meanwhile may have shown it before the call that made it returned. */
+static struct thing *seen_too_early(const struct trace *trace, uint64_t inode, enum origin origin)
+{
+    struct thing *socket = book_find(&trace->book, inode);
+    bool born = origin == ORIGIN_MADE || origin == ORIGIN_ACCEPTED;
+
+    return born && socket && socket->proof != PROOF_WITNESS && socket->origin == ORIGIN_INHERITED
+        ? socket
+        : NULL;
+}
+
 static struct thing *put_new(struct trace *trace, struct task *task, int fd, uint64_t inode,
                              enum origin origin)
 {
-    struct thing *socket = book_new_socket(&trace->book, inode);
+    struct thing *early = seen_too_early(trace, inode, origin);
+    struct thing *socket = early ? early : book_new_socket(&trace->book, inode);
     const char *call = task->call ? call_name(task->call) : "";
     struct event event = { .kind = event_of(origin), .socket = socket };
 
@@ -188,7 +200,7 @@ void descriptor_look(struct trace *trace, struct task *task, int fd)
 {
     struct thing *thing = descriptor_get(trace, task, fd);
 
-    if (thing && thing->id && thing->refs == 1)
+    if (thing && thing->id && thing->refs - thing->leaving == 1)
         look_last(trace, task, thing, fd);
 }
 
@@ -248,6 +260,10 @@ static void scan_one(int fd, enum what what, uint64_t inode, void *arg)
     struct scan *scan = arg;
     struct thing *thing = files_get(scan->task->files, fd);
 
+    if (scan->origin == ORIGIN_INHERITED && thing && thing->inode != inode) {
+        files_drop(scan->task->files, fd); /* the parent's, of another moment */
+        thing = NULL;
+    }
     if (what == WHAT_SET && (!thing || thing->id))
         thing = discover_set(scan->trace, scan->task, fd);
     else if (what == WHAT_SOCKET && (!thing || thing->inode != inode))
@@ -263,13 +279,17 @@ void descriptors_found(struct trace *trace, struct task *task, enum origin origi
     (void) look_through(task->tid, scan_one, &scan);
 }
 
+/* What is first seen in this table was told then. */
 void descriptors_inherited(struct trace *trace, struct task *task)
 {
     size_t fd;
 
-    for (fd = 0; fd < task->files->size; fd++)
-        if (task->files->slot[fd] && task->files->slot[fd]->id)
-            tell(trace, task, EVENT_INHERITED, task->files->slot[fd], (int) fd, -1);
+    for (fd = 0; fd < task->files->size; fd++) {
+        struct thing *thing = task->files->slot[fd];
+
+        if (thing && thing->id && thing->made.tid != task->tid)
+            tell(trace, task, EVENT_INHERITED, thing, (int) fd, -1);
+    }
 }
 
 static void drop_unseen(struct trace *trace, struct task *task, const struct files *seen,
@@ -288,14 +308,14 @@ static void drop_unseen(struct trace *trace, struct task *task, const struct fil
     }
 }
 
-void descriptors_compare(struct trace *trace, struct task *task, bool closed)
+void descriptors_compare(struct trace *trace, struct task *task, enum origin origin)
 {
-    struct scan scan = { trace, task, ORIGIN_RECEIVED, files_new() };
+    struct scan scan = { trace, task, origin, files_new() };
 
     if (!scan.seen)
         return;
     if (look_through(task->tid, scan_one, &scan) == 0)
-        drop_unseen(trace, task, scan.seen, closed);
+        drop_unseen(trace, task, scan.seen, origin != ORIGIN_INHERITED);
     files_leave(scan.seen);
 }
 
@@ -316,11 +336,11 @@ void descriptors_before_exit(struct trace *trace, struct task *task)
     size_t fd;
 
     descriptors_found(trace, task, ORIGIN_RECEIVED);
+    files_begin_leaving(task->files);
     for (fd = 0; fd < task->files->size; fd++) {
         struct thing *socket = task->files->slot[fd];
 
-        if (socket && socket->id && !socket->witnessed
-            && (socket->refs == 1 || socket->refs == files_count(task->files, socket)))
+        if (socket && socket->id && !socket->witnessed && socket->refs == socket->leaving)
             look_last(trace, task, socket, (int) fd);
     }
 }

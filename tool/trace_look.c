@@ -54,7 +54,7 @@ int look_borrow(int pidfd, int fd)
 
 /* ---- addresses ---- */
 
-static char *inet_text(int family, const uint8_t address[16], uint16_t port)
+static char *inet_text(int family, const void *address, uint16_t port)
 {
     char host[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 16];
     bool v6 = family == AF_INET6;
@@ -121,7 +121,28 @@ static void take_inet_addresses(struct thing *socket)
         replace(&socket->remote, inet_text(id->family, id->remote, id->remote_port));
         socket->connected = true;
     }
-    replace(&socket->local, inet_text(id->family, id->local, id->local_port));
+    if (id->local_port)
+        replace(&socket->local, inet_text(id->family, id->local, id->local_port));
+}
+
+/* The address that connect(2) was given, while the socket itself does not tell it. */
+void look_at_target(struct thing *socket, const void *address, size_t size)
+{
+    struct sockaddr_in6 in6 = { 0 };
+    struct sockaddr_in in = { 0 };
+    struct sockaddr_un un = { 0 };
+
+    if (socket->remote || size < sizeof(sa_family_t) || size > sizeof un)
+        return;
+    memcpy(&un, address, size);
+    memcpy(&in6, address, size < sizeof in6 ? size : sizeof in6);
+    memcpy(&in, address, size < sizeof in ? size : sizeof in);
+    if (un.sun_family == AF_UNIX)
+        socket->remote = address_text(&un, (socklen_t) size);
+    else if (un.sun_family == AF_INET && size >= sizeof in)
+        socket->remote = inet_text(AF_INET, (const void *) &in.sin_addr, ntohs(in.sin_port));
+    else if (un.sun_family == AF_INET6 && size >= sizeof in6)
+        socket->remote = inet_text(AF_INET6, (const void *) &in6.sin6_addr, ntohs(in6.sin6_port));
 }
 
 /* What was connected once and is not any more keeps its name. */

@@ -30,6 +30,9 @@ void look_identify(struct thing *socket, int borrowed);
 /* The same once it has its addresses, so that its connection can be asked about after its end. */
 void look_connected(struct thing *socket, int borrowed, struct fin_kernel *kernel);
 
+/* Where connect(2) was told to go. */
+void look_at_target(struct thing *socket, const void *address, size_t size);
+
 /* How it stands just before it is closed. */
 void look_before_close(struct thing *socket, int borrowed, struct fin_kernel *kernel);
 

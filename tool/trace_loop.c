@@ -93,7 +93,7 @@ static void give_table(struct trace *trace, struct task *task, struct task *pare
     if (!task->files)
         task->files = files_new();
     if (parent->files->users > 1)
-        descriptors_compare(trace, task, false);
+        descriptors_compare(trace, task, ORIGIN_INHERITED);
     descriptors_inherited(trace, task);
 }
 
@@ -282,7 +282,7 @@ static struct task *on_exec(struct trace *trace, struct task *task)
     if (!trace->began)
         begin(trace, task);
     else
-        descriptors_compare(trace, task, true);
+        descriptors_compare(trace, task, ORIGIN_RECEIVED);
     task->call = NULL;
     note_foreign(trace, task);
     stacks_forget(trace->stacks, task->process->pid);

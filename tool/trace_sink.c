@@ -8,17 +8,30 @@
 #include "trace_json.h"
 #include "trace_text.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A stream of its own: complaints are not to wait in a buffer. */
+static FILE *open_live(void)
+{
+    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+
+    if (file)
+        setvbuf(file, NULL, _IOFBF, 65536);
+    return file;
+}
 
 /* Text without a file is read while it comes; a file, and JSON, are whole or not at all. */
 int sink_open(struct sink *sink, const struct trace_options *options, pid_t pid)
 {
     *sink = (struct sink) { .options = options, .live = !options->json && !options->output };
-    sink->file = sink->live ? stderr : open_memstream(&sink->text, &sink->size);
+    sink->file = sink->live ? open_live() : open_memstream(&sink->text, &sink->size);
     if (!sink->file)
-        return complain("out of memory");
-    if (sink->live)
-        setvbuf(stderr, NULL, _IOFBF, 65536);
+        return complain("cannot begin to write: %s", strerror(errno));
     if (options->json)
         json_begin(sink, pid);
     return 0;
@@ -63,7 +76,7 @@ static int put_whole(struct sink *sink)
 /* A reader that went away is no trouble. */
 static int finish_live(struct sink *sink)
 {
-    fflush(sink->file);
+    fclose(sink->file);
     sink->file = NULL;
     return 0;
 }
@@ -79,7 +92,7 @@ int sink_finish(struct sink *sink, const struct trace *trace)
 
 void sink_discard(struct sink *sink)
 {
-    if (sink->file && !sink->live)
+    if (sink->file)
         fclose(sink->file);
     sink->file = NULL;
     free(sink->text);

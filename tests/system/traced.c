@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Does one thing with sockets, to be traced.  usage: traced THING */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Longer than what the trace takes for a close that is not worth a word. */
+#define LONG_MS 250
+
+static int must(int result)
+{
+    if (result < 0) {
+        perror("traced");
+        exit(99);
+    }
+    return result;
+}
+
+/* Their names are looked for in stacks. */
+__attribute__((noinline)) static int make_one(void)
+{
+    int fd = must(socket(AF_INET, SOCK_STREAM, 0));
+
+    __asm__ volatile("" ::: "memory");
+    return fd;
+}
+
+__attribute__((noinline)) static int close_one(int fd)
+{
+    int result = must(close(fd));
+
+    __asm__ volatile("" ::: "memory");
+    return result;
+}
+
+static void linger(void)
+{
+    poll(NULL, 0, LONG_MS);
+}
+
+static void wait_for(pid_t child)
+{
+    int status;
+
+    must(waitpid(child, &status, 0));
+    if (status)
+        exit(98);
+}
+
+static int plain(void)
+{
+    return close_one(make_one());
+}
+
+static int copies(void)
+{
+    int a = make_one(), b = must(dup(a)), c = must(fcntl(a, F_DUPFD_CLOEXEC, 100));
+
+    must(dup2(a, 200));
+    must(dup3(a, b, O_CLOEXEC)); /* closes b on the way */
+    close_one(a);
+    close_one(b);
+    close_one(c);
+    return close_one(200);
+}
+
+static int left_open(void)
+{
+    make_one();
+    return 0;
+}
+
+static int killed(void)
+{
+    make_one();
+    return raise(SIGKILL);
+}
+
+/* A child that inherits it and does not close it. */
+static int held_by_child(void)
+{
+    int fd = make_one();
+    pid_t child = must(fork());
+
+    if (child == 0) {
+        linger();
+        _exit(0);
+    }
+    close_one(fd);
+    wait_for(child);
+    return 0;
+}
+
+/* Closing is the child's business: nobody is left behind. */
+static int handed_to_child(void)
+{
+    int fd = make_one();
+    pid_t child = must(fork());
+
+    if (child == 0) {
+        linger();
+        _exit(close_one(fd));
+    }
+    close_one(fd);
+    wait_for(child);
+    return 0;
+}
+
+static int left_in_epoll(void)
+{
+    int set = must(epoll_create1(EPOLL_CLOEXEC)), fd = make_one();
+    struct epoll_event event = { .events = EPOLLIN };
+    pid_t child;
+
+    must(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+    must(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) < 0 ? 0 : -1);
+    child = must(fork());
+    if (child == 0) {
+        linger();
+        _exit(close_one(fd));
+    }
+    close_one(fd);
+    wait_for(child);
+    return 0;
+}
+
+static int unregistered(void)
+{
+    int set = must(epoll_create1(EPOLL_CLOEXEC)), fd = make_one();
+    struct epoll_event event = { .events = EPOLLIN };
+
+    must(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
+    must(epoll_ctl(set, EPOLL_CTL_MOD, fd, &event));
+    must(epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
+    close_one(fd);
+    return close(set);
+}
+
+static int runs_true(void)
+{
+    return execlp("true", "true", NULL);
+}
+
+static int through_exec(void)
+{
+    make_one();
+    must(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    return runs_true();
+}
+
+static int by_vfork(void)
+{
+    int fd = make_one();
+    pid_t child = vfork(); // NOLINT
+
+    if (child == 0)
+        _exit(runs_true());
+    wait_for(must(child));
+    return close_one(fd);
+}
+
+/* ---- threads ---- */
+
+static void *exec_here(void *arg)
+{
+    (void) arg;
+    exit(runs_true());
+}
+
+static int exec_in_thread(void)
+{
+    pthread_t thread;
+
+    must(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    must(-pthread_create(&thread, NULL, exec_here, NULL));
+    pause();
+    return 97;
+}
+
+static void *close_later(void *arg)
+{
+    linger();
+    close_one(*(int *) arg);
+    return NULL;
+}
+
+static int leader_ends(void)
+{
+    static int fd;
+    pthread_t thread;
+
+    fd = make_one();
+    must(-pthread_create(&thread, NULL, close_later, &fd));
+    pthread_exit(NULL);
+}
+
+static void *close_own(void *arg)
+{
+    must(unshare(CLONE_FILES));
+    close_one(*(int *) arg);
+    return NULL;
+}
+
+static int own_table(void)
+{
+    int fd = make_one();
+    pthread_t thread;
+
+    must(-pthread_create(&thread, NULL, close_own, &fd));
+    pthread_join(thread, NULL);
+    return close_one(fd);
+}
+
+/* ---- the rarer ways ---- */
+
+static int range(void)
+{
+    int a = make_one(), b = make_one();
+
+    must(a + 1 == b ? 0 : -1);
+    return must((int) syscall(SYS_close_range, a, b, 0));
+}
+
+static void pass(int over, int fd)
+{
+    char byte = 0, room[CMSG_SPACE(sizeof fd)] = { 0 };
+    struct iovec data = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
+    struct cmsghdr *header;
+
+    message.msg_control = room;
+    message.msg_controllen = sizeof room;
+    header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    must((int) sendmsg(over, &message, 0));
+}
+
+static int take(int over)
+{
+    char byte, room[CMSG_SPACE(sizeof(int))];
+    struct iovec data = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1 };
+    int fd;
+
+    message.msg_control = room;
+    message.msg_controllen = sizeof room;
+    must((int) recvmsg(over, &message, 0));
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+    return fd;
+}
+
+/* Closed while it is in flight: nobody has it, and it lives. */
+static int in_flight(void)
+{
+    int pair[2], fd;
+
+    must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    fd = make_one();
+    pass(pair[0], fd);
+    close_one(fd);
+    linger();
+    close_one(take(pair[1]));
+    close_one(pair[0]);
+    return close_one(pair[1]);
+}
+
+/* A sandbox of its own, on top of the trace's. */
+static int own_filter(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { 4, code };
+    int fd = make_one();
+
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+    must(socket(AF_INET, SOCK_STREAM, 0) < 0 && errno == EACCES ? 0 : -1);
+    return close_one(fd);
+}
+
+static int ring(void)
+{
+    (void) syscall(SYS_io_uring_setup, 0, NULL);
+    return 0;
+}
+
+static volatile sig_atomic_t signals;
+
+static void count(int signal)
+{
+    (void) signal;
+    signals++;
+}
+
+static int signalled(void)
+{
+    struct sigaction action = { .sa_handler = count };
+    int fd = make_one(), i;
+
+    must(sigaction(SIGUSR1, &action, NULL));
+    for (i = 0; i < 100; i++)
+        must(raise(SIGUSR1));
+    must(signals == 100 ? 0 : -1);
+    return close_one(fd);
+}
+
+static int strange_name(void)
+{
+    must(prctl(PR_SET_NAME, "\033[31m\n\"<b>"));
+    linger(); /* names are asked for anew only now and then */
+    return plain();
+}
+
+/* For each line read: a socket is made and closed; "sockets work" is the answer. */
+static int on_demand(void)
+{
+    char line[16];
+    int fd = make_one();
+
+    puts("ready");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        pid_t child = must(fork());
+
+        if (child == 0)
+            _exit(plain());
+        wait_for(child);
+        plain();
+        puts("sockets work");
+        fflush(stdout);
+    }
+    return close_one(fd);
+}
+
+static const struct {
+    const char *name;
+    int (*run)(void);
+} things[] = {
+    { "plain", plain },
+    { "copies", copies },
+    { "left_open", left_open },
+    { "killed", killed },
+    { "held_by_child", held_by_child },
+    { "handed_to_child", handed_to_child },
+    { "left_in_epoll", left_in_epoll },
+    { "unregistered", unregistered },
+    { "through_exec", through_exec },
+    { "by_vfork", by_vfork },
+    { "exec_in_thread", exec_in_thread },
+    { "leader_ends", leader_ends },
+    { "own_table", own_table },
+    { "range", range },
+    { "in_flight", in_flight },
+    { "own_filter", own_filter },
+    { "ring", ring },
+    { "signalled", signalled },
+    { "strange_name", strange_name },
+    { "on_demand", on_demand },
+};
+
+int main(int argc, char **argv)
+{
+    size_t i;
+
+    for (i = 0; argc > 1 && i < sizeof things / sizeof *things; i++)
+        if (strcmp(argv[1], things[i].name) == 0)
+            return things[i].run();
+    return 96;
+}

@@ -25,8 +25,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
-uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
-
 
 def registrations() -> int:
     """Entries in all epoll sets of this process."""

@@ -56,8 +56,6 @@ WITH_TRANSPORTS: list[Library] = [
     libraries.websockets_server,
 ]
 
-uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
-
 
 def sockets() -> set[str]:
     return {what for what in descriptors().values() if what.startswith("socket:")}

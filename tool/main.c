@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
     { "probe", probe_main, "close a connection and tell how that went" },
     { "trace", trace_main, "follow every socket of a command" },
+    { "ps", ps_main, "list sockets, and tell why each is still there" },
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

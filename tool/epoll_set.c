@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "epoll_set.h"
+
+#include "folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* What a close of finack's puts into a set of its own to see the last reference go
+ * (src/kernel/witness.c), as fdinfo shows it. */
+#define WITNESS (EPOLLET | EPOLLMSG | EPOLLRDBAND | EPOLLWRBAND | EPOLLERR | EPOLLHUP)
+
+/* ---- fdinfo ---- */
+
+struct entry {
+    uint64_t inode, data;
+    int32_t fd;
+    uint32_t events;
+};
+
+/* fdinfo prints the kernel's own dev_t (MINORBITS in include/linux/kdev_t.h). */
+static uint64_t device_of(uint64_t kernel)
+{
+    return makedev((unsigned) (kernel >> 20), (unsigned) (kernel & 0xfffff));
+}
+
+static bool field(const char **at, const char *name, int base, uint64_t *value)
+{
+    const char *start = strstr(*at, name);
+    char *end;
+
+    if (!start)
+        return false;
+    start += strlen(name);
+    *value = strtoull(start, &end, base);
+    *at = end;
+    return end != start;
+}
+
+/* A line such as "tfd: 5 events: 19 data: 2a pos:0 ino:1b sdev:8"; false for what is no socket. */
+static bool parse(const char *line, uint64_t sockfs, struct entry *entry)
+{
+    uint64_t fd, events, device;
+
+    if (!field(&line, "tfd:", 10, &fd) || fd > INT_MAX || !field(&line, "events:", 16, &events)
+        || !field(&line, "data:", 16, &entry->data) || !field(&line, "ino:", 16, &entry->inode)
+        || !field(&line, "sdev:", 16, &device))
+        return false;
+    entry->fd = (int32_t) fd;
+    entry->events = (uint32_t) events;
+    return device_of(device) == sockfs && entry->events != WITNESS;
+}
+
+/* What the lines of a set are given to. */
+struct reading {
+    uint64_t sockfs;
+    int (*take)(struct reading *r, const struct entry *entry);
+    const struct reference *own;
+    size_t count;
+    LIST(struct stale_entry) found;
+    size_t set;
+};
+
+/* Takes the whole lines in buf[0, size); returns the length of the rest, moved to the front. */
+static ssize_t take_lines(struct reading *r, char *buf, size_t size)
+{
+    char *line = buf, *end;
+    struct entry entry;
+    int result;
+
+    while ((end = memchr(line, '\n', size - (size_t) (line - buf)))) {
+        *end = '\0';
+        if (parse(line, r->sockfs, &entry)) {
+            result = r->take(r, &entry);
+            if (result < 0)
+                return result;
+        }
+        line = end + 1;
+    }
+    size -= (size_t) (line - buf);
+    memmove(buf, line, size);
+    return (ssize_t) size;
+}
+
+static int read_entries(struct reading *r, int fds, int32_t set)
+{
+    char buf[16384], path[32];
+    ssize_t n, rest = 0;
+    int fd;
+
+    snprintf(path, sizeof path, "../fdinfo/%d", set);
+    fd = openat(fds, path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT || errno == ESRCH ? 0 : -errno;
+    do {
+        n = read(fd, buf + rest, sizeof buf - (size_t) rest);
+        if (n > 0)
+            rest = take_lines(r, buf, (size_t) (rest + n));
+    } while (n > 0 && rest >= 0 && rest < (ssize_t) sizeof buf);
+    close(fd);
+    return rest < 0 ? (int) rest : 0;
+}
+
+/* ---- which are stale ---- */
+
+static int by_number(const void *key, const void *element)
+{
+    int32_t fd = *(const int32_t *) key;
+    const struct reference *reference = element;
+
+    return fd < reference->fd ? -1 : fd > reference->fd;
+}
+
+static int suspect(struct reading *r, const struct entry *entry)
+{
+    const struct reference *own =
+        r->count ? bsearch(&entry->fd, r->own, r->count, sizeof *r->own, by_number) : NULL;
+
+    if (own && own->inode == entry->inode)
+        return 0;
+    if (list_need(&r->found, 1) < 0)
+        return -ENOMEM;
+    r->found.at[r->found.count++] = (struct stale_entry) {
+        .inode = entry->inode,
+        .data = entry->data,
+        .set = r->set,
+        .fd = entry->fd,
+        .events = entry->events,
+    };
+    return 0;
+}
+
+static int by_entry(const void *a, const void *b)
+{
+    const struct stale_entry *x = a, *y = b;
+
+    if (x->fd != y->fd)
+        return x->fd < y->fd ? -1 : 1;
+    return x->inode < y->inode ? -1 : x->inode > y->inode;
+}
+
+/* Marks a suspect that is still in the set. */
+static int confirm(struct reading *r, const struct entry *entry)
+{
+    struct stale_entry key = { .fd = entry->fd, .inode = entry->inode }, *found;
+
+    found = bsearch(&key, r->found.at, r->found.count, sizeof key, by_entry);
+    if (found)
+        found->seen = true;
+    return 0;
+}
+
+/* Is the number something else, or nothing, at this moment? */
+static bool is_other(int fds, struct stale_entry *entry)
+{
+    char name[16];
+    struct stat st;
+
+    snprintf(name, sizeof name, "%d", entry->fd);
+    if (link_inode(fds, name, "socket:[") == entry->inode)
+        return false;
+    entry->reused = fstatat(fds, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    return true;
+}
+
+static void keep_others(struct reading *r, int fds)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->found.count; i++)
+        if (is_other(fds, &r->found.at[i]))
+            r->found.at[kept++] = r->found.at[i];
+    r->found.count = kept;
+    qsort(r->found.at, kept, sizeof *r->found.at, by_entry);
+}
+
+static void keep_seen(struct reading *r)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < r->found.count; i++)
+        if (r->found.at[i].seen)
+            r->found.at[kept++] = r->found.at[i];
+    r->found.count = kept;
+}
+
+int epoll_set_read(int fds, int32_t set, const struct reference *own, size_t count,
+                   struct scan *found)
+{
+    struct reading r = {
+        .sockfs = found->sockfs,
+        .take = suspect,
+        .own = own,
+        .count = count,
+        .set = found->sets.count,
+    };
+    int result = read_entries(&r, fds, set);
+
+    if (result == 0 && r.found.count > 0)
+        keep_others(&r, fds);
+    if (result == 0 && r.found.count > 0) {
+        r.take = confirm;
+        result = read_entries(&r, fds, set);
+        keep_seen(&r);
+    }
+    if (result == 0)
+        result = list_append(&found->stales, &r.found);
+    free(r.found.at);
+    return result;
+}
+
+/* ---- sets that several processes have ---- */
+
+/* Ticks after boot, UINT64_MAX if it is gone. */
+static uint64_t start_of(int32_t pid)
+{
+    enum {
+        FIELD = 22
+    }; /* of proc_pid_stat(5), starttime; the name, field 2, may hold anything */
+    char path[32], text[1024], *at;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    if (read_file(AT_FDCWD, path, text, sizeof text) < 0 || !(at = strrchr(text, ')')))
+        return UINT64_MAX;
+    for (int i = 2; i < FIELD && at; i++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : UINT64_MAX;
+}
+
+/* Where the kernel won't say, the same number is taken for the same set: fork keeps it. */
+static bool is_same(const struct scan *scan, const struct epoll_set *a, const struct epoll_set *b)
+{
+    long order = syscall(SYS_kcmp, scan->processes.at[a->process].pid,
+                         scan->processes.at[b->process].pid, KCMP_FILE, (long) a->fd, (long) b->fd);
+
+    return order < 0 ? a->fd == b->fd : order == 0;
+}
+
+static bool is_elder(const struct scan *scan, const struct epoll_set *a, const struct epoll_set *b,
+                     const uint64_t *start)
+{
+    int32_t pid = scan->processes.at[a->process].pid, other = scan->processes.at[b->process].pid;
+
+    if (start[a->process] != start[b->process])
+        return start[a->process] < start[b->process];
+    return pid != other ? pid < other : a->fd < b->fd;
+}
+
+static bool has_elder(const struct scan *scan, const struct epoll_set *set, const uint64_t *start)
+{
+    for (size_t i = 0; i < scan->sets.count; i++) {
+        const struct epoll_set *other = &scan->sets.at[i];
+
+        if (is_elder(scan, other, set, start) && is_same(scan, set, other))
+            return true;
+    }
+    return false;
+}
+
+int epoll_sets_settle(struct scan *scan)
+{
+    uint64_t *start;
+    size_t kept = 0;
+
+    if (scan->stales.count == 0)
+        return 0;
+    start = calloc(scan->processes.count, sizeof *start);
+    if (!start)
+        return -ENOMEM;
+    for (size_t i = 0; i < scan->sets.count; i++)
+        start[scan->sets.at[i].process] =
+            start_of(scan->processes.at[scan->sets.at[i].process].pid);
+    for (size_t i = 0; i < scan->sets.count; i++)
+        if (scan->sets.at[i].stales > 0 && has_elder(scan, &scan->sets.at[i], start))
+            scan->sets.at[i].stales = 0;
+    for (size_t i = 0; i < scan->stales.count; i++)
+        if (scan->sets.at[scan->stales.at[i].set].stales > 0)
+            scan->stales.at[kept++] = scan->stales.at[i];
+    scan->stales.count = kept;
+    free(start);
+    return 0;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "ps_options.h"
+
+#include "say.h"
+#include "units.h"
+
+#include <ctype.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+enum {
+    OPTION_BASE = 256,
+    WORD = 64,
+    INTERVAL_MS = 2000,
+    INTERVAL_MIN_MS = 100,
+    ALL = ~0u >> 1
+};
+
+enum option_id {
+    OPT_GHOSTS = OPTION_BASE,
+    OPT_PID,
+    OPT_PROTO,
+    OPT_PORT,
+    OPT_STATE,
+    OPT_NETNS,
+    OPT_WATCH,
+    OPT_SORT,
+    OPT_JSON,
+    OPT_HELP,
+    OPT_VERSION,
+};
+
+static const struct option long_options[] = {
+    { "ghosts", no_argument, NULL, OPT_GHOSTS },
+    { "pid", required_argument, NULL, OPT_PID },
+    { "proto", required_argument, NULL, OPT_PROTO },
+    { "port", required_argument, NULL, OPT_PORT },
+    { "state", required_argument, NULL, OPT_STATE },
+    { "netns", required_argument, NULL, OPT_NETNS },
+    { "watch", optional_argument, NULL, OPT_WATCH },
+    { "sort", required_argument, NULL, OPT_SORT },
+    { "json", no_argument, NULL, OPT_JSON },
+    { "help", no_argument, NULL, OPT_HELP },
+    { "version", no_argument, NULL, OPT_VERSION },
+    { NULL, 0, NULL, 0 },
+};
+
+static const char *const sorts[PS_SORTS] = {
+    [SORT_VERDICT] = "verdict", [SORT_PROTO] = "proto", [SORT_STATE] = "state",
+    [SORT_PORT] = "port",       [SORT_PID] = "pid",     [SORT_RECEIVE] = "recv",
+    [SORT_SEND] = "send",       [SORT_AGE] = "age",     [SORT_RATE] = "rate",
+};
+
+/* Copies the next word of a list such as "1,2", and returns what is behind it; NULL for a word that
+ * is too long. */
+static const char *next_word(const char *list, char word[WORD])
+{
+    size_t length = strcspn(list, ",");
+
+    if (length >= WORD)
+        return NULL;
+    memcpy(word, list, length);
+    word[length] = '\0';
+    return list + length + (list[length] == ',');
+}
+
+/* ---- numbers ---- */
+
+static int take_numbers(const char *option, const char *list, uint64_t low, uint64_t high,
+                        struct ps_numbers *numbers)
+{
+    char word[WORD];
+    uint64_t number;
+
+    do {
+        list = next_word(list, word);
+        if (!list || parse_number(word, low, high, &number) < 0)
+            return complain("--%s '%s' is not a number from %llu to %llu", option,
+                            list ? word : "...", (unsigned long long) low,
+                            (unsigned long long) high);
+        if (numbers->count == PS_NUMBERS_MAX)
+            return complain("--%s takes %d numbers at most", option, PS_NUMBERS_MAX);
+        numbers->at[numbers->count++] = (uint32_t) number;
+    } while (*list);
+    return 0;
+}
+
+static int take_pids(const char *list, struct ps_numbers *pids)
+{
+    char path[32];
+
+    if (take_numbers("pid", list, 1, INT32_MAX, pids))
+        return EXIT_TROUBLE;
+    for (size_t i = 0; i < pids->count; i++) {
+        snprintf(path, sizeof path, "/proc/%u/fd", pids->at[i]);
+        if (access(path, F_OK) < 0)
+            return complain("--pid %u: there is no such process", pids->at[i]);
+        if (access(path, R_OK | X_OK) < 0)
+            return complain("--pid %u: no permission to look at it; root may", pids->at[i]);
+    }
+    return 0;
+}
+
+/* ---- names ---- */
+
+/* As a person may write it: "time-wait", "TIME_WAIT". */
+static bool is_alike(const char *text, const char *name)
+{
+    for (; *text && *name; text++, name++)
+        if (toupper((unsigned char) (*text == '-' ? '_' : *text))
+            != toupper((unsigned char) (*name == '-' ? '_' : *name)))
+            return false;
+    return *text == *name;
+}
+
+static int complain_choice(const char *option, const char *text, const char *(*name)(int),
+                           int first, int last)
+{
+    char choice[256] = "";
+
+    for (int i = first; i < last; i++)
+        snprintf(choice + strlen(choice), sizeof choice - strlen(choice), "%s%s",
+                 i == first ? "" : ", ", name(i));
+    return complain("--%s '%s' is not one of %s", option, text, choice);
+}
+
+/* Adds the bits of the names in the list, which are those of the values from first to last - 1. */
+static int take_names(const char *option, const char *list, const char *(*name)(int), int first,
+                      int last, unsigned *bits)
+{
+    char word[WORD];
+    int i;
+
+    do {
+        list = next_word(list, word);
+        for (i = first; list && i < last && !is_alike(word, name(i)); i++)
+            ;
+        if (!list || i == last)
+            return complain_choice(option, list ? word : "...", name, first, last);
+        *bits |= 1u << i;
+    } while (*list);
+    return 0;
+}
+
+static const char *sort_name(int sort)
+{
+    return sorts[sort];
+}
+
+static int take_sort(const char *text, enum ps_sort *sort)
+{
+    for (int i = 0; i < PS_SORTS; i++)
+        if (is_alike(text, sorts[i])) {
+            *sort = (enum ps_sort) i;
+            return 0;
+        }
+    return complain_choice("sort", text, sort_name, 0, PS_SORTS);
+}
+
+static int take_interval(const char *text, int32_t *ms)
+{
+    if (text && parse_time(text, ms) < 0)
+        return complain("--watch '%s' is no time; write it as 500ms, 2s or 1min", text);
+    if (*ms < INTERVAL_MIN_MS)
+        return complain("--watch=%s is too short; 100ms is the least", text);
+    return 0;
+}
+
+static int take_netns(const char *text, const char **netns)
+{
+    if (!*text)
+        return complain("--netns needs a name, a path, the number of a process, or 'all'");
+    *netns = text;
+    return 0;
+}
+
+/* ---- all ---- */
+
+/* getopt_long(3) keeps no text of its own for what it did not understand. */
+static enum parse_result not_understood(char **argv, int id)
+{
+    const char *text = argv[optind - 1];
+
+    if (id == ':')
+        complain("%s needs a value; see 'finack ps --help'", text);
+    else if (optopt > 0 && optopt < OPTION_BASE)
+        complain("unknown option '-%c'; see 'finack ps --help'", optopt);
+    else
+        complain("unknown or ambiguous option '%s'; see 'finack ps --help'", text);
+    return PARSE_WRONG;
+}
+
+static int take_value(int id, const char *text, struct ps_options *o)
+{
+    switch (id) {
+    case OPT_PID:
+        return take_pids(text, &o->pids);
+    case OPT_PROTO:
+        return take_names("proto", text, protocol_name, 0, PROTOCOLS, &o->protocols);
+    case OPT_PORT:
+        return take_numbers("port", text, 1, UINT16_MAX, &o->ports);
+    case OPT_STATE:
+        return take_names("state", text, state_name, 0, STATES, &o->states);
+    case OPT_NETNS:
+        return take_netns(text, &o->netns);
+    case OPT_WATCH:
+        o->watch = true;
+        return take_interval(text, &o->interval_ms);
+    default:
+        return take_sort(text, &o->sort);
+    }
+}
+
+static enum parse_result take_option(char **argv, int id, struct ps_options *o)
+{
+    int status;
+
+    if (id < OPTION_BASE)
+        return not_understood(argv, id);
+    switch (id) {
+    case OPT_HELP:
+    case OPT_VERSION:
+        status = id == OPT_HELP ? put_out(ps_help, strlen(ps_help)) : put_version();
+        return status ? PARSE_WRONG : PARSE_DONE;
+    case OPT_GHOSTS:
+        o->ghosts = true;
+        return PARSE_RUN;
+    case OPT_JSON:
+        o->json = true;
+        return PARSE_RUN;
+    default:
+        return take_value(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
+    }
+}
+
+enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o)
+{
+    enum parse_result result = PARSE_RUN;
+    int id;
+
+    *o = (struct ps_options) { .interval_ms = INTERVAL_MS };
+    opterr = 0;
+    optind = 1;
+    while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":", long_options, NULL)) != -1)
+        result = take_option(argv, id, o);
+    if (result != PARSE_RUN)
+        return result;
+    if (optind < argc) {
+        complain("'%s' is one too many; see 'finack ps --help'", argv[optind]);
+        return PARSE_WRONG;
+    }
+    o->protocols = o->protocols ? o->protocols : ALL;
+    o->states = o->states ? o->states : ALL;
+    return PARSE_RUN;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What `finack ps` was asked to do. */
+
+#ifndef TOOL_PS_OPTIONS_H
+#define TOOL_PS_OPTIONS_H
+
+#include "options.h"
+#include "socket.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PS_NUMBERS_MAX 64
+
+/* A list of numbers; none: all are wanted. */
+struct ps_numbers {
+    uint32_t at[PS_NUMBERS_MAX];
+    size_t count;
+};
+
+enum ps_sort {
+    SORT_VERDICT, /* the worst first */
+    SORT_PROTO,
+    SORT_STATE,
+    SORT_PORT,
+    SORT_PID,
+    SORT_RECEIVE, /* queues and rates: the greatest first */
+    SORT_SEND,
+    SORT_AGE, /* since the peer's end, the longest first */
+    SORT_RATE,
+};
+#define PS_SORTS 9
+
+struct ps_options {
+    bool ghosts, json, watch;
+    int32_t interval_ms;
+    unsigned protocols; /* bits 1u << enum protocol */
+    unsigned states;    /* bits 1u << state */
+    const char *netns;  /* NULL: our own */
+    struct ps_numbers pids, ports;
+    enum ps_sort sort;
+};
+
+enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o);
+
+/* The text of --help. */
+extern const char ps_help[];
+
+#endif

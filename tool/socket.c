@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "socket.h"
+
+static const char *name_in(const char *const *names, int count, int i)
+{
+    return i >= 0 && i < count ? names[i] : "?";
+}
+
+const char *protocol_name(int protocol)
+{
+    static const char *const names[PROTOCOLS] = { "tcp", "udp", "unix" };
+
+    return name_in(names, PROTOCOLS, protocol);
+}
+
+const char *finding_name(int finding)
+{
+    static const char *const names[FINDINGS] = {
+        [FOUND_STALE] = "stale-registration",
+        [FOUND_INVISIBLE] = "invisible-holder",
+        [FOUND_DEAD] = "dead",
+        [FOUND_STALLED] = "stalled",
+        [FOUND_LEAKED] = "leaked",
+        [FOUND_HALF_CLOSED] = "half-closed",
+        [FOUND_ORPHAN] = "orphan",
+        [FOUND_HELD] = "held",
+        [FOUND_NOTHING] = "fine",
+    };
+
+    return name_in(names, FINDINGS, finding);
+}
+
+const char *state_name(int state)
+{
+    static const char *const names[STATES] = {
+        "UNKNOWN",   "ESTABLISHED", "SYN_SENT",     "SYN_RECV",       "FIN_WAIT1",
+        "FIN_WAIT2", "TIME_WAIT",   "CLOSE",        "CLOSE_WAIT",     "LAST_ACK",
+        "LISTEN",    "CLOSING",     "NEW_SYN_RECV", "BOUND_INACTIVE",
+    };
+
+    return name_in(names, STATES, state);
+}

@@ -3,6 +3,7 @@
 #include "epoll_set.h"
 
 #include "folder.h"
+#include "kernel/witness.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,15 +11,10 @@
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-
-/* What a close of finack's puts into a set of its own to see the last reference go
- * (src/kernel/witness.c), as fdinfo shows it. */
-#define WITNESS (EPOLLET | EPOLLMSG | EPOLLRDBAND | EPOLLWRBAND | EPOLLERR | EPOLLHUP)
 
 /* ---- fdinfo ---- */
 
@@ -58,7 +54,7 @@ static bool parse(const char *line, uint64_t sockfs, struct entry *entry)
         return false;
     entry->fd = (int32_t) fd;
     entry->events = (uint32_t) events;
-    return device_of(device) == sockfs && entry->events != WITNESS;
+    return device_of(device) == sockfs && !fin__witness_owns(entry->events);
 }
 
 /* What the lines of a set are given to. */

@@ -241,7 +241,7 @@ static void explain_finding(const struct look *look, const struct socket *s, enu
 
 /* ---- what is fine ---- */
 
-static void explain_fine(const struct socket *s, struct text *t)
+static void explain_fine(const struct look *look, const struct socket *s, struct text *t)
 {
     char time[WORD];
 
@@ -257,6 +257,8 @@ static void explain_fine(const struct socket *s, struct text *t)
         put(t, "waits to be accepted; the peer has ended already");
     else if (s->inode == 0 && s->state == STATE_ESTABLISHED)
         put(t, "waits to be accepted");
+    else if (s->inode && !s->references && (look->scan.unreadable || look->scan.hidden))
+        put(t, "open in a process that we may not look at, or in none");
 }
 
 static void explain_successor(const struct look *look, const struct socket *s, struct text *t)
@@ -277,7 +279,7 @@ void explain(const struct look *look, const struct socket *s, char *buf, size_t 
 
     *buf = '\0';
     if (s->verdict == FOUND_NOTHING)
-        explain_fine(s, &t);
+        explain_fine(look, s, &t);
     for (int f = 0; f < FOUND_NOTHING; f++) {
         if (!(s->findings & (1u << f)))
             continue;

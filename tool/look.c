@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <finack.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -229,7 +230,7 @@ static struct fin_identity identity_of(const struct socket *s)
 }
 
 /* It may have been closed between the dump and the reading of /proc. */
-static void ask_again(struct socket *s, struct fin_kernel *kernel)
+static void ask(struct socket *s, struct fin_kernel *kernel)
 {
     struct fin_identity id = identity_of(s);
     struct fin_state state = FIN_STATE_INIT;
@@ -245,8 +246,7 @@ static void ask_again(struct socket *s, struct fin_kernel *kernel)
     }
 }
 
-static void ask_again_in(struct look *look, const struct netns *space,
-                         const struct netns_list *spaces)
+static void ask_in(struct look *look, const struct netns *space, const struct netns_list *spaces)
 {
     struct fin_kernel *kernel = NULL;
 
@@ -256,9 +256,15 @@ static void ask_again_in(struct look *look, const struct netns *space,
         for (size_t i = 0; i < look->dump.sockets.count; i++)
             if (is_unseen(&look->dump.sockets.at[i])
                 && look->dump.sockets.at[i].netns == space->inode)
-                ask_again(&look->dump.sockets.at[i], kernel);
+                ask(&look->dump.sockets.at[i], kernel);
     fin_kernel_free(kernel);
     netns_leave(spaces, space);
+}
+
+static void ask_again(struct look *look, const struct netns_list *spaces)
+{
+    for (size_t i = 0; i < spaces->spaces.count; i++)
+        ask_in(look, &spaces->spaces.at[i], spaces);
 }
 
 static size_t count_unseen(const struct look *look)
@@ -291,6 +297,11 @@ static int add_seen(struct look *look, const struct index *index, const struct s
     return lay_out(look, index);
 }
 
+/* A process that ends gives its table up first, and then closes what was in it. */
+enum {
+    DYING_MS = 20
+};
+
 /* A socket may have been handed on while /proc was read, or be in the table of a thread. */
 static int look_for_unseen(struct look *look, const struct index *index,
                            const struct netns_list *spaces)
@@ -300,14 +311,17 @@ static int look_for_unseen(struct look *look, const struct index *index,
 
     if (look->scan.unreadable || look->scan.hidden || count_unseen(look) == 0)
         return 0;
-    for (size_t i = 0; i < spaces->spaces.count; i++)
-        ask_again_in(look, &spaces->spaces.at[i], spaces);
+    ask_again(look, spaces);
     if (count_unseen(look) == 0)
         return 0;
     result = scan_proc(&again, true);
     if (result == 0) {
         result = add_seen(look, index, &again);
         scan_free(&again);
+    }
+    if (result == 0 && count_unseen(look) > 0) {
+        (void) poll(NULL, 0, DYING_MS);
+        ask_again(look, spaces);
     }
     for (size_t i = 0; i < look->dump.sockets.count && result == 0; i++)
         if (is_unseen(&look->dump.sockets.at[i]))

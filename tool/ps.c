@@ -26,7 +26,7 @@ static int print(const struct look *look, const struct ps_rows *rows, const stru
             size = 0;
     } else {
         if (rows->rows.count)
-            ps_text_rows(out, look, rows, false, width, 0);
+            ps_text_rows(out, look, rows, false, width);
         ps_text_summary(out, look, rows, width);
     }
     status = fclose(out) == 0 ? put_out(text, size) : complain("out of memory");

@@ -120,11 +120,6 @@ static json_t *tcp(const struct socket *s)
                      "bytes_acked", (json_int_t) t->acked);
 }
 
-static json_t *rate(double bytes)
-{
-    return bytes < 0 ? json_null() : json_real((double) (int64_t) bytes);
-}
-
 static const char *type_name(const struct socket *s)
 {
     switch (s->type) {
@@ -146,11 +141,12 @@ static const char *family_name(const struct socket *s)
 
 static json_t *identity(const struct look *look, const struct socket *s)
 {
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I}", "proto", protocol_name(s->protocol),
-        "family", family_name(s), "type", type_name(s), "state", state_name(s->state), "local",
-        local_end(look, s), "remote", remote_end(s), "inode", (json_int_t) s->inode, "cookie",
-        (json_int_t) s->cookie, "netns", (json_int_t) s->netns, "uid", (json_int_t) s->uid);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I}", "proto",
+                     socket_protocol_name(s->protocol), "family", family_name(s), "type",
+                     type_name(s), "state", socket_state_name(s->state), "local",
+                     local_end(look, s), "remote", remote_end(s), "inode", (json_int_t) s->inode,
+                     "cookie", (json_int_t) s->cookie, "netns", (json_int_t) s->netns, "uid",
+                     (json_int_t) s->uid);
 }
 
 static json_t *socket_object(const struct look *look, const struct socket *s)
@@ -164,10 +160,10 @@ static json_t *socket_object(const struct look *look, const struct socket *s)
                      s->listed, "receive_queue", (json_int_t) s->receive_queue, "send_queue",
                      (json_int_t) s->send_queue, "timer", timer(s), "end_age_ms", age(s), "tcp",
                      tcp(s), "holders", holders(look, s), "registrations", stale(look, s));
-    if (object && rest && s->received_rate >= 0)
+    if (object && rest && s->rated)
         json_object_set_new(rest, "rates",
-                            json_pack("{s:o, s:o}", "received", rate(s->received_rate), "acked",
-                                      rate(s->acked_rate)));
+                            json_pack("{s:I, s:I}", "received", (json_int_t) s->received_rate,
+                                      "acked", (json_int_t) s->acked_rate));
     if (object && rest)
         json_object_update_missing(object, rest);
     json_decref(rest);
@@ -191,7 +187,7 @@ static json_t *blind(const struct blind *b)
 
     for (int p = 0; p < PROTOCOLS; p++)
         if (b->refused & (1u << p))
-            json_array_append_new(refused, json_string(protocol_name(p)));
+            json_array_append_new(refused, json_string(socket_protocol_name(p)));
     return json_pack("{s:I, s:b, s:o, s:I, s:I, s:I}", "processes", (json_int_t) b->processes,
                      "hidden_processes", b->hidden, "protocols", refused, "namespaces",
                      (json_int_t) b->namespaces, "sockets_elsewhere", (json_int_t) b->elsewhere,

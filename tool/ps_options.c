@@ -201,11 +201,11 @@ static int take_value(int id, const char *text, struct ps_options *o)
     case OPT_PID:
         return take_pids(text, &o->pids);
     case OPT_PROTO:
-        return take_names("proto", text, protocol_name, 0, PROTOCOLS, &o->protocols);
+        return take_names("proto", text, socket_protocol_name, 0, PROTOCOLS, &o->protocols);
     case OPT_PORT:
         return take_numbers("port", text, 1, UINT16_MAX, &o->ports);
     case OPT_STATE:
-        return take_names("state", text, state_name, 0, STATES, &o->states);
+        return take_names("state", text, socket_state_name, 0, STATES, &o->states);
     case OPT_NETNS:
         return take_netns(text, &o->netns);
     case OPT_WATCH:

@@ -37,13 +37,13 @@ static void verdict_cell(const struct view *v, const struct socket *s, char *buf
 static void proto_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    put(buf, protocol_name(s->protocol));
+    put(buf, socket_protocol_name(s->protocol));
 }
 
 static void state_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    put(buf, state_name(s->state));
+    put(buf, socket_state_name(s->state));
 }
 
 static void receive_cell(const struct view *v, const struct socket *s, char *buf)
@@ -58,24 +58,24 @@ static void send_cell(const struct view *v, const struct socket *s, char *buf)
     format_size(s->send_queue, buf, CELL);
 }
 
-static void rate_cell(double rate, char *buf)
+static void rate_cell(const struct socket *s, double rate, char *buf)
 {
-    if (rate < 0)
-        put(buf, "-");
-    else
+    if (s->rated)
         format_size((uint64_t) rate, buf, CELL);
+    else
+        put(buf, "-");
 }
 
 static void received_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    rate_cell(s->received_rate, buf);
+    rate_cell(s, s->received_rate, buf);
 }
 
 static void acked_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    rate_cell(s->acked_rate, buf);
+    rate_cell(s, s->acked_rate, buf);
 }
 
 static void local_cell(const struct view *v, const struct socket *s, char *buf)
@@ -181,27 +181,18 @@ static size_t width_of(const struct grid *grid)
 
 struct page {
     FILE *out;
-    size_t width, height; /* 0: no limit */
-    size_t lines;         /* printed */
+    size_t width; /* 0: no limit */
 };
 
-static bool is_full(const struct page *p)
-{
-    return p->height && p->lines >= p->height;
-}
-
-static void end_line(struct page *p)
-{
-    fputc('\n', p->out);
-    p->lines++;
-}
-
 /* Words, in as many lines as they take; a word that is wider than the page is cut into pieces. */
-static void print_wrapped(struct page *p, const char *text, size_t indent)
+static void print_wrapped(const struct page *p, const char *text, size_t indent)
 {
-    size_t room = p->width > indent + 1 ? p->width - indent : 1;
+    size_t room;
 
-    while (*text && !is_full(p)) {
+    if (p->width && indent >= p->width)
+        indent = 0;
+    room = p->width - indent;
+    while (*text) {
         size_t length = strlen(text), cut = length;
 
         if (p->width && length > room) {
@@ -209,8 +200,7 @@ static void print_wrapped(struct page *p, const char *text, size_t indent)
                 ;
             cut = cut ? cut : room;
         }
-        fprintf(p->out, "%*s%.*s", (int) indent, "", (int) cut, text);
-        end_line(p);
+        fprintf(p->out, "%*s%.*s\n", (int) indent, "", (int) cut, text);
         text += cut;
         text += strspn(text, " ");
     }
@@ -218,7 +208,7 @@ static void print_wrapped(struct page *p, const char *text, size_t indent)
 
 static void print_padded(FILE *out, const char *text, size_t width, bool right)
 {
-    static const char blanks[] = "                                                                ";
+    static const char blanks[] = "                                        ";
     size_t length = strlen(text), pad = width > length ? width - length : 0;
 
     if (!right)
@@ -232,7 +222,7 @@ static void print_padded(FILE *out, const char *text, size_t width, bool right)
 
 /* ---- as a table ---- */
 
-static void print_titles(struct page *p, const struct grid *grid, bool explained)
+static void print_titles(const struct page *p, const struct grid *grid, bool explained)
 {
     for (size_t c = 0; c < COLUMNS; c++) {
         bool last = c + 1 == COLUMNS && !explained;
@@ -243,11 +233,10 @@ static void print_titles(struct page *p, const struct grid *grid, bool explained
         if (!last)
             fputc(' ', p->out);
     }
-    fputs(explained ? "why" : "", p->out);
-    end_line(p);
+    fputs(explained ? "why\n" : "\n", p->out);
 }
 
-static void print_cells(struct page *p, const struct grid *grid, size_t row, bool explained)
+static void print_cells(const struct page *p, const struct grid *grid, size_t row, bool explained)
 {
     for (size_t c = 0; c < COLUMNS; c++) {
         bool last = c + 1 == COLUMNS && !explained;
@@ -261,8 +250,8 @@ static void print_cells(struct page *p, const struct grid *grid, size_t row, boo
 }
 
 /* An explanation stands beside its row if there is room for all of it, else below. */
-static void print_row(struct page *p, const struct view *v, const struct grid *grid, size_t row,
-                      const struct socket *s)
+static void print_row(const struct page *p, const struct view *v, const struct grid *grid,
+                      size_t row, const struct socket *s)
 {
     char why[CELL];
     size_t width = width_of(grid) + 1;
@@ -273,23 +262,23 @@ static void print_row(struct page *p, const struct view *v, const struct grid *g
     print_cells(p, grid, row, beside);
     if (beside)
         fputs(why, p->out);
-    end_line(p);
+    fputc('\n', p->out);
     if (*why && !beside)
         print_wrapped(p, why, INDENT);
 }
 
-static void print_table(struct page *p, const struct view *v, const struct grid *grid,
+static void print_table(const struct page *p, const struct view *v, const struct grid *grid,
                         const struct ps_rows *rows)
 {
     print_titles(p, grid, p->width == 0 || p->width >= width_of(grid) + 1 + EXPLANATION_MIN);
-    for (size_t i = 0; i < grid->rows && !is_full(p); i++)
+    for (size_t i = 0; i < grid->rows; i++)
         print_row(p, v, grid, i, rows->rows.at[i]);
 }
 
 /* ---- a block of lines for each, where a row is too wide ---- */
 
-static void print_block(struct page *p, const struct view *v, const struct grid *grid, size_t row,
-                        const struct socket *s)
+static void print_block(const struct page *p, const struct view *v, const struct grid *grid,
+                        size_t row, const struct socket *s)
 {
     char line[3 * CELL];
 
@@ -307,20 +296,18 @@ static void print_block(struct page *p, const struct view *v, const struct grid 
 }
 
 void ps_text_rows(FILE *out, const struct look *look, const struct ps_rows *rows, bool rates,
-                  size_t width, size_t height)
+                  size_t width)
 {
-    struct page page = { out, width, height, 0 };
+    struct page page = { out, width };
     struct view view = { look, rates };
     struct grid grid = { .rows = rows->rows.count };
 
-    if (height && grid.rows > height) /* the rest would not be seen */
-        grid.rows = height;
     grid.cell = calloc(grid.rows * COLUMNS + 1, sizeof *grid.cell);
     if (grid.cell && fill(&grid, &view, rows)) {
         if (width == 0 || width_of(&grid) <= width)
             print_table(&page, &view, &grid, rows);
         else
-            for (size_t i = 0; i < grid.rows && !is_full(&page); i++)
+            for (size_t i = 0; i < grid.rows; i++)
                 print_block(&page, &view, &grid, i, rows->rows.at[i]);
     } else {
         fputs("out of memory\n", out);
@@ -329,11 +316,16 @@ void ps_text_rows(FILE *out, const struct look *look, const struct ps_rows *rows
     free(grid.text.at);
 }
 
+void ps_text_line(FILE *out, const char *text, size_t width)
+{
+    print_wrapped(&(struct page) { out, width }, text, 0);
+}
+
 /* ---- the summary ---- */
 
 static void put_blind(const char *text, void *arg)
 {
-    struct page *p = arg;
+    const struct page *p = arg;
     char line[256];
 
     snprintf(line, sizeof line, "not looked at: %s", text);
@@ -342,7 +334,7 @@ static void put_blind(const char *text, void *arg)
 
 void ps_text_summary(FILE *out, const struct look *look, const struct ps_rows *rows, size_t width)
 {
-    struct page page = { out, width, 0, 0 };
+    struct page page = { out, width };
     char line[400];
     size_t used;
 

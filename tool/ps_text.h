@@ -9,10 +9,12 @@
 
 #include <stdio.h>
 
-/* Prints a row for each socket. `width`: of the terminal, 0: as wide as it gets. `height`: lines at
- * most, 0: any number. */
+/* Prints a row for each socket. `width`: of the terminal, 0: as wide as it gets. */
 void ps_text_rows(FILE *out, const struct look *look, const struct ps_rows *rows, bool rates,
-                  size_t width, size_t height);
+                  size_t width);
+
+/* Prints a line, or as many as it takes. */
+void ps_text_line(FILE *out, const char *text, size_t width);
 
 /* Prints how many there are of each verdict, and what could not be looked at. */
 void ps_text_summary(FILE *out, const struct look *look, const struct ps_rows *rows, size_t width);

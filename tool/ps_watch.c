@@ -6,6 +6,7 @@
 #include "ps_rows.h"
 #include "ps_text.h"
 #include "say.h"
+#include "screen.h"
 #include "terminal.h"
 
 #include <poll.h>
@@ -65,8 +66,8 @@ static void rate_sockets(const struct past *past, struct look *look, double seco
         struct socket *s = &look->dump.sockets.at[i];
         const struct memory *before = recall(past, s);
 
-        s->received_rate = s->acked_rate = -1;
-        if (before && s->tcp.known) {
+        s->rated = before && s->tcp.known;
+        if (s->rated) {
             s->received_rate = grown(s->tcp.received, before->received, seconds);
             s->acked_rate = grown(s->tcp.acked, before->acked, seconds);
         }
@@ -112,35 +113,48 @@ static int remember(struct past *past, const struct look *look, const struct ps_
 
 /* ---- a picture ---- */
 
-static void print_rates(FILE *out, const struct rates *rates, const struct ps_rows *rows)
+static void print_rates(FILE *out, const struct rates *rates, const struct ps_rows *rows,
+                        size_t width)
 {
-    if (!rates->known) {
-        fputs("rates need a second look\n", out);
-        return;
+    char line[512] = "rates need a second look";
+    size_t used;
+
+    if (rates->known) {
+        used = (size_t) snprintf(line, sizeof line, "%.1f/s begun, %.1f/s ended", rates->begun,
+                                 rates->ended);
+        for (int f = 0; f < FOUND_NOTHING; f++)
+            if (rows->count[f] || rates->count[f] != 0)
+                used += (size_t) snprintf(line + used, sizeof line - used, ", %s %+.1f/s",
+                                          finding_name(f), rates->count[f]);
     }
-    fprintf(out, "%.1f/s begun, %.1f/s ended", rates->begun, rates->ended);
-    for (int f = 0; f < FOUND_NOTHING; f++)
-        if (rows->count[f] || rates->count[f] != 0)
-            fprintf(out, "; %s %+.1f/s", finding_name(f), rates->count[f]);
-    fputc('\n', out);
+    ps_text_line(out, line, width);
 }
 
-/* On a terminal the page is drawn anew in place, and what does not fit is left out. */
 static void print_page(FILE *out, const struct look *look, const struct ps_rows *rows,
                        const struct rates *rates)
 {
-    struct terminal_size size = terminal_size();
-    size_t taken = 4 + (size.columns && size.columns < 80 ? 80 / size.columns * 3 : 0);
+    size_t width = screen_size().columns;
 
-    if (size.lines)
-        fputs("\033[H\033[2J", out);
-    ps_text_summary(out, look, rows, size.columns);
-    print_rates(out, rates, rows);
+    ps_text_summary(out, look, rows, width);
+    print_rates(out, rates, rows, width);
     if (rows->rows.count)
-        ps_text_rows(out, look, rows, true, size.columns,
-                     size.lines > taken ? size.lines - taken : size.lines);
-    if (!size.lines)
-        fputc('\n', out);
+        ps_text_rows(out, look, rows, true, width);
+}
+
+/* On a terminal the page is drawn anew in place, and what does not fit is left out. */
+static int put_page(char *text, size_t size)
+{
+    static const char home[] = "\033[H\033[2J";
+    size_t lines = screen_size().lines, used = 0;
+    const char *end;
+    int status;
+
+    if (lines == 0 || !terminal_moves(STDOUT_FILENO))
+        return put_out(text, size);
+    while (lines-- > 1 && (end = memchr(text + used, '\n', size - used)))
+        used = (size_t) (end + 1 - text);
+    status = put_out(home, sizeof home - 1);
+    return status ? status : put_out(text, used);
 }
 
 static int show(const struct ps_options *o, const struct look *look, const struct ps_rows *rows,
@@ -160,7 +174,7 @@ static int show(const struct ps_options *o, const struct look *look, const struc
     if (fclose(out) != 0 || result < 0)
         status = complain("out of memory");
     else
-        status = put_out(text, size);
+        status = o->json ? put_out(text, size) : put_page(text, size);
     free(text);
     return status;
 }

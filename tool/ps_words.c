@@ -87,7 +87,7 @@ void blind_describe(const struct blind *blind, void (*put)(const char *text, voi
         remark(&r, "processes that /proc hides (hidepid)");
     for (int p = 0; p < PROTOCOLS; p++)
         if (blind->refused & (1u << p))
-            remark(&r, "%s: the kernel would not list it", protocol_name(p));
+            remark(&r, "%s: the kernel would not list it", socket_protocol_name(p));
     if (blind->namespaces)
         remark(&r, "%u network namespace%s: no permission", blind->namespaces,
                plural(blind->namespaces, "", "s"));

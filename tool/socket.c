@@ -7,7 +7,7 @@ static const char *name_in(const char *const *names, int count, int i)
     return i >= 0 && i < count ? names[i] : "?";
 }
 
-const char *protocol_name(int protocol)
+const char *socket_protocol_name(int protocol)
 {
     static const char *const names[PROTOCOLS] = { "tcp", "udp", "unix" };
 
@@ -31,7 +31,7 @@ const char *finding_name(int finding)
     return name_in(names, FINDINGS, finding);
 }
 
-const char *state_name(int state)
+const char *socket_state_name(int state)
 {
     static const char *const names[STATES] = {
         "UNKNOWN",   "ESTABLISHED", "SYN_SENT",     "SYN_RECV",       "FIN_WAIT1",

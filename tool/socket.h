@@ -70,7 +70,8 @@ struct socket {
     size_t listener; /* 1 + the index of the socket that listens on its port for other processes */
     unsigned findings; /* bits 1u << enum finding */
     enum finding verdict;
-    double received_rate, acked_rate; /* bytes a second, of --watch; negative: not known */
+    bool rated;                       /* --watch has seen it before: */
+    double received_rate, acked_rate; /* bytes a second */
 };
 
 struct process {
@@ -133,8 +134,8 @@ enum {
 };
 
 /* "tcp", "leaked", "CLOSE_WAIT"; "?" for no such value. Static strings. */
-const char *protocol_name(int protocol);
+const char *socket_protocol_name(int protocol);
 const char *finding_name(int finding);
-const char *state_name(int state);
+const char *socket_state_name(int state);
 
 #endif

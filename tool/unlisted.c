@@ -74,7 +74,7 @@ static int take_copy(int32_t pid, const struct reference *reference)
 
 static void read_address(int fd, struct socket *s)
 {
-    struct sockaddr_storage storage;
+    struct sockaddr_storage storage = { 0 };
     const struct sockaddr_in *v4 = (const void *) &storage;
     const struct sockaddr_in6 *v6 = (const void *) &storage;
     socklen_t size = sizeof storage;

@@ -1,0 +1,348 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The command line of `finack ps`: what is shown and how, bad input, limits. Runs where there are no
+other sockets (namespaces.sh).
+
+usage: test_ps_command.py FINACK SCHEMA        (prints TAP)
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+
+from ps_support import (
+    COMMAND, FINACK, TCP_CLOSE_WAIT, Python, as_nobody, check_schema, connection,
+    finack, for_all,
+    in_state, inode, report, reset_at_close, sockets,
+    until,
+)
+from tap import main, test
+
+
+# ---- what is shown, and how ----
+
+@test
+def filters():
+    with contextlib.ExitStack() as stack:
+        client, server = stack.enter_context(connection())
+        stack.enter_context(connection("::1"))
+        udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp.bind(("127.0.0.1", 0))
+        for sock in socket.socketpair():
+            stack.enter_context(sock)
+        child = stack.enter_context(Python("s = socket.create_server(('127.0.0.1', 0))\n"
+                                           "say(s.getsockname()[1]); wait()"))
+        (listening,) = child.read()
+        assert len(sockets()) == 8
+        assert len(sockets("--proto", "udp")) == 1
+        assert len(sockets("--proto", "unix,udp")) == 3
+        assert len(sockets("--port", str(client.getsockname()[1]))) == 2
+        assert len(sockets("--port", f"{udp.getsockname()[1]},{listening}")) == 2
+        assert [row["state"] for row in sockets("--pid", str(child.pid))] == ["LISTEN"]
+        assert len(sockets("--pid", f"{child.pid},{os.getpid()}")) == 8
+        assert len(sockets("--state", "established", "--proto", "tcp")) == 4
+        assert len(sockets("--state", "Listen,CLOSE")) == 2
+        assert sockets("--ghosts") == []
+        server.shutdown(socket.SHUT_WR)
+        in_state(client, TCP_CLOSE_WAIT)
+        assert {row["verdict"] for row in sockets("--ghosts")} == {"leaked", "half-closed"}
+        assert report("--ghosts")["counts"]["fine"] == 0
+        assert finack("--proto", "udp").returncode == 0  # what is not shown does not count
+
+
+@test
+def sorting():
+    with contextlib.ExitStack() as stack:
+        client, server = stack.enter_context(connection())
+        stack.enter_context(connection("::1"))
+        for sock in socket.socketpair():
+            stack.enter_context(sock)
+        server.sendall(bytes(1000))
+        until(lambda: select.select([client], [], [], 0)[0], "input")
+        client.shutdown(socket.SHUT_WR)
+        in_state(server, TCP_CLOSE_WAIT)
+        keys = {
+            "proto": lambda row: ["tcp", "udp", "unix"].index(row["proto"]),
+            "port": lambda row: row["local"].get("port", 0),
+            "recv": lambda row: -row["receive_queue"],
+            "send": lambda row: -row["send_queue"],
+            "pid": lambda row: row["holders"][0]["pid"],
+            "verdict": lambda row: ["leaked", "half-closed", "fine"].index(row["verdict"]),
+            "age": lambda row: -(row["end_age_ms"] or {"least": -1})["least"],
+            "state": lambda row: ["ESTABLISHED", "FIN_WAIT2", "CLOSE_WAIT"].index(row["state"]),
+        }
+        for name, key in keys.items():
+            rows = list(map(key, sockets("--sort", name)))
+            assert rows == sorted(rows), (name, rows)
+        assert sockets("--sort", "recv")[0]["receive_queue"] == 1000
+
+
+@test
+def other_namespaces():
+    with socket.create_server(("127.0.0.1", 0)), Python("""
+import ctypes
+CLONE_NEWNET = 0x40000000
+assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0
+s = socket.socket()
+s.bind(("0.0.0.0", 0)); s.listen()
+never = socket.socket()
+pair = socket.socketpair()
+say(s.getsockname()[1])
+wait()
+""") as program:
+        (port,) = map(int, program.read())
+        here = report("--state", "listen")
+        assert len(here["sockets"]) == 1, here
+        assert here["not_looked_at"]["sockets_elsewhere"] == 4, here
+        assert b"4 sockets of other network namespaces" in finack().stdout
+        there = report("--netns", str(program.pid))
+        assert len(there["sockets"]) == 4, there
+        assert there["sockets"] == report("--netns", f"/proc/{program.pid}/ns/net")["sockets"]
+        (listening,) = [row for row in there["sockets"] if row["state"] == "LISTEN"]
+        assert listening["local"] == {"address": "0.0.0.0", "port": port}, listening
+        assert listening["holders"][0]["pid"] == program.pid, listening
+        both = report("--netns", "all", "--state", "listen,close,established")
+        assert len(both["sockets"]) == 5 and len({row["netns"] for row in both["sockets"]}) == 2
+        assert both["not_looked_at"]["sockets_elsewhere"] == 0, both
+
+
+CLEAR = b"\x1b[H\x1b[2J"
+
+
+def run_on_terminal(columns, lines, *args, until_pages=0):
+    """What the command draws on a terminal of that size, and its exit status."""
+    main_end, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen([FINACK, "ps", *args], stdout=end, stderr=end, stdin=end,
+                               env={"TERM": "xterm"})
+    os.close(end)
+    drawn = b""
+    with contextlib.suppress(OSError):  # EIO: the other side is gone
+        while part := os.read(main_end, 65536):
+            drawn += part
+            if until_pages and drawn.count(CLEAR) >= until_pages:
+                process.send_signal(signal.SIGINT)
+                until_pages = 0
+    os.close(main_end)
+    return drawn.decode(), process.wait(60)
+
+
+@test
+def narrow_terminals():
+    with connection() as (client, server):
+        server.shutdown(socket.SHUT_WR)
+        in_state(client, TCP_CLOSE_WAIT)
+        for width in (1, 7, 20, 60, 80, 120, 300):
+            drawn, status = run_on_terminal(width, 24)
+            rows = drawn.replace("\r\n", "\n").splitlines()
+            assert status == 1 and max(map(len, rows)) <= width, (width, rows)
+            if width >= 20:
+                assert any("leaked" in row for row in rows), (width, rows)
+            text = "".join(rows).replace(" ", "")
+            assert "thepeerended" in text and f"{COMMAND}[{os.getpid()}]" in text, (width, text)
+
+
+@test
+def watching_with_rates():
+    with connection() as (client, server):
+        process = subprocess.Popen([FINACK, "ps", "--watch=100ms", "--json", "--proto", "tcp"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        first = json.loads(process.stdout.readline())
+        check_schema(first)
+        assert all("rates" not in row for row in first["sockets"]), first
+        server.sendall(bytes(5000))
+
+        def received():
+            value = json.loads(process.stdout.readline())
+            check_schema(value)
+            (row,) = [row for row in value["sockets"] if row["inode"] == inode(client)]
+            return row["rates"]["received"]
+        until(received, "a rate")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0 and not errors, errors
+
+
+@test
+def watching_on_a_terminal():
+    with connection() as (client, server):
+        server.shutdown(socket.SHUT_WR)
+        in_state(client, TCP_CLOSE_WAIT)
+        for columns, lines in ((120, 24), (20, 10)):
+            drawn, status = run_on_terminal(columns, lines, "--watch=100ms", "--ghosts",
+                                            until_pages=3)
+            pages = drawn.split(CLEAR.decode())
+            assert status == 1 and len(pages) >= 4, drawn
+            for page in pages[1:-1]:
+                rows = page.replace("\r\n", "\n").splitlines()
+                assert len(rows) < lines, (lines, rows)
+                assert max(map(len, rows)) <= columns, rows
+        assert re.search(r"2 sockets: 1 leaked, 1 half-closed .*/s begun, .*/s ended, leaked \+0.0/s",
+                         drawn.replace("\r\n", " ")), drawn
+
+
+# ---- bad input ----
+
+BAD = [
+    (["--bogus"], "--bogus"),
+    (["-x"], "-x"),
+    (["what"], "'what'"),
+    (["--pid"], "value"),
+    (["--pid", "x"], "--pid 'x'"),
+    (["--pid", "0"], "--pid '0'"),
+    (["--pid", "1,,2"], "--pid ''"),
+    (["--pid", "4194305"], "no such process"),
+    (["--pid", ",".join(["1"] * 65)], "64"),
+    (["--port", "65536"], "--port '65536'"),
+    (["--port", "http"], "--port 'http'"),
+    (["--proto", "sctp"], "tcp, udp, unix"),
+    (["--proto", "a\x1b[31m\n"], "\\x1b[31m\\x0a"),
+    (["--state", "open"], "ESTABLISHED"),
+    (["--state", "x" * 100], "--state"),
+    (["--sort", "size"], "verdict, proto"),
+    (["--netns", ""], "--netns"),
+    (["--netns", "nowhere"], "--netns nowhere"),
+    (["--netns", "/etc/hostname"], "--netns"),
+    (["--watch=1h"], "--watch '1h'"),
+    (["--watch=10ms"], "100ms"),
+]
+
+
+@test
+def bad_input_gets_one_line():
+    for args, word in BAD:
+        run = finack(*args)
+        lines = run.stderr.decode().splitlines()
+        assert run.returncode == 2 and not run.stdout, (args, run)
+        assert len(lines) == 1 and lines[0].startswith("finack ps: ") and word in lines[0], (args, lines)
+        assert all(32 <= ord(c) < 127 for c in lines[0]), lines
+
+
+@test
+def help_and_version():
+    assert finack("--help").stdout.startswith(b"usage: finack ps")
+    assert finack("--version").stdout.startswith(b"finack ")
+
+
+@test
+def a_full_disk_gets_one_line():
+    with open("/dev/full", "wb") as full:
+        for args in ([], ["--json"], ["--watch", "--json"]):
+            run = finack(*args, stdout=full)
+            assert run.returncode == 2 and b"No space left" in run.stderr, run
+
+
+@test
+def names_with_control_characters():
+    name = "\x1b[31mred\n\"<b>"
+    with socket.socket(socket.AF_UNIX) as listener, open("/proc/self/comm", "r+") as comm:
+        listener.bind("\0" + name + "\x07")
+        listener.listen()
+        before = comm.read().strip()
+        try:
+            comm.write(name)
+            comm.flush()
+            text, value = finack().stdout, report()
+        finally:
+            comm.write(before)
+            comm.flush()
+    assert not re.search(rb"[^\n -~]", text), text
+    assert b'\\x1b[31mred\\x0a"<b>[' in text and b"red\\x0a\"<b>\\x07 " in text, text
+    (row,) = [row for row in value["sockets"] if row["proto"] == "unix"]
+    assert row["holders"][0]["command"] == '\\x1b[31mred\\x0a"<b>', row
+    assert row["local"]["name"] == '@\\x1b[31mred\\x0a"<b>\\x07', row
+
+
+@test
+def without_root():
+    with connection() as (client, server), Python(
+            "s = socket.create_server(('127.0.0.1', 0)); say('here'); wait()",
+            **as_nobody()) as program, for_all() as command:
+        program.read()
+        server.shutdown(socket.SHUT_WR)
+        in_state(client, TCP_CLOSE_WAIT)
+        def run(*args):
+            return subprocess.run([command, "ps", *args], capture_output=True, timeout=60,
+                                  check=False, **as_nobody())
+        value = json.loads(run("--json").stdout)
+        check_schema(value)
+        value["sockets"] = [s for s in value["sockets"] if s["state"] != "TIME_WAIT"]
+        leaked = [row for row in value["sockets"] if row["verdict"] == "leaked"]
+        assert len(value["sockets"]) == 3 and len(leaked) == 1, value
+        assert value["counts"]["invisible-holder"] == 0, value
+        if as_nobody():
+            assert leaked[0]["holders"] == [], leaked
+            assert value["not_looked_at"]["processes"] >= 2, value
+            (own,) = [row for row in value["sockets"] if row["state"] == "LISTEN"]
+            assert own["holders"][0]["pid"] == program.pid, own
+            assert re.search(rb"not looked at: the descriptors of \d+ processes: no permission",
+                             run().stdout), run()
+            denied = run("--pid", str(os.getpid()))
+            assert denied.returncode == 2 and b"no permission" in denied.stderr, denied
+            denied = run("--netns", str(os.getpid()))
+            assert denied.returncode == 2 and b"ermission" in denied.stderr, denied
+
+
+@test
+def processes_that_die_while_being_read():
+    stop = threading.Event()
+
+    def churn():
+        while not stop.is_set():
+            pairs = [socket.socketpair() for _ in range(10)]
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            for pair in pairs:
+                for sock in pair:
+                    sock.close()
+            os.waitpid(pid, 0)
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        for _ in range(30):
+            run = finack("--json")
+            assert run.returncode in (0, 1) and not run.stderr, run
+            counts = json.loads(run.stdout)["counts"]
+            bad = {name: n for name, n in counts.items() if n and name not in (
+                "fine", "leaked", "half-closed")}  # a pair of which one end is closed
+            assert not bad, counts
+    finally:
+        stop.set()
+        thread.join()
+
+
+@test
+def as_many_sockets_as_there_may_be():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    many = min(hard - 100, 20000) // 2
+    with contextlib.ExitStack() as stack, select.epoll() as watched:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
+        for _ in range(many):
+            client = stack.enter_context(socket.create_connection(listener.getsockname()))
+            server = stack.enter_context(listener.accept()[0])
+            reset_at_close(server)
+            watched.register(client, select.EPOLLIN)
+            watched.register(server, select.EPOLLIN)
+        value = json.loads(finack("--json", "--state", "established,listen").stdout)
+        assert value["counts"]["fine"] == len(value["sockets"]) == 2 * many + 1, value["counts"]
+        text = finack("--state", "established,listen").stdout.decode()
+        assert text.count("\n") == 2 * many + 3 and f"{2 * many + 1} sockets: " in text, text[-200:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
-from finack import _core, _recent, _remember
+from finack import _core, _farewell, _recent, _remember
 from finack._names import name_of
 from finack._policy import Policy
 from finack._receipt import Receipt
@@ -26,6 +26,9 @@ def close(sock: socket.socket, policy: Policy | None = None) -> Receipt:
     policy.proof_wait seconds at most, without holding up other threads. On return the number is
     free, and every use of the socket, or of a file that makefile() made, raises OSError. What such
     a file has buffered is not written: flush it first, or its flush() and close() raise OSError.
+
+    An ssl.SSLSocket sends its close_notify first, and under courtesy "full" waits for the peer's.
+    That is left out in a handshake, and after an error of TLS.
 
     A thread inside a call on the socket is woken: recv() and accept() end with b"" or OSError. If
     one is inside send(), it has policy.flush seconds to bring its bytes to the kernel; if it can't,
@@ -103,9 +106,12 @@ def _close(sock: socket.socket, policy: "_core.PolicyTuple") -> Receipt:
     _core.examine(sock.fileno(), policy)
     name = name_of(sock.fileno())
     identity = _core.identify(sock.fileno())
-    receipt = Receipt._from_core(
-        _core.close(super(socket.socket, sock).detach, policy, requested), socket=name
-    )
+    tls = _farewell.take_over(sock, policy)
+    if tls:
+        receipt = tls.close(policy, requested, name)
+    else:
+        values = _core.close(super(socket.socket, sock).detach, policy, requested)
+        receipt = Receipt._from_core(values, socket=name)
     socket.socket.close(sock)  # it has no number any more; now it knows
     if receipt.tombstone:
         _Reaper.start()

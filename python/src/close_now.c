@@ -5,6 +5,7 @@
 #include "guarded.h"
 #include "values.h"
 
+#include "base/clock.h"
 #include "close/endpoint.h"
 
 #include <errno.h>
@@ -32,6 +33,15 @@ static int take_number(PyObject *from, int *fd)
     return 0;
 }
 
+/* For reap(). NULL is fine. */
+static void keep(struct fin__py_module *m, struct fin__tomb *tomb)
+{
+    if (!tomb)
+        return;
+    tomb->next = m->tombs;
+    m->tombs = tomb;
+}
+
 /* No kernel handle is kept: its descriptors would be those of no one, and show up wherever a program
  * counts its own. */
 static PyObject *close_(PyObject *module, PyObject *args)
@@ -57,6 +67,38 @@ static PyObject *close_(PyObject *module, PyObject *args)
         m->tombs = tomb;
     }
     return result < 0 ? fin__py_os_error(result) : fin__py_receipt(&receipt);
+}
+
+static PyObject *release(PyObject *module, PyObject *args)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+    struct fin__tomb *tomb = NULL;
+    uint64_t deadline;
+    PyObject *until;
+    int fd, result;
+
+    if (!PyArg_ParseTuple(args, "iO:release", &fd, &until) || fin__py_moment(until, &deadline) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS result = fin__release_guarded(fd, deadline, &tomb);
+    Py_END_ALLOW_THREADS keep(m, tomb);
+    return result < 0 && result != -EINTR ? fin__py_os_error(result) : PyBool_FromLong(!tomb);
+}
+
+#define SETTLE_NS (20 * (uint64_t) FIN__NS_PER_MS)
+
+static PyObject *inside(PyObject *module, PyObject *args)
+{
+    struct fin__inside in;
+    int fd;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "i:inside", &fd))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS fin__inside_begin(&in, fd);
+    fin__inside_settle(&in, SETTLE_NS);
+    fin__inside_end(&in);
+    Py_END_ALLOW_THREADS return Py_BuildValue("(IIK)", in.receiving, in.sending + in.unknown,
+                                              (unsigned long long) in.unsent);
 }
 
 static PyObject *reap(PyObject *module, PyObject *unused)
@@ -178,8 +220,19 @@ PyDoc_STRVAR(
     "Receipt._from_core() takes. Threads inside a call on it are woken and waited for. If\n"
     "one stays, there is a tombstone on the number, to be released by reap().");
 
+PyDoc_STRVAR(
+    release_doc,
+    "release($module, fd, until, /)\n--\n\n"
+    "Close a copy of a socket that ends anyway. Threads inside a call on it are woken, and\n"
+    "have until that moment of time.monotonic(). False: a tombstone is on the number.");
+
 static PyMethodDef methods[] = {
     { "close", close_, METH_VARARGS, close_doc },
+    { "release", release, METH_VARARGS, release_doc },
+    { "inside", inside, METH_VARARGS,
+      "inside($module, fd, /)\n--\n\n"
+      "How many threads are in a call on it that receives, and that sends or may do so, and\n"
+      "how many bytes those may have to send." },
     { "reap", reap, METH_NOARGS, "reap($self, /)\n--\n\nOpen tombs; returns how many are left." },
     { "examine", examine, METH_VARARGS, "examine(fd, policy, /): OSError if it can't be closed" },
     { "reset", reset_, METH_VARARGS, "reset(fd, /): RST now; False: at the last close" },

@@ -126,6 +126,18 @@ static int release(void *arg, int fd)
     return 0;
 }
 
+int fin__release_guarded(int fd, uint64_t deadline, struct fin__tomb **tomb)
+{
+    struct guarded g = { .fd = fd, .waking = true, .deadline = deadline };
+    int result;
+
+    fin__inside_begin(&g.inside, fd);
+    result = release(&g, fd);
+    fin__inside_end(&g.inside);
+    *tomb = g.tomb;
+    return result;
+}
+
 struct fin__tomb *fin__tomb_open(struct fin__tomb *tomb)
 {
     fin__inside_look(&tomb->inside);

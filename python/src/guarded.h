@@ -23,6 +23,10 @@ struct fin__tomb {
 int fin__close_guarded(int fd, const struct fin_policy *policy, uint64_t requested,
                        struct fin_receipt *receipt, struct fin__tomb **tomb);
 
+/* Releases a copy of a socket that ends anyway: who is inside a call on it is woken, and has until
+ * `deadline`. Then *tomb is set, else NULL. Returns 0 or a negative errno. */
+int fin__release_guarded(int fd, uint64_t deadline, struct fin__tomb **tomb);
+
 /* Releases the number if the threads have left it; NULL then, else the tomb. */
 struct fin__tomb *fin__tomb_open(struct fin__tomb *tomb);
 

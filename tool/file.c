@@ -43,6 +43,7 @@ static int find(const char *path, struct place *ret)
     struct stat st;
     bool exists = stat(path, &st) == 0;
 
+    ret->special = exists && !S_ISREG(st.st_mode);
     if (strlen(path) >= sizeof copy)
         return -ENAMETOOLONG;
     if (exists && S_ISDIR(st.st_mode))
@@ -53,7 +54,6 @@ static int find(const char *path, struct place *ret)
         strcpy(ret->path, path);
     strcpy(copy, ret->path);
     strcpy(ret->folder, dirname(copy));
-    ret->special = exists && !S_ISREG(st.st_mode);
     ret->mode = exists ? st.st_mode & 0777 : usual_mode();
     return 0;
 }

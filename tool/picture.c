@@ -5,7 +5,7 @@
 const char *picture_part_name(enum picture_part part)
 {
     static const char *const names[PICTURE_PARTS] = {
-        "flush", "farewell", "linger", "release", "proof",
+        "use", "flush", "farewell", "linger", "release", "proof",
     };
 
     return names[part];

@@ -15,13 +15,14 @@
 
 /* What a piece of a bar was spent on. */
 enum picture_part {
+    PART_USE,      /* before the close was asked for */
     PART_FLUSH,    /* sending what is ours, FIN included */
     PART_FAREWELL, /* TLS: our close_notify, and its answer if that was waited for */
     PART_LINGER,   /* waiting for the peer */
     PART_RELEASE,  /* letting the descriptor go */
     PART_PROOF,    /* after release, until it was proved */
 };
-#define PICTURE_PARTS 5
+#define PICTURE_PARTS 6
 
 /* A time that a stage does not have. */
 enum {
@@ -34,11 +35,12 @@ struct picture_fact {
     const char *value;
 };
 
-/* One close. Texts may hold any bytes: they are escaped when shown. */
+/* One close. Texts may hold any bytes: they are escaped when shown, but for the ends of
+ * lines in the receipt. */
 struct picture_close {
     const char *name;
     const char *outcome;                        /* one of few words */
-    const char *text;                           /* the receipt, on one line */
+    const char *text;                           /* the receipt */
     uint64_t start_ns;                          /* CLOCK_MONOTONIC */
     int64_t stage_ns[PICTURE_STAGES_MAX];       /* since the start, or PICTURE_... */
     enum picture_part part[PICTURE_STAGES_MAX]; /* of the piece that the stage ends */

@@ -13,7 +13,7 @@ enum {
     SLOWEST = 20, /* that many are shown */
     NARROWEST = 12,
     WIDEST = 200,
-    NAME_MAX_WIDTH = 24,
+    NAME_MAX_WIDTH = 44,
     TIME_WIDTH = 6,     /* and a blank before it */
     OUTCOME_WIDTH = 10, /* the same */
     EIGHTHS = 8         /* block characters divide a column by so many */
@@ -34,7 +34,7 @@ struct row {
     int64_t took;
 };
 
-static const int colors[PICTURE_PARTS] = { 33, 35, 36, 32, 90 }; /* SGR; + 10: as background */
+static const int colors[PICTURE_PARTS] = { 34, 33, 35, 36, 32, 90 }; /* SGR; + 10: as background */
 
 static int64_t took(const struct picture *picture, const struct picture_close *close)
 {

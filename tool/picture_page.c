@@ -23,6 +23,31 @@ static json_t *printable(const char *text)
     return json_string(buf);
 }
 
+/* The same, but lines stay lines. */
+static json_t *printable_lines(const char *text)
+{
+    char *buf = NULL;
+    char line[TEXT_MAX];
+    size_t size;
+    FILE *out = open_memstream(&buf, &size);
+    json_t *string;
+
+    while (out && *text) {
+        size_t length = strcspn(text, "\n");
+        char *copy = strndup(text, length);
+
+        escape(copy ? copy : "", line, sizeof line);
+        free(copy);
+        text += length + (text[length] == '\n');
+        fprintf(out, "%s%s", line, *text ? "\n" : "");
+    }
+    if (out)
+        fclose(out);
+    string = buf ? json_string(buf) : NULL;
+    free(buf);
+    return string;
+}
+
 static json_t *stages_of(const struct picture *picture, const struct picture_close *close)
 {
     json_t *object = json_object();
@@ -68,7 +93,7 @@ static json_t *close_of(const struct picture *picture, const struct picture_clos
                      "outcome", close->outcome, "start", (json_int_t) (close->start_ns - first),
                      "held", close->held, "stages", stages_of(picture, close), "pieces",
                      pieces_of(picture, close), "facts", facts_of(close), "text",
-                     printable(close->text));
+                     printable_lines(close->text));
 }
 
 static uint64_t first_start(const struct picture *picture)

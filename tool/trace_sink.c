@@ -4,8 +4,10 @@
 
 #include "file.h"
 #include "say.h"
+#include "terminal.h"
 #include "trace.h"
 #include "trace_json.h"
+#include "trace_picture.h"
 #include "trace_text.h"
 
 #include <errno.h>
@@ -81,13 +83,44 @@ static int finish_live(struct sink *sink)
     return 0;
 }
 
-int sink_finish(struct sink *sink, const struct trace *trace)
+/* Everything but the page; `picture` NULL: without one. */
+static int put_end(struct sink *sink, const struct trace *trace, const struct picture *picture)
 {
+    char *lines = picture ? picture_lines(picture, terminal_width(STDERR_FILENO)) : NULL;
+
     if (sink->options->json)
         json_end(sink, trace);
     else
-        text_end(sink->file, trace);
+        text_end(sink->file, trace, lines ? lines : "");
+    free(lines);
     return sink->live ? finish_live(sink) : put_whole(sink);
+}
+
+static int put_page(const struct sink *sink, const struct picture *picture)
+{
+    size_t size;
+    char *page = picture_page(picture, &size);
+    int status = page ? file_write(sink->options->html, page, size) : complain("out of memory");
+
+    free(page);
+    return status;
+}
+
+int sink_finish(struct sink *sink, const struct trace *trace)
+{
+    bool draw = sink->live && terminal_draws(STDERR_FILENO);
+    struct trace_picture drawn;
+    int status, page = 0;
+
+    if (!draw && !sink->options->html)
+        return put_end(sink, trace, NULL);
+    if (trace_picture_make(&drawn, trace) < 0)
+        return complain("out of memory");
+    status = put_end(sink, trace, draw ? &drawn.picture : NULL);
+    if (sink->options->html)
+        page = put_page(sink, &drawn.picture);
+    trace_picture_free(&drawn);
+    return status ? status : page;
 }
 
 void sink_discard(struct sink *sink)

@@ -218,7 +218,17 @@ static void put_ending(FILE *out, const struct trace *trace)
         fprintf(out, "the %s exited with status %d\n", what, WEXITSTATUS(trace->ended));
 }
 
-void text_end(FILE *out, const struct trace *trace)
+void text_receipt(FILE *out, const struct trace *trace, const struct thing *socket)
+{
+    struct ghost ghosts[GHOSTS];
+    unsigned count = ghosts_of(trace, socket, ghosts), i;
+
+    put_receipt(out, socket);
+    for (i = 0; i < count; i++)
+        fprintf(out, "    ghost %s: %s\n", ghost_name(ghosts[i].kind), ghosts[i].text);
+}
+
+void text_end(FILE *out, const struct trace *trace, const char *picture)
 {
     unsigned ghosts = ghosts_of_all(trace);
     size_t i;
@@ -227,7 +237,8 @@ void text_end(FILE *out, const struct trace *trace)
             trace->book.count == 1 ? "" : "s");
     for (i = 0; i < trace->book.count; i++)
         put_receipt(out, trace->book.sockets[i]);
-    fprintf(out, "\n%u ghost%s%s\n", ghosts, ghosts == 1 ? "" : "s", ghosts ? ":" : "");
+    fprintf(out, "%s%s\n%u ghost%s%s\n", *picture ? "\n" : "", picture, ghosts,
+            ghosts == 1 ? "" : "s", ghosts ? ":" : "");
     put_ghosts(out, trace);
     put_ending(out, trace);
 }

@@ -9,7 +9,10 @@
 
 void text_event(FILE *out, const struct event *event);
 
-/* Receipts and ghosts. */
-void text_end(FILE *out, const struct trace *trace);
+/* Receipts, a picture ("" for none), and ghosts. */
+void text_end(FILE *out, const struct trace *trace, const char *picture);
+
+/* Of one socket, with its ghosts. */
+void text_receipt(FILE *out, const struct trace *trace, const struct thing *socket);
 
 #endif

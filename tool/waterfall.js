@@ -51,8 +51,8 @@ function receipt(close) {
     add("outcome", close.outcome);
     for (const [label, value] of close.facts) add(label, value);
     for (const name of data.stages) {
-        if (!(name in close.stages) || name === "requested") continue;
         const ns = close.stages[name];
+        if (ns === undefined || (name === "requested" && ns === 0)) continue;
         add(name, ns === null ? "can't be observed" : time(ns));
     }
     return list;
@@ -362,7 +362,9 @@ function furnish() {
         checkbox(`${outcome} (${n.toLocaleString("en")})`, outcome, true);
     const held = closes.filter((close) => close.held).length;
     if (held) checkbox(`only those still held (${held.toLocaleString("en")})`, null, false);
-    for (const name of held ? [...data.parts, "held"] : data.parts) {
+    const used = new Set(closes.flatMap((close) => close.pieces.map(([, part]) => part)));
+    const names = data.parts.filter((_, part) => used.has(part));
+    for (const name of held ? [...names, "held"] : names) {
         const item = make("li");
         item.append(make("i", undefined, name), name);
         byId("legend").append(item);

@@ -123,7 +123,7 @@ def light_and_dark_have_enough_contrast():
             " e.style.color = `var(--${variable})`; document.body.append(e);"
             " const color = getComputedStyle(e).color; e.remove(); return color.match(/[0-9]+/g)"
             ".map(Number); }; return Object.fromEntries(['page', 'raised', 'text', 'dim', 'bad',"
-            " 'flush', 'farewell', 'linger', 'release', 'proof', 'held', 'focus'].map("
+            " 'flush', 'farewell', 'linger', 'release', 'proof', 'use', 'held', 'focus'].map("
             "name => [name, of(name)])); })()")
         for name, color in colors.items():
             least = 4.5 if name in ("text", "dim", "bad") else 3

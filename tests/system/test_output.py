@@ -203,6 +203,70 @@ def a_device_is_written_to_and_stays():
     assert os.stat("/dev/full").st_ino == full.st_ino and stat.S_ISCHR(full.st_mode)
 
 
+# ---- traces ----
+
+# A short time in which others hold a closed socket is nothing that a trace would call a ghost.
+GHOST = """
+import select, socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname())
+server, _ = listener.accept()
+epoll = select.epoll()
+epoll.register(server)
+copy = server.dup()
+server.close()
+client.shutdown(socket.SHUT_WR)
+client.close()
+time.sleep(0.6)
+"""
+TRACE = [FINACK, "trace"]
+CHILD = ["--", sys.executable, "-c", GHOST]
+
+
+@test
+def a_trace_writes_a_page():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "page.html")
+        run = finack("trace", "--html", path, *CHILD)
+        assert run.returncode == 1 and b"\x1b" not in run.stderr, run
+        data = data_of(path)
+        run = finack("trace", "--json", "--html", path, *CHILD)
+        sockets = json.loads(run.stdout)["sockets"]
+        closes = data_of(path)["closes"]
+    assert data["title"].startswith(f"finack trace {sys.executable} -c \\x0aimport select"), data
+    listener, client, server = data["closes"]
+    assert [close["outcome"] for close in data["closes"]] == [
+        "fine", "fine", "ghost registration"], data["closes"]
+    assert "\n    ghost registration: " in server["text"], server
+    assert client["stages"]["shut"] <= client["stages"]["released"], client
+    assert data["parts"][listener["pieces"][0][1]] == "use", listener
+    for close, socket_of_it in zip(closes, sockets, strict=True):
+        begin = socket_of_it["made"]["time"]
+        for name, ns in socket_of_it["stages"].items():
+            found = close["stages"].get(name)
+            assert found == (None if ns is None else max(ns - begin, 0)), (name, close)
+
+
+@test
+def a_trace_draws_on_a_terminal():
+    status, text = run_on_terminal([*TRACE, *CHILD], columns=100, streams=("stderr",))
+    bars = [line for line in plain(text).splitlines() if BLOCKS.search(line)]
+    assert status == 1 and len(bars) == 4 and "ghost registration" in bars[2], text
+    for changes in ({"NO_COLOR": "1"}, {"TERM": "dumb"}, {"LC_ALL": "C"}):
+        _, text = run_on_terminal([*TRACE, *CHILD], columns=100, streams=("stderr",), **changes)
+        assert "\x1b" not in text and text.isascii() and "ghost registration" in text, text
+
+
+@test
+def a_trace_tells_of_a_page_that_cannot_be_written():
+    run = finack("trace", "--html", "/nonexistent/page.html", "--", "/bin/echo", "ran")
+    assert run.returncode == 2 and b"ran" not in run.stdout, run
+    assert run.stderr.count(b"\n") == 1 and b"No such file" in run.stderr, run
+    run = finack("trace", "--html", "/dev/full", "--", "/bin/echo", "ran")
+    assert run.returncode == 2 and run.stdout == b"ran\n", run
+    assert b"'/dev/full': No space left" in run.stderr, run
+
+
 # ---- terminals ----
 
 @test

@@ -20,6 +20,10 @@
 /* Of a process, this many different tables are looked for. */
 #define TABLES_MAX 8
 
+/* With more descriptors than this, a process is looked at after all others: a link takes 1 us to
+ * read, and a search may be cut short. */
+#define LARGE_TABLE 1024
+
 #define PATH_SIZE 48
 
 /* ---- folders ---- */
@@ -171,7 +175,8 @@ struct walk {
     struct fin__folder proc;
     fin__table_fn visit;
     void *arg;
-    bool denied; /* something of the process at hand */
+    uint32_t unreadable; /* processes */
+    bool denied;         /* something of the process at hand */
 };
 
 /* Passes on what ends the walk: a stop, or a lack of what it needs. */
@@ -258,8 +263,18 @@ static int visit_process(struct walk *walk, int32_t pid)
     return result;
 }
 
+/* The size of .../fd is the number of open descriptors; before Linux 6.2 it is 0. */
+static bool is_large(const struct walk *walk, int32_t pid)
+{
+    char path[PATH_SIZE];
+    struct stat st;
+
+    (void) snprintf(path, sizeof path, "%d/fd", pid);
+    return fstatat(walk->proc.fd, path, &st, 0) == 0 && st.st_size > LARGE_TABLE;
+}
+
 /* Visits the processes `first` to `last`. */
-static int walk_range(struct walk *walk, int32_t first, int32_t last, uint32_t *unreadable)
+static int walk_range(struct walk *walk, bool large, int32_t first, int32_t last)
 {
     int32_t pid = 0;
     int result = fin__folder_open(&walk->proc, AT_FDCWD, "/proc");
@@ -267,10 +282,10 @@ static int walk_range(struct walk *walk, int32_t first, int32_t last, uint32_t *
     if (result < 0)
         return result;
     while ((result = fin__folder_next(&walk->proc, &pid)) > 0) {
-        if (pid < first || pid > last)
+        if (pid < first || pid > last || is_large(walk, pid) != large)
             continue;
         result = visit_process(walk, pid);
-        *unreadable += walk->denied;
+        walk->unreadable += walk->denied;
         if (result != 0)
             break;
     }
@@ -278,14 +293,27 @@ static int walk_range(struct walk *walk, int32_t first, int32_t last, uint32_t *
     return result;
 }
 
+/* Those after us, among whom our children mostly are, then ourselves, then the others. */
+static int walk_all(struct walk *walk, bool large)
+{
+    int32_t self = getpid();
+    int result = walk_range(walk, large, self + 1, INT32_MAX);
+
+    if (result == 0)
+        result = walk_range(walk, large, self, self);
+    if (result == 0)
+        result = walk_range(walk, large, 0, self - 1);
+    return result;
+}
+
 int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable)
 {
     struct walk walk = { .visit = visit, .arg = arg };
-    int32_t self = getpid();
-    int result = walk_range(&walk, self, INT32_MAX, unreadable);
+    int result = walk_all(&walk, false);
 
     if (result == 0)
-        result = walk_range(&walk, 0, self - 1, unreadable);
+        result = walk_all(&walk, true);
+    *unreadable += walk.unreadable;
     if (result == 0 && access("/proc/self", F_OK) < 0)
         return -ENOENT; /* the empty folder that /proc is mounted on */
     return result > 0 ? 0 : result;

@@ -61,8 +61,8 @@ int fin__fds_open(struct fin__folder *fds, int32_t pid);
  * Returns 0 to go on, 1 to stop, or a negative errno. */
 typedef int (*fin__table_fn)(struct fin__folder *fds, int32_t pid, void *arg);
 
-/* Visits the tables of all processes: this one and its children first, which mostly come after it,
- * since a search may be cut short. Adds those that could not be looked at to *unreadable.
+/* Visits the tables of all processes, since a search may be cut short the likely ones first: ours and
+ * our children's, and all that are soon read. Adds those that could not be looked at to *unreadable.
  * Returns 0 or a negative errno: -ENOENT (no /proc), -EMFILE, -ENFILE, -ENOMEM. */
 int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable);
 

@@ -199,9 +199,66 @@ def tombs() -> None:
     b.close()
 
 
+def steps() -> None:
+    """Closes taken from step to step: to the end, aborted, dropped half-way, never begun."""
+    closes = _core.CloseSet()
+    policy = finack.Policy(linger=0, proof_wait=0)._as_tuple()
+    for end in ("done", "abort", "drop"):
+        a, b = socket.socketpair()
+        close = _core.Close(closes, os.dup(a.fileno()), policy, Thing(), True, True, 1.0)
+        step = close.run()
+        close.tell("again", bytes=3)
+        closes.poll()
+        step = close.tell("abort" if end == "abort" else "ready", progress=True)
+        a.close()
+        while end != "drop" and step != "finish":
+            with contextlib.suppress(ValueError):
+                close.tell("nonsense")
+            step = close.tell("deadline" if step == "wait" else "done")
+        close.receipt()
+        b.close()
+    for wrong in (policy[1:], (9, *policy[1:]), None):
+        with contextlib.suppress(TypeError, OSError):
+            _core.Close(closes, 0, wrong, Thing(), True, False, None)  # type: ignore[arg-type]
+    closes.close()
+
+
+def aclose() -> None:
+    """Transports closed by aclose(), one of them cancelled, on finack's loop."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for cancel in (False, True):
+            a, b = socket.socketpair()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=a)
+            task = asyncio.create_task(finack.aclose(transport, finack.Policy(linger=0)))
+            watch = asyncio.create_task(finack.closed(transport))
+            await asyncio.sleep(0)
+            if cancel:
+                task.cancel()
+            await asyncio.wait([task, watch])
+            b.close()
+
+    with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
+        runner.run(main())
+
+
 SCRIPTS = {
     f.__name__: f
-    for f in (native, dropped, wrapped, errors, stale, loop, closes, holders, core, tombs)
+    for f in (
+        native,
+        dropped,
+        wrapped,
+        errors,
+        stale,
+        loop,
+        closes,
+        holders,
+        core,
+        tombs,
+        steps,
+        aclose,
+    )
 }
 ROUNDS = 60
 SLOW = {"holders": 4}  # it searches all of /proc

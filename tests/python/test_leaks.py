@@ -11,7 +11,7 @@ SCRIPT = pathlib.Path(__file__).with_name("leaks.py")
 
 
 PARTS = ["native", "dropped", "wrapped", "errors", "stale", "loop"]
-PARTS += ["closes", "holders", "core", "tombs"]
+PARTS += ["closes", "holders", "core", "tombs", "steps", "aclose"]
 
 
 @pytest.mark.parametrize("name", PARTS)

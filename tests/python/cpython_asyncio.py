@@ -22,6 +22,10 @@ def substitute() -> None:
                 setattr(module, name, finack.EventLoop)
     policy: Any = unix_events._UnixDefaultEventLoopPolicy
     policy._loop_factory = finack.EventLoop
+    loop = asyncio.new_event_loop()
+    assert isinstance(loop, finack.EventLoop)
+    loop.close()
+    asyncio.set_event_loop_policy(None)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 from peers import Peers
 
 import finack
@@ -184,3 +185,81 @@ def test_only_cancelled() -> None:
                 await asyncio.sleep(0.01)
 
     run(main())
+
+
+# ---- await_fd_close() ----
+
+LOOPS = {
+    "ours": finack.EventLoop,
+    "stock": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def run_on(loop: str, main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(asyncio.wait_for(main, BOUND))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_await_fd_close(peers: Peers, loop: str) -> None:
+    peer = peers.listen("clean")
+
+    async def main() -> None:
+        _, writer = await asyncio.open_connection(peer.address[0], int(peer.address[1]))
+        sock = writer.get_extra_info("socket")
+        number = sock.fileno()
+        early = asyncio.create_task(finack.await_fd_close(sock))
+        await asyncio.sleep(0.1)
+        assert not early.done()
+        writer.close()
+        await finack.await_fd_close(number)
+        with pytest.raises(OSError):
+            os.fstat(number)
+        await early
+        await finack.await_fd_close(sock)
+
+    run_on(loop, main())
+
+
+def test_await_fd_close_of_what_is_closed() -> None:
+    async def main() -> None:
+        one, two = socket.socketpair()
+        number = one.fileno()
+        one.close()
+        await this_loop().await_fd_close(one)
+        await this_loop().await_fd_close(number)
+        two.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("wrong", ["3", 3.0, None, True])
+def test_await_fd_close_of_wrong_type(loop: str, wrong: Any) -> None:
+    async def main() -> None:
+        with pytest.raises(TypeError, match="a socket, or a descriptor's number, is accepted, not"):
+            await finack.await_fd_close(wrong)
+
+    run_on(loop, main())
+
+
+def test_await_fd_close_elsewhere() -> None:
+    """In another loop, in another thread, and with the loop closed: nothing is changed."""
+    one, two = socket.socketpair()
+    other = finack.EventLoop()
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="this loop runs elsewhere"):
+            await other.await_fd_close(one)
+
+    run(main())
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    thread.join()
+    assert "_run_once" not in other.__dict__
+    other.close()
+    run(main())
+    assert two.send(b"x") and one.recv(1) == b"x"
+    one.close()
+    two.close()

@@ -9,6 +9,7 @@ that this is queued.
 
 import contextlib
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _TURNS = 16
 _TURNS_AFTER = 4  # so that the news of a cut goes up through two layers of TLS
 _LOOK_AGAIN = 0.05  # seconds
+_STILL_CLOSING = "still closing"
 
 
 @dataclass(slots=True)
@@ -44,14 +46,15 @@ class _Closing:
 
 
 class Ending:
-    """The end of one loop. `told` has a line for each socket that the program left to it."""
+    """The end of one loop."""
 
     def __init__(self, loop: "EventLoop", policy: Policy) -> None:
         self._loop = loop
         self._policy = policy
         self._deadline = time.monotonic() + policy.total
         self._closing: list[_Closing] = []
-        self.told: list[str] = []
+        self._told: list[str] = []
+        self._category: type[Warning] = RuntimeWarning
 
     def run(self) -> None:
         """Let closes in progress end and what is queued run; then cut what is left.
@@ -73,6 +76,12 @@ class Ending:
         self._cut_all()
         self._release_all()
         self._unwatch()
+
+    def warn(self, stacklevel: int) -> None:
+        """Name what was left or cut, if anything was."""
+        if self._told:
+            text = f"left when the loop was closed: {'; '.join(self._told)}"
+            warnings.warn(text, self._category, stacklevel=stacklevel + 1)
 
     # ---- what may end by itself ----
 
@@ -131,7 +140,7 @@ class Ending:
             self._cut(lower)
         found = bool(transports or self._loop._held)
         for future in self._loop._held:
-            self.told.append(f"held by {future!r}")
+            self._told.append(f"held by {future!r}")
             future.cancel()
         self._loop._held.clear()
         return found
@@ -141,8 +150,8 @@ class Ending:
             return  # it is released in the next turn
         found, left = connection(lower, lower._server), unsent(lower)
         if found:
-            state = "still closing" if is_closing(lower) else "never closed"
-            self._tell(found.fd, found.made, state + (f", {left} bytes unsent" if left else ""))
+            state = _STILL_CLOSING if is_closing(lower) else "never closed"
+            self._tell(found.fd, found.made, state, f", {left} bytes unsent" if left else "")
         cut(lower)
 
     def _release_all(self) -> None:
@@ -169,9 +178,11 @@ class Ending:
             self._loop._selector.unregister(key.fd)
             self._tell(key.fd, None, "still watched; it stays its owner's")
 
-    def _tell(self, fd: int, made: str | None, state: str) -> None:
+    def _tell(self, fd: int, made: str | None, state: str, more: str = "") -> None:
         with contextlib.suppress(OSError, ValueError):  # not a socket, or closed
-            self.told.append(f"{Straggler(name_of(fd), fd, made)}, {state}")
+            self._told.append(f"{Straggler(name_of(fd), fd, made)}, {state}{more}")
+            if state != _STILL_CLOSING:
+                self._category = ResourceWarning
 
 
 def is_open(lower: Any) -> bool:

@@ -11,7 +11,6 @@ import functools
 import inspect
 import os
 import sys
-import warnings
 import weakref
 from asyncio import tasks
 from collections.abc import Awaitable, Callable, Coroutine
@@ -168,10 +167,10 @@ class EventLoop(asyncio.SelectorEventLoop):
         at most 16 turns for what is queued. The policy bounds that: `flush` is the longest time
         without progress in sending, `farewell` the longest wait for the answer to close_notify,
         `total` the longest time for all. Whatever is open then is aborted and released; a peer that
-        has not been sent everything gets a reset. One ResourceWarning names what was cut and what
-        the program had not closed, in debug mode with the place where it was made. Sockets that
-        only add_reader() or the sock_ methods know are no longer watched; they are named too, and
-        stay open.
+        has not been sent everything gets a reset. One ResourceWarning names what the program had
+        not closed and what was cut, in debug mode with the place where it was made; a
+        RuntimeWarning if all was closed and only took too long. Sockets that only add_reader() or
+        the sock_ methods know are no longer watched; they are named too, and stay open.
 
         Inside another loop, which must not wait, nothing is run. In a forked child, while the
         interpreter shuts down, and when the loop was only collected, it is asyncio's own close().
@@ -189,9 +188,7 @@ class EventLoop(asyncio.SelectorEventLoop):
                 ending.cut_now()
         finally:
             super().close()
-            if ending.told:
-                text = f"left when the loop was closed: {'; '.join(ending.told)}"
-                warnings.warn(text, ResourceWarning, stacklevel=2)
+            ending.warn(stacklevel=2)
 
     _collected = False
 

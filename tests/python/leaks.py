@@ -123,6 +123,26 @@ def loop() -> None:
     loop.close()
 
 
+async def left_open() -> None:
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(lambda _, writer: None, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    transports = [(await loop.create_connection(asyncio.Protocol, *address))[0] for _ in range(2)]
+    waiting = loop.create_task(finack.await_fd_close(transports[0].get_extra_info("socket")))
+    await asyncio.sleep(0)
+    transports[0].abort()
+    await waiting
+    finack.hold(asyncio.sleep(0, Thing()))
+
+
+def event_loop() -> None:
+    loop = finack.EventLoop()
+    loop.set_debug(True)
+    loop.run_until_complete(left_open())
+    with contextlib.suppress(ResourceWarning):
+        loop.close()
+
+
 def closes() -> None:
     a, b = socket.socketpair()
     with a.makefile("rb"), contextlib.suppress(OSError):

@@ -189,7 +189,7 @@ def test_only_cancelled() -> None:
 
 # ---- await_fd_close() ----
 
-LOOPS = {
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "ours": finack.EventLoop,
     "stock": asyncio.SelectorEventLoop,
     "uvloop": uvloop.new_event_loop,

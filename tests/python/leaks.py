@@ -138,6 +138,7 @@ async def left_open() -> None:
 def event_loop() -> None:
     loop = finack.EventLoop()
     loop.set_debug(True)
+    loop.slow_callback_duration = 100
     loop.run_until_complete(left_open())
     with contextlib.suppress(ResourceWarning):
         loop.close()
@@ -272,6 +273,7 @@ SCRIPTS = {
         errors,
         stale,
         loop,
+        event_loop,
         closes,
         holders,
         core,

@@ -10,7 +10,7 @@ import pytest
 SCRIPT = pathlib.Path(__file__).with_name("leaks.py")
 
 
-PARTS = ["native", "dropped", "wrapped", "errors", "stale", "loop"]
+PARTS = ["native", "dropped", "wrapped", "errors", "stale", "loop", "event_loop"]
 PARTS += ["closes", "holders", "core", "tombs", "steps", "aclose"]
 
 

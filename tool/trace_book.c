@@ -226,16 +226,24 @@ int registration_add(struct thing *socket, struct thing *set, int set_fd, int fd
     return 0;
 }
 
+struct registration *registration_find(const struct thing *socket, const struct thing *set, int fd)
+{
+    struct registration *r = socket->registrations;
+
+    while (r && (r->set != set || r->fd != fd))
+        r = r->next;
+    return r;
+}
+
 bool registration_remove(struct thing *socket, const struct thing *set, int fd)
 {
     struct registration **at = &socket->registrations;
-    struct registration *found;
+    struct registration *found = registration_find(socket, set, fd);
 
-    while (*at && ((*at)->set != set || (*at)->fd != fd))
-        at = &(*at)->next;
-    found = *at;
     if (!found)
         return false;
+    while (*at != found)
+        at = &(*at)->next;
     *at = found->next;
     free(found);
     return true;

@@ -128,7 +128,9 @@ void files_drop(struct files *files, int fd);
 void files_begin_leaving(struct files *files);
 
 int registration_add(struct thing *socket, struct thing *set, int set_fd, int fd);
-/* By set and number; false if there was none. */
+/* By set and number, which are its key; NULL: there is none. */
+struct registration *registration_find(const struct thing *socket, const struct thing *set, int fd);
+/* False if there was none. */
 bool registration_remove(struct thing *socket, const struct thing *set, int fd);
 /* How many there are whose epoll set has a descriptor still. */
 unsigned registration_count(const struct thing *socket);

@@ -197,29 +197,42 @@ static void unregister(struct trace *trace, struct task *task, const struct thin
     tell_epoll(trace, task, EVENT_UNREGISTERED);
 }
 
-/* An entry that is there can be deleted: its end need not be awaited. */
+static void register_in(struct trace *trace, struct task *task, struct thing *set)
+{
+    int set_fd = number(task->args[0]), fd = number(task->args[2]);
+
+    if (registration_add(task->subject, set, set_fd, fd) < 0)
+        return;
+    task->subject->stage_ns[FIN_STAGE_UNWATCHED] = NEVER;
+    tell_epoll(trace, task, EVENT_REGISTERED);
+}
+
+/* What the kernel will say is known: it adds what is not there and deletes what is. So the end need
+ * not be awaited, but for what was there before we attached. */
 static bool enter_epoll_ctl(struct trace *trace, struct task *task)
 {
+    bool add = number(task->args[1]) == EPOLL_CTL_ADD;
     struct thing *set;
 
     task->subject = descriptor_get(trace, task, number(task->args[2]));
     if (!task->subject || !task->subject->id)
         return false;
     set = descriptor_get(trace, task, number(task->args[0]));
-    if (set && number(task->args[1]) == EPOLL_CTL_DEL)
+    if (!set || (add && trace->every_call))
+        return set;
+    if (!add)
         unregister(trace, task, set);
-    return set && number(task->args[1]) == EPOLL_CTL_ADD;
+    else if (!registration_find(task->subject, set, number(task->args[2])))
+        register_in(trace, task, set);
+    return false;
 }
 
 static void leave_epoll_add(struct trace *trace, struct task *task, int64_t result)
 {
-    int set_fd = number(task->args[0]), fd = number(task->args[2]);
-    struct thing *set = files_get(task->files, set_fd);
+    struct thing *set = files_get(task->files, number(task->args[0]));
 
-    if (result < 0 || !set || registration_add(task->subject, set, set_fd, fd) < 0)
-        return;
-    task->subject->stage_ns[FIN_STAGE_UNWATCHED] = NEVER;
-    tell_epoll(trace, task, EVENT_REGISTERED);
+    if (result >= 0 && set)
+        register_in(trace, task, set);
 }
 
 /* ---- the end ---- */

@@ -6,10 +6,12 @@
 #include "trace_filter.h"
 #include "trace_loop.h"
 #include "trace_run.h"
+#include "trace_wake.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -172,7 +174,7 @@ int front_run(const struct trace_options *options)
         || pipe2(f.result, O_CLOEXEC) < 0)
         return complain("cannot begin: %s", strerror(errno));
     front_signals(&block);
-    loop_signals(&own);
+    wake_signals(&own);
     sigaddset(&own, SIGTSTP);
     sigaddset(&own, SIGTTOU);
     sigprocmask(SIG_BLOCK, &block, &f.mask);

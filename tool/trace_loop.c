@@ -7,6 +7,7 @@
 #include "trace_calls.h"
 #include "trace_look.h"
 #include "trace_stack.h"
+#include "trace_wake.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -24,19 +25,11 @@
 /* Between two looks at what is released and not over. */
 #define LOOK_MS 20
 /* By then a close has happened that was about to. */
-#define FRESH_NS 500000
+#define FRESH_MS 1
 /* After which nobody will tell of a new task any more. */
 #define EARLY_NS 200000000ull
 /* How long a command may take to end after the terminal's signal. */
 #define END_SOON_MS 2000
-
-void loop_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGCHLD);
-    sigaddset(set, SIGUSR1);
-    sigaddset(set, SIGUSR2);
-}
 
 /* ---- going on ---- */
 
@@ -379,75 +372,58 @@ struct loop {
     uint64_t deadline; /* of ORDER_END_SOON, 0: none */
 };
 
-static struct timespec patience(const struct trace *trace, const struct loop *loop, bool idle)
+/* Until when we may wait without looking around, in ms; 0: for ever. */
+static unsigned patience(const struct trace *trace, const struct loop *loop)
 {
-    bool soon = after_pending(trace) || trace->early_count || loop->deadline;
-
-    if (!idle)
-        return (struct timespec) { 0, 0 };
     if (trace->fresh)
-        return (struct timespec) { 0, FRESH_NS };
-    return (struct timespec) { soon ? 0 : 3600, soon ? LOOK_MS * 1000000l : 0 };
+        return FRESH_MS;
+    return after_pending(trace) || trace->early_count || loop->deadline ? LOOK_MS : 0;
 }
 
-/* Takes a signal, if there is one; returns an order, or -1 if the front is dead. */
-static int take_signal(const struct timespec *time)
+static void look_around(struct trace *trace, struct loop *loop)
 {
-    siginfo_t info;
-    sigset_t set;
-
-    loop_signals(&set);
-    switch (sigtimedwait(&set, &info, time)) {
-    case SIGUSR1:
-        return info.si_value.sival_int;
-    case SIGUSR2:
-        return -1;
-    default:
-        return 0;
-    }
+    if (now_ns() - loop->looked_ns < LOOK_MS * 1000000ull)
+        return;
+    loop->looked_ns = now_ns();
+    adopt_early(trace);
+    if (after_pending(trace))
+        after_look(trace);
 }
 
-static int attend(struct trace *trace, struct loop *loop, bool idle)
+static enum order take_order(struct loop *loop)
 {
-    struct timespec time = patience(trace, loop, idle);
-    int order;
+    enum order order = wake_order();
 
-    if (idle)
-        sink_pause(&trace->sink);
-    order = take_signal(&time);
-    if (trace->fresh)
-        after_look_fresh(trace);
-    if (order == ORDER_END_SOON && loop->deadline == 0) {
+    if (order == ORDER_END_SOON && loop->deadline == 0)
         loop->deadline = deadline_in_ms(END_SOON_MS);
-        order = 0;
-    }
-    if (loop->deadline && now_ns() >= loop->deadline)
-        order = ORDER_END_NOW;
-    if (now_ns() - loop->looked_ns >= LOOK_MS * 1000000ull) {
-        loop->looked_ns = now_ns();
-        adopt_early(trace);
-        if (after_pending(trace))
-            after_look(trace);
-    }
-    return order;
+    else if (order)
+        return order;
+    return loop->deadline && now_ns() >= loop->deadline ? ORDER_END_NOW : ORDER_NONE;
 }
 
+/* Blocking in wait(2) and nowhere else makes the trace a third faster than waiting for SIGCHLD. */
 enum loop_end loop_run(struct trace *trace)
 {
     struct loop loop = { now_ns(), 0 };
+    enum order order = ORDER_NONE;
 
-    while (trace->tasks.count > 0 || trace->early_count > 0) {
-        int status, order = 0;
-        pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
+    while ((trace->tasks.count > 0 || trace->early_count > 0) && order == ORDER_NONE) {
+        int status;
+        pid_t tid;
 
+        sink_pause(&trace->sink);
+        wake_in(patience(trace, &loop));
+        tid = waitpid(-1, &status, __WALL);
+        if (tid < 0 && errno == ECHILD)
+            break;
+        if (trace->fresh)
+            after_look_fresh(trace);
         if (tid > 0)
             on_report(trace, tid, status);
-        else if (tid < 0 && errno == ECHILD)
-            break;
-        if (tid <= 0 || now_ns() - loop.looked_ns >= LOOK_MS * 1000000ull)
-            order = attend(trace, &loop, tid <= 0);
-        if (order)
-            return order < 0 ? LOOP_ORPHANED : LOOP_DETACHED;
+        look_around(trace, &loop);
+        order = take_order(&loop);
     }
-    return LOOP_OVER;
+    if (order == ORDER_NONE)
+        return LOOP_OVER;
+    return order == ORDER_FRONT_IS_DEAD ? LOOP_ORPHANED : LOOP_DETACHED;
 }

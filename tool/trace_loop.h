@@ -7,17 +7,6 @@
 
 #include "trace.h"
 
-#include <signal.h>
-
-/* What the front tells the tracer, by SIGUSR1 with a value. SIGUSR2: the front is dead. */
-enum order {
-    ORDER_END_SOON = 1, /* the command got the terminal's signal too: let it end before our eyes */
-    ORDER_END_NOW = 2,
-};
-
-/* The signals that the tracer waits for; to be blocked from the start. */
-void loop_signals(sigset_t *set);
-
 /* Takes over a process: 0 or a negative errno. With a filter it stops for that alone. */
 int loop_seize(struct trace *trace, pid_t tid);
 /* All threads of a process that runs. */

@@ -9,6 +9,7 @@
 #include "trace_look.h"
 #include "trace_loop.h"
 #include "trace_stack.h"
+#include "trace_wake.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -199,7 +200,9 @@ int trace_run(const struct trace_options *options, struct roster *roster, pid_t 
         status = take_over(&trace, pid, go);
     close(go);
     if (!status) {
+        wake_begin();
         end = loop_run(&trace);
+        wake_in(0);
         trace.detached = end != LOOP_OVER;
         loop_let_go(&trace);
         if (end != LOOP_ORPHANED)

@@ -11,16 +11,26 @@
 #include "trace_text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+/* The tracer's timer interrupts calls that wait, such as a write to a terminal that was stopped. */
+static ssize_t write_live(void *cookie, const char *text, size_t size)
+{
+    ssize_t n;
+
+    (void) cookie;
+    do
+        n = write(STDERR_FILENO, text, size);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? 0 : n;
+}
+
 /* A stream of its own: complaints are not to wait in a buffer. */
 static FILE *open_live(void)
 {
-    int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+    FILE *file = fopencookie(NULL, "w", (cookie_io_functions_t) { .write = write_live });
 
     if (file)
         setvbuf(file, NULL, _IOFBF, 65536);

@@ -138,9 +138,10 @@ static int lost_tracer(const struct front *f)
     waitpid(f->tracer, NULL, 0);
     if (f->options->pid)
         return complain("the tracer was killed; the process goes on untraced");
+    loop_take_over(f->roster);
     complain("the tracer was killed; the command goes on untraced, but calls that it made in the "
              "meantime may have failed");
-    loop_take_over(f->roster);
+    loop_keep();
     return EXIT_TROUBLE;
 }
 

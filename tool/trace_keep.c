@@ -209,5 +209,4 @@ void loop_take_over(const struct roster *roster)
         (void) seize(roster->tid[i], true);
         (void) for_each_thread(roster->tid[i], seize_thread, NULL);
     }
-    loop_keep();
 }

@@ -24,7 +24,7 @@ enum loop_end loop_run(struct trace *trace);
 void loop_let_go(struct trace *trace);
 void loop_keep(void);
 
-/* Takes over from a tracer that died. */
+/* Takes over from a tracer that died: loop_keep() is next. */
 void loop_take_over(const struct roster *roster);
 
 #endif

@@ -40,15 +40,19 @@ class _Shared:
 
     def __init__(self, work: _Work, loop: asyncio.AbstractEventLoop) -> None:
         self._work = work
+        # EventLoop lets these get to their ends, and cuts them if they don't.
+        self._at_work: set[_Work] = getattr(loop, "_closes", set())
         self.done: asyncio.Future[Receipt] = loop.create_future()
 
     async def drive(self) -> Receipt:
+        self._at_work.add(self._work)
         try:
             receipt = await self._work.run()
         except BaseException:
             receipt = self._work.receipt()
             raise
         finally:
+            self._at_work.discard(self._work)
             self.done.set_result(receipt)
         return receipt
 
@@ -100,6 +104,11 @@ def _key(x: Any) -> Any:
     except TypeError:
         return extra(x, "ssl_object")
     return x
+
+
+def is_at_work(x: Any) -> bool:
+    """Whether a close of finack's is under way for this transport."""
+    return _key(x) in _pending
 
 
 def _check_loop(x: Any, loop: asyncio.AbstractEventLoop) -> None:

@@ -13,11 +13,12 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finack._aclose import is_at_work
 from finack._names import name_of
 from finack._policy import Policy
 from finack._receipt import Straggler
 from finack._tls import cut, is_closing, unsent
-from finack._transports import connection, layers, made_at
+from finack._transports import connection, layers, made_at, uppermost
 
 if TYPE_CHECKING:
     from finack._loop import EventLoop
@@ -37,6 +38,8 @@ class _Closing:
     since: float  # when there was progress, or the wait for the peer began
 
     def is_late(self, policy: Policy, now: float) -> bool:
+        if is_at_work(uppermost(self.lower)):
+            return False  # aclose() has a policy of its own
         left = unsent(self.lower)
         if left != self.unsent:
             self.unsent, self.since = left, now
@@ -113,7 +116,7 @@ class Ending:
             now = time.monotonic()
             found = filter(is_closing, self._transports())
             self._closing = [_Closing(lower, unsent(lower), now) for lower in found]
-        return bool(self._closing or self._loop._held)
+        return bool(self._closing or self._loop._held or self._loop._closes)
 
     def _cut_late(self) -> None:
         now = time.monotonic()
@@ -135,15 +138,19 @@ class Ending:
 
     def _cut_all(self) -> bool:
         """Whether there was anything."""
+        found = bool(self._loop._closes or self._loop._held)
+        for work in list(self._loop._closes):
+            self._told.append(f"{work.receipt().socket}, {_STILL_CLOSING}")
+            work.cut()
+        self._loop._closes.clear()
         transports = self._transports()
         for lower in transports:
             self._cut(lower)
-        found = bool(transports or self._loop._held)
         for future in self._loop._held:
             self._told.append(f"held by {future!r}")
             future.cancel()
         self._loop._held.clear()
-        return found
+        return found or bool(transports)
 
     def _cut(self, lower: Any) -> None:
         if lower._conn_lost:

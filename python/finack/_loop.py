@@ -62,6 +62,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._waiters = Waiters(self)
         self._until: Callable[[], bool] | None = None
         self._held: set[asyncio.Future[Any]] = set()
+        self._closes: set[Any] = set()  # those of aclose() that are at work
         self._servers: weakref.WeakSet[Any] = weakref.WeakSet()
         super().__init__(_core.ProxySelector() if selector is None else selector)
 
@@ -163,11 +164,12 @@ class EventLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         """End the loop: nothing that it owns stays open.
 
-        First it runs until no transport is closing any more and what hold() was given is done, then
-        at most 16 turns for what is queued. The policy bounds that: `flush` is the longest time
-        without progress in sending, `farewell` the longest wait for the answer to close_notify,
-        `total` the longest time for all. Whatever is open then is aborted and released; a peer that
-        has not been sent everything gets a reset. One ResourceWarning names what the program had
+        First it runs until no transport is closing any more and all that hold() was given is done,
+        then at most 16 turns for what is queued. The policy bounds that: `flush` is the longest
+        time without progress in sending, `farewell` the longest wait for the answer to
+        close_notify, `total` the longest time for all; aclose() has its own policy, within the
+        total. Whatever is open then is aborted and released; a peer that has not been sent
+        everything gets a reset. One ResourceWarning names what the program had
         not closed and what was cut, in debug mode with the place where it was made; a
         RuntimeWarning if all was closed and only took too long. Sockets that only add_reader() or
         the sock_ methods know are no longer watched; they are named too, and stay open.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from peers import Certificate, Peer, Peers, Seen
+from peers import Certificate, Peer, Peers, Seen, Temper
 
 import finack
 
@@ -383,6 +383,43 @@ def test_interrupted(peers: Peers, certificate: Certificate) -> None:
         loop.close()
     assert "still closing" in ended.text
     made[0].check()
+
+
+@pytest.mark.parametrize("temper", ["clean", "mute"])
+def test_aclose(peers: Peers, certificate: Certificate, temper: Temper) -> None:
+    """One that nobody waits for any more gets to its end, or to that of its own policy."""
+    peer = peers.listen(temper, tls=certificate, delay=0.2)
+    made: list[Noting] = []
+    tasks: list[asyncio.Task[finack.Receipt]] = []
+
+    async def main() -> None:
+        made.append(await connect(peer, **secure(certificate)))
+        policy = finack.Policy(linger=20 if temper == "clean" else 0.5)
+        tasks.append(asyncio.create_task(finack.aclose(made[0].transport, policy)))
+        await asyncio.sleep(0)
+
+    assert not end(main, finack.Policy(farewell=0.01, total=BOUND)).caught
+    made[0].check()
+    assert tasks[0].result().outcome == ("graceful" if temper == "clean" else "timed_out")
+    assert peer.seen(1) == [Seen(0, True, "eof", False)]
+
+
+def test_aclose_cut(peers: Peers) -> None:
+    """Its own policy would let it go on."""
+    peer = peers.listen("mute")
+    made: list[Noting] = []
+    tasks: list[asyncio.Task[finack.Receipt]] = []
+
+    async def main() -> None:
+        made.append(await connect(peer))
+        policy = finack.Policy(linger=BOUND, total=BOUND)
+        tasks.append(asyncio.create_task(finack.aclose(made[0].transport, policy)))
+        await asyncio.sleep(0)
+
+    assert "still closing" in end(main, finack.Policy(total=0.3)).text
+    made[0].check()
+    assert tasks[0].result().outcome == "aborted"
+    assert len(peer.seen(1)) == 1
 
 
 def test_abort_policy(peers: Peers) -> None:

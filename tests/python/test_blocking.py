@@ -550,6 +550,7 @@ def test_a_child_closes_for_itself(tcp: Pair) -> None:
     assert b.recv(2) == b"on"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_fork_while_a_thread_closes(tcp: Pair) -> None:
     a, b = tcp
     thread = threading.Thread(target=finack.close, args=(a, Policy(linger=FOREVER, total=FOREVER)))
@@ -805,4 +806,4 @@ def test_an_interrupt_leaves_nothing_behind(peers: Peers, certificate: Certifica
 
 def interrupt_once_notified(sock: ssl.SSLSocket) -> None:
     until(lambda: sock.gettimeout() == 0)
-    signal.raise_signal(signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

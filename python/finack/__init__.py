@@ -15,6 +15,7 @@ from finack._loop import EventLoop, await_fd_close, hold, run
 from finack._policy import Policy
 from finack._receipt import Holder, Receipt, Straggler
 from finack._registry import CloseReport, Ghost, close_all, ghosts
+from finack._servers import start_server, start_unix_server
 
 __all__ = [
     "CloseReport",
@@ -35,4 +36,6 @@ __all__ = [
     "ghosts",
     "hold",
     "run",
+    "start_server",
+    "start_unix_server",
 ]

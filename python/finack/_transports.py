@@ -16,9 +16,7 @@ from typing import Any
 
 from finack import _core
 
-_remembered: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Any]] = (
-    weakref.WeakKeyDictionary()
-)
+_remembered: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
 _places: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
@@ -87,8 +85,13 @@ def socket_of(transport: Any) -> "tuple[int, _core.Identity] | None":
 
 
 def remember(loop: asyncio.AbstractEventLoop, transport: Any, server: Any = None) -> None:
-    """List a connection of a loop that doesn't list its own."""
-    _remembered.setdefault(loop, weakref.WeakKeyDictionary())[transport] = server
+    """List a connection of a loop that doesn't list its own, until forget()."""
+    _remembered.setdefault(loop, {})[transport] = server
+
+
+def forget(loop: asyncio.AbstractEventLoop, transport: Any) -> None:
+    """List it no more; it may be that it never was."""
+    _remembered.get(loop, {}).pop(transport, None)
 
 
 def note_place(made: Any, place: str) -> None:

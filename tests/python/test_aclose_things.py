@@ -97,11 +97,9 @@ def test_datagrams_that_nobody_takes(tmp_path: pathlib.Path) -> None:
 
 def test_server(run: Run, peers: Peers) -> None:
     """It stops listening, and its connections are closed with it."""
-    if run.loop == "uvloop":
-        return
 
     async def main() -> None:
-        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        server = await finack.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         clean, mute = peers.connect("clean", address, 5), peers.connect("mute", address, 5)
         assert await asyncio.to_thread(clean.opened, 5) == 5
@@ -127,11 +125,8 @@ def test_server(run: Run, peers: Peers) -> None:
 
 
 def test_server_with_tls(run: Run, peers: Peers, certificate: Certificate) -> None:
-    if run.loop == "uvloop":
-        return
-
     async def main() -> None:
-        server = await asyncio.start_server(
+        server = await finack.start_server(
             lambda reader, writer: None, "127.0.0.1", 0, ssl=certificate.server_context()
         )
         peer = peers.connect("clean", server.sockets[0].getsockname(), 5, tls=True)
@@ -165,7 +160,7 @@ def test_server_hands_its_queue_over(run: Run, peers: Peers) -> None:
 
 def test_unix_server(run: Run, tmp_path: Any) -> None:
     async def main() -> None:
-        server = await asyncio.start_unix_server(lambda reader, writer: None, tmp_path / "server")
+        server = await finack.start_unix_server(lambda reader, writer: None, tmp_path / "server")
         fd = server.sockets[0].fileno()
         receipt = await finack.aclose(server)
         assert "released" in receipt.stages
@@ -177,7 +172,7 @@ def test_unix_server(run: Run, tmp_path: Any) -> None:
 
 def test_two_listening_sockets(run: Run) -> None:
     async def main() -> None:
-        server = await asyncio.start_server(lambda reader, writer: None, ["127.0.0.1", "::1"], 0)
+        server = await finack.start_server(lambda reader, writer: None, ["127.0.0.1", "::1"], 0)
         assert len(server.sockets) == 2
         receipt = await finack.aclose(server)
         assert receipt.socket.count("tcp") == 2
@@ -187,11 +182,8 @@ def test_two_listening_sockets(run: Run) -> None:
 
 
 def test_server_cancelled(run: Run, peers: Peers) -> None:
-    if run.loop == "uvloop":
-        return
-
     async def main() -> None:
-        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        server = await finack.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         peer = peers.connect("mute", server.sockets[0].getsockname(), 3)
         assert await asyncio.to_thread(peer.opened, 3) == 3
         close = asyncio.create_task(finack.aclose(server))

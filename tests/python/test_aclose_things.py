@@ -7,6 +7,7 @@ import errno
 import os
 import pathlib
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,6 +28,12 @@ async def connected(address: Any) -> socket.socket:
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, address)
     return sock
+
+
+def keep() -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
+    """Of a server: keeps its writers, since one that is dropped closes its transport."""
+    kept = []
+    return lambda reader, writer: kept.append(writer)
 
 
 # ---- stream writers ----
@@ -99,7 +106,7 @@ def test_server(run: Run, peers: Peers) -> None:
     """It stops listening, and its connections are closed with it."""
 
     async def main() -> None:
-        server = await finack.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        server = await finack.start_server(keep(), "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
         clean, mute = peers.connect("clean", address, 5), peers.connect("mute", address, 5)
         assert await asyncio.to_thread(clean.opened, 5) == 5
@@ -126,9 +133,7 @@ def test_server(run: Run, peers: Peers) -> None:
 
 def test_server_with_tls(run: Run, peers: Peers, certificate: Certificate) -> None:
     async def main() -> None:
-        server = await finack.start_server(
-            lambda reader, writer: None, "127.0.0.1", 0, ssl=certificate.server_context()
-        )
+        server = await finack.start_server(keep(), "127.0.0.1", 0, ssl=certificate.server_context())
         peer = peers.connect("clean", server.sockets[0].getsockname(), 5, tls=True)
         assert await asyncio.to_thread(peer.opened, 5) == 5
         receipt = await finack.aclose(server)
@@ -160,7 +165,7 @@ def test_server_hands_its_queue_over(run: Run, peers: Peers) -> None:
 
 def test_unix_server(run: Run, tmp_path: Any) -> None:
     async def main() -> None:
-        server = await finack.start_unix_server(lambda reader, writer: None, tmp_path / "server")
+        server = await finack.start_unix_server(keep(), tmp_path / "server")
         fd = server.sockets[0].fileno()
         receipt = await finack.aclose(server)
         assert "released" in receipt.stages
@@ -172,7 +177,7 @@ def test_unix_server(run: Run, tmp_path: Any) -> None:
 
 def test_two_listening_sockets(run: Run) -> None:
     async def main() -> None:
-        server = await finack.start_server(lambda reader, writer: None, ["127.0.0.1", "::1"], 0)
+        server = await finack.start_server(keep(), ["127.0.0.1", "::1"], 0)
         assert len(server.sockets) == 2
         receipt = await finack.aclose(server)
         assert receipt.socket.count("tcp") == 2
@@ -183,7 +188,7 @@ def test_two_listening_sockets(run: Run) -> None:
 
 def test_server_cancelled(run: Run, peers: Peers) -> None:
     async def main() -> None:
-        server = await finack.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        server = await finack.start_server(keep(), "127.0.0.1", 0)
         peer = peers.connect("mute", server.sockets[0].getsockname(), 3)
         assert await asyncio.to_thread(peer.opened, 3) == 3
         close = asyncio.create_task(finack.aclose(server))

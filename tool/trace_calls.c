@@ -18,7 +18,7 @@
 /* The kernel's own ERESTARTSYS and its like, which only a tracer sees. */
 #define RESTART 512
 
-static int number(uint64_t arg)
+static int as_int(uint64_t arg)
 {
     return (int) (uint32_t) arg;
 }
@@ -31,7 +31,7 @@ static void tell(struct trace *trace, struct task *task, struct event event, int
 /* What most calls begin with: the socket that their first argument names. */
 static bool enter_subject(struct trace *trace, struct task *task)
 {
-    task->subject = descriptor_get(trace, task, number(task->args[0]));
+    task->subject = descriptor_get(trace, task, as_int(task->args[0]));
     return task->subject && task->subject->id;
 }
 
@@ -92,7 +92,7 @@ static void leave_connect(struct trace *trace, struct task *task, int64_t result
     struct event event = { .kind = result == 0 ? EVENT_CONNECTED : EVENT_CONNECTING,
                            .socket = socket,
                            .error = result < 0 && !under_way ? (int) -result : 0 };
-    int fd = number(task->args[0]), borrowed;
+    int fd = as_int(task->args[0]), borrowed;
 
     if (result <= -RESTART) /* it begins anew, and stops again */
         return;
@@ -110,7 +110,7 @@ static void leave_connect(struct trace *trace, struct task *task, int64_t result
 static void leave_listen(struct trace *trace, struct task *task, int64_t result)
 {
     struct event event = { .kind = EVENT_LISTENING, .socket = task->subject };
-    int fd = number(task->args[0]), borrowed;
+    int fd = as_int(task->args[0]), borrowed;
 
     if (result < 0)
         return;
@@ -128,13 +128,13 @@ static void leave_listen(struct trace *trace, struct task *task, int64_t result)
 static void leave_dup(struct trace *trace, struct task *task, int64_t result)
 {
     if (result >= 0)
-        descriptor_copied(trace, task, task->subject, number(task->args[0]), (int) result);
+        descriptor_copied(trace, task, task->subject, as_int(task->args[0]), (int) result);
 }
 
 /* dup2(2) closes what the new number was. */
 static bool enter_dup2(struct trace *trace, struct task *task)
 {
-    int from = number(task->args[0]), to = number(task->args[1]);
+    int from = as_int(task->args[0]), to = as_int(task->args[1]);
 
     task->subject = descriptor_get(trace, task, from);
     if (from != to)
@@ -144,7 +144,7 @@ static bool enter_dup2(struct trace *trace, struct task *task)
 
 static void leave_dup2(struct trace *trace, struct task *task, int64_t result)
 {
-    int from = number(task->args[0]), to = number(task->args[1]);
+    int from = as_int(task->args[0]), to = as_int(task->args[1]);
     struct thing *before = files_get(task->files, to);
 
     if (result < 0 || from == to)
@@ -160,7 +160,7 @@ static void leave_dup2(struct trace *trace, struct task *task, int64_t result)
 
 static bool enter_any_descriptor(struct trace *trace, struct task *task)
 {
-    task->subject = descriptor_get(trace, task, number(task->args[0]));
+    task->subject = descriptor_get(trace, task, as_int(task->args[0]));
     return task->subject;
 }
 
@@ -181,16 +181,16 @@ static void leave_unshare(struct trace *trace, struct task *task, int64_t result
 
 static void tell_epoll(struct trace *trace, struct task *task, enum event_kind kind)
 {
-    struct event event = { .kind = kind, .socket = task->subject, .other = number(task->args[0]) };
+    struct event event = { .kind = kind, .socket = task->subject, .other = as_int(task->args[0]) };
 
-    tell(trace, task, event, number(task->args[2]));
+    tell(trace, task, event, as_int(task->args[2]));
 }
 
 static void unregister(struct trace *trace, struct task *task, const struct thing *set)
 {
     struct thing *socket = task->subject;
 
-    if (!registration_remove(socket, set, number(task->args[2])))
+    if (!registration_remove(socket, set, as_int(task->args[2])))
         return;
     if (registration_count(socket) == 0)
         socket->stage_ns[FIN_STAGE_UNWATCHED] = trace_now(trace);
@@ -199,7 +199,7 @@ static void unregister(struct trace *trace, struct task *task, const struct thin
 
 static void register_in(struct trace *trace, struct task *task, struct thing *set)
 {
-    int set_fd = number(task->args[0]), fd = number(task->args[2]);
+    int set_fd = as_int(task->args[0]), fd = as_int(task->args[2]);
 
     if (registration_add(task->subject, set, set_fd, fd) < 0)
         return;
@@ -211,25 +211,25 @@ static void register_in(struct trace *trace, struct task *task, struct thing *se
  * not be awaited, but for what was there before we attached. */
 static bool enter_epoll_ctl(struct trace *trace, struct task *task)
 {
-    bool add = number(task->args[1]) == EPOLL_CTL_ADD;
+    bool add = as_int(task->args[1]) == EPOLL_CTL_ADD;
     struct thing *set;
 
-    task->subject = descriptor_get(trace, task, number(task->args[2]));
+    task->subject = descriptor_get(trace, task, as_int(task->args[2]));
     if (!task->subject || !task->subject->id)
         return false;
-    set = descriptor_get(trace, task, number(task->args[0]));
+    set = descriptor_get(trace, task, as_int(task->args[0]));
     if (!set || (add && trace->every_call))
         return set;
     if (!add)
         unregister(trace, task, set);
-    else if (!registration_find(task->subject, set, number(task->args[2])))
+    else if (!registration_find(task->subject, set, as_int(task->args[2])))
         register_in(trace, task, set);
     return false;
 }
 
 static void leave_epoll_add(struct trace *trace, struct task *task, int64_t result)
 {
-    struct thing *set = files_get(task->files, number(task->args[0]));
+    struct thing *set = files_get(task->files, as_int(task->args[0]));
 
     if (result >= 0 && set)
         register_in(trace, task, set);
@@ -240,7 +240,7 @@ static void leave_epoll_add(struct trace *trace, struct task *task, int64_t resu
 static void leave_shutdown(struct trace *trace, struct task *task, int64_t result)
 {
     struct thing *socket = task->subject;
-    int how = number(task->args[1]);
+    int how = as_int(task->args[1]);
     struct event event = {
         .kind = EVENT_SHUT, .socket = socket, .other = how, .error = result < 0 ? (int) -result : 0
     };
@@ -249,13 +249,13 @@ static void leave_shutdown(struct trace *trace, struct task *task, int64_t resul
         socket->stage_ns[FIN_STAGE_REQUESTED] = trace_now(trace);
     if (result == 0 && how != SHUT_RD && socket->stage_ns[FIN_STAGE_SHUT] == NEVER)
         socket->stage_ns[FIN_STAGE_SHUT] = trace_now(trace);
-    tell(trace, task, event, number(task->args[0]));
+    tell(trace, task, event, as_int(task->args[0]));
 }
 
 /* close(2) frees the number whatever it returns, so that its end need not be awaited: a stop less. */
 static bool enter_close(struct trace *trace, struct task *task)
 {
-    int fd = number(task->args[0]);
+    int fd = as_int(task->args[0]);
     struct thing *socket = descriptor_close(trace, task, fd);
 
     if (socket)
@@ -352,7 +352,7 @@ int call_number(const struct call *call)
     return seccomp_syscall_resolve_name(call->name);
 }
 
-const struct call *call_find(uint64_t wanted)
+const struct call *call_find(uint64_t number)
 {
     static const struct call *by_number[1024];
     static bool filled;
@@ -365,7 +365,7 @@ const struct call *call_find(uint64_t wanted)
             by_number[at] = &calls[i];
     }
     filled = true;
-    return wanted < 1024 ? by_number[wanted] : NULL;
+    return number < 1024 ? by_number[number] : NULL;
 }
 
 bool call_matters(const struct call *call, const uint64_t args[6])

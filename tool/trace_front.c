@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -89,7 +90,7 @@ __attribute__((noreturn)) static void become_tracer(const struct front *f, pid_t
     if (!pid && read(f->whom[0], &pid, sizeof pid) != sizeof pid)
         _exit(EXIT_TROUBLE);
     close(f->whom[0]);
-    _exit(trace_run(f->options, f->roster, pid, f->go[1], f->result[1]));
+    exit(trace_run(f->options, f->roster, pid, f->go[1], f->result[1]));
 }
 
 /* ---- the front ---- */

@@ -125,7 +125,7 @@ struct task *tasks_add(struct tasks *tasks, pid_t tid, pid_t pid)
     struct process *process = pid == tid ? NULL : find_process(tasks, pid);
     struct task *task = calloc(1, sizeof *task);
 
-    if (!process)
+    if (task && !process)
         process = new_process(pid);
     if (!task || !process) {
         free(task);

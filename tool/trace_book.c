@@ -32,6 +32,7 @@ static void free_thing(struct thing *thing)
     free(thing->local);
     free(thing->remote);
     free(thing->made.stack);
+    free(thing->first_closed.stack);
     free(thing->closed.stack);
     free(thing);
 }
@@ -62,7 +63,7 @@ static struct thing *new_thing(void)
         return NULL;
     for (i = 0; i < FIN_STAGES; i++)
         thing->stage_ns[i] = NEVER;
-    thing->connected_ns = thing->first_close_ns = NEVER;
+    thing->connected_ns = NEVER;
     thing->stale_ns = thing->stale_until_ns = NEVER;
     return thing;
 }

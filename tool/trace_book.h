@@ -64,11 +64,12 @@ struct thing {
     char *local, *remote; /* printable, or NULL */
 
     /* what happened to it */
-    struct place made, closed; /* closed: the last close so far; call is NULL before */
+    struct place made;
+    struct place first_closed; /* by a call of the program's; .call is NULL before */
+    struct place closed;       /* the last so far, in any way */
     uint64_t connected_ns;
     uint64_t stage_ns[FIN_STAGES];
-    uint64_t first_close_ns; /* by a call of the program's */
-    uint64_t stale_ns;       /* of the first registration left behind */
+    uint64_t stale_ns; /* of the first registration left behind */
     uint64_t stale_until_ns;
     bool left_open; /* its last descriptor was closed by the end of a process */
     bool killed;    /* ... that a signal killed */

@@ -8,6 +8,7 @@
 
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -238,9 +239,11 @@ void descriptor_closed(struct trace *trace, struct task *task, struct thing *soc
     struct event event = { .kind = EVENT_CLOSED, .socket = socket };
 
     request(trace, socket);
-    if (socket->first_close_ns == NEVER)
-        socket->first_close_ns = trace_now(trace);
     trace_tell(trace, task, event, call, fd, &socket->closed);
+    if (!socket->first_closed.call) {
+        socket->first_closed = socket->closed;
+        socket->first_closed.stack = socket->closed.stack ? strdup(socket->closed.stack) : NULL;
+    }
     mark_stale(trace, socket, fd);
     if (socket->refs == 0)
         after_release(trace, socket);

@@ -49,7 +49,7 @@ static bool descriptor(const struct thing *socket, struct ghost *ghost)
 {
     char closer[96];
 
-    if (!socket->left_open || socket->killed || socket->first_close_ns != NEVER)
+    if (!socket->left_open || socket->killed || socket->first_closed.call)
         return false;
     who(&socket->closed, closer, sizeof closer);
     *ghost = (struct ghost) { GHOST_DESCRIPTOR, socket->made.ns, socket->closed.ns, "" };
@@ -68,11 +68,11 @@ static bool description(const struct trace *trace, const struct thing *socket, s
 {
     uint64_t until = socket->stage_ns[FIN_STAGE_UNREFERENCED];
     bool outside = is_held_outside(socket);
-    uint64_t since = outside ? socket->stage_ns[FIN_STAGE_RELEASED] : socket->first_close_ns;
+    uint64_t since = outside ? socket->stage_ns[FIN_STAGE_RELEASED] : socket->first_closed.ns;
     struct lasting l;
     char closer[96];
 
-    if ((!outside && !socket->left_open) || socket->killed
+    if ((!outside && !socket->left_open) || socket->killed || !socket->first_closed.call
         || !lasts(trace, since, until, PROOF_NS, &l))
         return false;
     who(&socket->closed, closer, sizeof closer);

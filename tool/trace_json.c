@@ -215,6 +215,7 @@ json_t *json_socket(const struct trace *trace, const struct thing *socket)
     json_object_set_new(object, "made", place_or_null(&socket->made));
     json_object_set_new(object, "connected", time_or_null(socket->connected_ns));
     json_object_set_new(object, "stages", stages(socket));
+    json_object_set_new(object, "first_closed", place_or_null(&socket->first_closed));
     json_object_set_new(object, "closed", place_or_null(&socket->closed));
     json_object_set_new(object, "end", json_string(fin_end_name(receipt_end(socket))));
     json_object_set_new(object, "unread", socket->looked ? number(socket->unread) : json_null());

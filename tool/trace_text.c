@@ -180,6 +180,17 @@ static void put_receipt(FILE *out, const struct thing *socket)
 
 /* ---- the end ---- */
 
+static void put_place(FILE *out, const char *what, const struct place *place)
+{
+    if (!place->call)
+        return;
+    fprintf(out, "    %s by ", what);
+    put_who(out, place);
+    put_stage(out, "at", place->ns, 0);
+    fprintf(out, ": %s, descriptor %d\n", place->call, place->fd);
+    put_stack(out, place->stack);
+}
+
 static void put_ghosts(FILE *out, const struct trace *trace)
 {
     struct ghost ghosts[GHOSTS];
@@ -197,11 +208,8 @@ static void put_ghosts(FILE *out, const struct trace *trace)
         fprintf(out, "#%" PRIu32 " %s\n", socket->id, text);
         for (j = 0; j < count; j++)
             fprintf(out, "    ghost %s: %s\n", ghost_name(ghosts[j].kind), ghosts[j].text);
-        fputs("    made by ", out);
-        put_who(out, &socket->made);
-        fputc('\n', out);
-        put_stack(out, socket->made.stack);
-        put_stack(out, socket->closed.stack);
+        put_place(out, "made", &socket->made);
+        put_place(out, "closed", &socket->first_closed);
     }
 }
 

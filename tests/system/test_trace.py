@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -114,6 +116,8 @@ def a_child_that_holds_it_is_a_ghost_description():
     assert story(document)[:4] == ["made", "inherited", "closed", "closed"]
     (one,) = document["sockets"]
     assert one["stages"]["released"] - one["stages"]["requested"] > 200e6
+    assert one["first_closed"]["call"] == "close" and one["closed"]["call"] == "exit"
+    assert one["first_closed"]["pid"] == one["made"]["pid"] != one["closed"]["pid"]
 
 
 @test
@@ -534,11 +538,69 @@ def a_stopped_command_stays_stopped():
     assert patient.finish()[0] == 0
 
 
+def on_terminal(*command):
+    """finack with a terminal of its own; (pid, the terminal's other side)."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(FINACK, [FINACK, "trace", "--", *command])
+    return pid, terminal
+
+
+def read_until(terminal, word):
+    """Text up to a word, or to the end of everything."""
+    text = b""
+    while word is None or word not in text:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # EIO: the last of the other side has gone
+            break
+        text += part
+    return text
+
+
+@test
+def control_c_ends_the_command_before_our_eyes():
+    pid, terminal = on_terminal(TRACED, "on_demand")
+    read_until(terminal, b"ready")
+    os.write(terminal, b"\x03")
+    text = read_until(terminal, None)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"#1 closed 3 by killed" in text and b"killed by SIGINT" in text, text
+
+
+@test
+def a_second_control_c_detaches_at_once():
+    script = 'trap "" INT; echo begun; while read line; do echo "$line answered"; done'
+    pid, terminal = on_terminal("sh", "-c", script)
+    read_until(terminal, b"begun")
+    os.write(terminal, b"\x03")
+    os.write(terminal, b"one\n")
+    read_until(terminal, b"one answered")
+    os.write(terminal, b"\x03")
+    assert b"the command goes on" in read_until(terminal, b"goes on")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    os.close(terminal)
+
+
+@test
+def no_privilege_is_needed():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        for program_ in FINACK, TRACED:
+            shutil.copy(program_, folder)
+        as_nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+        done = subprocess.run([f"{folder}/finack", "trace", "--json", f"{folder}/traced", "in_flight"],
+                              capture_output=True, timeout=60, check=False, **as_nobody)
+        assert done.returncode == 0 and done.stderr == b"", done
+        assert {s["proof"] for s in check_document(done.stdout)["sockets"]} == {"witness"}
+
+
 # ---- attaching ----
 
 @contextlib.contextmanager
-def running():
-    with subprocess.Popen([TRACED, "on_demand"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+def running(thing="on_demand"):
+    with subprocess.Popen([TRACED, thing], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                           text=True) as child:
         assert child.stdout.readline() == "ready\n"
         yield child
@@ -564,6 +626,21 @@ def attach_to_a_process():
         assert tracer.wait(30) == 0
     assert "#3 unreferenced" in text and "#1 closed 3" in text, text
     assert "exited with status 0" in text
+
+
+@test
+def attach_to_threads():
+    with running("threads") as child:
+        tracer, lines = attach(child.pid)
+        lines += [tracer.stderr.readline() for _ in range(3)]
+        assert all(" found " in line for line in lines), lines
+        child.stdin.close()
+        with tracer.stderr:
+            text = tracer.stderr.read()
+        assert tracer.wait(30) == 0
+    closed = re.findall(r"\[(\d+) traced\] #\d+ closed", text)
+    assert len(closed) == 8 and len(set(closed)) == 4, text
+    assert text.count(" made ") == 8 and "exited with status 0" in text, text  # 4 in the receipts
 
 
 @test

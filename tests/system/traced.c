@@ -231,6 +231,38 @@ static int own_table(void)
     return close_one(fd);
 }
 
+#define THREADS 4
+static pthread_barrier_t barrier;
+
+static void *make_wait_close(void *arg)
+{
+    int fd = make_one();
+
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    close_one(fd);
+    plain();
+    return arg;
+}
+
+static int threads(void)
+{
+    pthread_t thread[THREADS];
+    int i;
+
+    pthread_barrier_init(&barrier, NULL, THREADS + 1);
+    for (i = 0; i < THREADS; i++)
+        must(-pthread_create(&thread[i], NULL, make_wait_close, NULL));
+    pthread_barrier_wait(&barrier);
+    puts("ready");
+    fflush(stdout);
+    getchar();
+    pthread_barrier_wait(&barrier);
+    for (i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    return 0;
+}
+
 /* ---- the rarer ways ---- */
 
 static int range(void)
@@ -377,6 +409,7 @@ static const struct {
     { "exec_in_thread", exec_in_thread },
     { "leader_ends", leader_ends },
     { "own_table", own_table },
+    { "threads", threads },
     { "range", range },
     { "in_flight", in_flight },
     { "own_filter", own_filter },

@@ -31,14 +31,14 @@ _GIVES_AWAY = (
     "os.forkpty",
     "os.posix_spawn",
     "subprocess.Popen",
-    "_thread.start_new_thread",
-    "_thread.start_joinable_thread",
 )
+_NEW_THREAD = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 _NEW_THREADS_ARE_AUDITED = sys.version_info >= (3, 12)
 _SENDMSG = "socket.sendmsg"
 # For threads that close in their own time, and children that are about to end.
 _GRACE = 1.0
 _PAUSE = 0.01
+_PRUNE_AT_LEAST = 256
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Leftover:
 
     kind: Kind
     socket: str
+    fd: int
     facts: list[str] = field(default_factory=list)
     made: str | None = None
 
@@ -69,27 +70,29 @@ class _Watched(NamedTuple):
 class Watch:
     """Looks from its making to left(); what is excused meanwhile doesn't count."""
 
-    def __init__(self) -> None:
-        """Begin."""
+    def __init__(self, *, threads: bool = True) -> None:
+        """Begin. Whether new threads may be given sockets: that is a look at the table for each."""
         places.start()
         self._before = _descriptors.sockets()
         self._stale = {_stale_key(entry) for entry in _core.stale_registrations()}
         self._witness: _core.Witness | None = None
         self._own: set[int] = set()  # the witness's epoll set
         self._watched: dict[int, _Watched] = {}
-        for event in _GIVES_AWAY:
+        self._prune_at = _PRUNE_AT_LEAST
+        self._events = _GIVES_AWAY + (_NEW_THREAD if threads else ())
+        for event in self._events:
             _audit.listen(event, self._given_away)
         _audit.listen(_SENDMSG, self._sent)
-        if not _NEW_THREADS_ARE_AUDITED:
+        if threads and not _NEW_THREADS_ARE_AUDITED:
             self._profile = threading.getprofile()
             threading.setprofile(self._thread_started)
 
     def close(self) -> None:
         """Forget everything."""
-        for event in _GIVES_AWAY:
+        for event in self._events:
             _audit.unlisten(event, self._given_away)
         _audit.unlisten(_SENDMSG, self._sent)
-        if not _NEW_THREADS_ARE_AUDITED and threading.getprofile() == self._thread_started:
+        if threading.getprofile() == self._thread_started:
             threading.setprofile(self._profile)
         if self._witness:
             self._witness.close()
@@ -124,6 +127,18 @@ class Watch:
         for inode, fds in _descriptors.added(self._before, _descriptors.sockets()).items():
             if inode not in self._watched:
                 self._watch(inode, min(fds))
+        if len(self._watched) > self._prune_at:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Forget those that nobody holds any more."""
+        table = _descriptors.sockets()
+        self._watched = {
+            inode: watched
+            for inode, watched in self._watched.items()
+            if inode in table or (self._witness and self._witness.held(watched.token))
+        }
+        self._prune_at = max(_PRUNE_AT_LEAST, 2 * len(self._watched))
 
     def _watch(self, inode: int, fd: int) -> None:
         if not self._witness:
@@ -180,7 +195,8 @@ class Watch:
             facts.append(text)
         if pollers := _descriptors.pollers(fds) - self._own:
             facts.append(f"registered with epoll fd {', '.join(map(str, sorted(pollers)))}")
-        return Leftover("open", describe(min(fds)), facts, places.place_of(inode))
+        fd = min(fds)
+        return Leftover("open", describe(fd), fd, facts, places.place_of(inode))
 
     def _registered(self) -> list[tuple[int, Leftover]]:
         left = []
@@ -193,7 +209,7 @@ class Watch:
                 watched = self._watched.get(inode)
                 name = watched.socket if watched else f"inode {inode}"
                 made = watched.made if watched else places.place_of(inode)
-                left.append((inode, Leftover("registered", name, facts, made)))
+                left.append((inode, Leftover("registered", name, fd, facts, made)))
         return left
 
     def _held(self, table: dict[int, set[int]]) -> list[tuple[int, Leftover]]:
@@ -201,7 +217,9 @@ class Watch:
         for inode, watched in self._watched.items():
             if inode not in table and self._witness and self._witness.held(watched.token):
                 facts = [f"fd {watched.fd} is closed", f"still held by {_holders(watched)}"]
-                left.append((inode, Leftover("held", watched.socket, facts, watched.made)))
+                left.append(
+                    (inode, Leftover("held", watched.socket, watched.fd, facts, watched.made))
+                )
         return left
 
     def _mark_collected(self, left: list[tuple[int, Leftover]]) -> None:

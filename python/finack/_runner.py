@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: MIT
+"""Running an unmodified asyncio program on EventLoop, with a report at its end."""
+
+import argparse
+import asyncio
+import atexit
+import heapq
+import importlib.machinery
+import io
+import itertools
+import json
+import os
+import runpy
+import sys
+import threading
+import time
+import types
+from asyncio import unix_events
+from collections import Counter
+from types import CodeType, TracebackType
+from typing import Any, NamedTuple
+
+import finack
+from finack import _loop, _recent
+from finack._leftovers import Leftover, Watch
+from finack._receipt import Receipt
+from finack._registry import Ghost, Kind, ghosts
+from finack._timing import TimedLoop
+
+_SLOWEST = 10
+_KERNEL_WAIT = 1.0
+_PAUSE = 0.01
+_HERE = os.path.dirname(__file__) + os.sep
+_KINDS: dict[str, Kind] = {
+    "open": "descriptor",
+    "held": "description",
+    "registered": "registration",
+}
+_UVLOOP = (
+    "uvloop is loaded: the closes of its loops are not timed, and their sockets are seen only by"
+    " the descriptor table"
+)
+
+
+# ---- the command line ----
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m finack",
+        usage="%(prog)s [--json FILE] [--strict] (APP.py | -m MODULE) [ARGS ...]",
+        description="Run an asyncio program on finack's event loop, and report at its end what was"
+        " closed, how long that took, and what was left.",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the report to FILE too; -: to stdout")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with status 1 if ghosts are left"
+    )
+    parser.add_argument(
+        "-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="run a module"
+    )
+    parser.add_argument("app", metavar="APP.py", nargs=argparse.REMAINDER, help="run a file")
+    arguments = parser.parse_args()
+    if not arguments.module and not arguments.app:
+        parser.error("APP.py or -m MODULE is needed")
+    if arguments.json and arguments.json != "-":
+        arguments.json = os.path.abspath(arguments.json)  # the program may go elsewhere
+    return arguments
+
+
+# ---- the program ----
+
+
+class _Program(NamedTuple):
+    code: CodeType
+    name: str  # as its sys.argv[0]
+    attributes: dict[str, Any]
+
+
+def _file(path: str) -> _Program:
+    """As `python APP.py` has it. OSError, SyntaxError."""
+    full = os.path.abspath(path)
+    with io.open_code(full) as file:
+        code = compile(file.read(), full, "exec", dont_inherit=True)
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.realpath(full))
+    loader = importlib.machinery.SourceFileLoader("__main__", full)
+    return _Program(code, path, {"__file__": full, "__loader__": loader})
+
+
+def _module(name: str) -> _Program:
+    """As `python -m MODULE` has it. ImportError."""
+    _, spec, code = runpy._get_module_details(name)  # type: ignore[attr-defined]
+    attributes = {
+        "__file__": spec.origin,
+        "__loader__": spec.loader,
+        "__package__": spec.parent,
+        "__spec__": spec,
+    }
+    return _Program(code, spec.origin, attributes)
+
+
+def _load(arguments: argparse.Namespace) -> _Program:
+    if not arguments.module:
+        return _file(arguments.app[0])
+    sys.argv[0] = "-m"  # while it is looked for
+    try:
+        return _module(arguments.module[0])
+    except ImportError as error:
+        sys.exit(f"{sys.executable}: {error}")
+
+
+def _main_module(program: _Program) -> types.ModuleType:
+    main = types.ModuleType("__main__")
+    main.__dict__.update({"__builtins__": __builtins__, "__cached__": None}, **program.attributes)
+    return main
+
+
+def _substitute() -> None:
+    """Whatever the program calls asyncio's loop is the timed one; it has asked for that."""
+    for module in (asyncio, unix_events):
+        for name in ("EventLoop", "SelectorEventLoop", "_UnixSelectorEventLoop"):
+            if hasattr(module, name):
+                setattr(module, name, TimedLoop)
+    unix_events._UnixDefaultEventLoopPolicy._loop_factory = TimedLoop  # type: ignore[attr-defined]
+    finack.EventLoop = _loop.EventLoop = TimedLoop  # type: ignore[misc]
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As sys.excepthook, without our own part of the traceback."""
+    while trace and trace.tb_frame.f_code.co_filename.startswith((_HERE, "<frozen runpy>")):
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
+
+
+def main() -> None:
+    """Run what the command line says. The report comes when the interpreter ends."""
+    arguments = _arguments()
+    sys.excepthook = _show
+    try:
+        program = _load(arguments)
+    except OSError as error:
+        print(f"{sys.executable}: can't open the program: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [program.name, *(arguments.module or arguments.app)[1:]]
+    _substitute()
+    report = _Report(arguments.json, strict=arguments.strict)
+    # Registered before those of the program, and so called after them.
+    atexit.register(report.finish)
+    main = sys.modules["__main__"] = _main_module(program)
+    try:
+        exec(program.code, main.__dict__)
+    except BaseException as error:
+        report.failed = not isinstance(error, SystemExit) or error.code not in (None, 0)
+        raise
+
+
+# ---- the report ----
+
+
+class _Slow(NamedTuple):
+    seconds: float
+    order: int
+    receipt: Receipt
+    made: str | None
+
+    def __str__(self) -> str:
+        made = f", made at {self.made}" if self.made else ""
+        phase = f" in {self.receipt.phase}" if self.receipt.phase else ""
+        return f"{self.seconds:9.4f} s  {self.receipt.socket}, {self.receipt.outcome}{phase}{made}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "made": self.made, "receipt": self.receipt.as_dict()}
+
+
+class _Report:
+    def __init__(self, file: str | None, *, strict: bool) -> None:
+        self.failed = False  # the program has said so itself
+        self._file = file
+        self._strict = strict
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._outcomes: Counter[str] = Counter()
+        self._slowest: list[_Slow] = []
+        self._order = itertools.count()
+        self._watch = Watch(threads=False)
+        _recent.listen(self._note)
+
+    def _note(self, receipt: Receipt, made: str | None) -> None:
+        with self._lock:
+            self._outcomes[receipt.outcome] += 1
+            slow = _Slow(receipt.stages.get("released", 0.0), next(self._order), receipt, made)
+            if len(self._slowest) < _SLOWEST:
+                heapq.heappush(self._slowest, slow)
+            else:
+                heapq.heappushpop(self._slowest, slow)
+
+    def finish(self) -> None:
+        """Tell it; with --strict the process may end in here."""
+        if os.getpid() != self._pid:
+            return
+        found = self._ghosts()
+        self._watch.close()
+        self._print(found)
+        self._write(found)
+        if found and self._strict and not self.failed:
+            _exit(1)
+
+    def _ghosts(self) -> list[Ghost]:
+        until = time.monotonic() + _KERNEL_WAIT
+        found = ghosts()
+        while any(ghost.kind == "connection" for ghost in found) and time.monotonic() < until:
+            time.sleep(_PAUSE)
+            found = ghosts()
+        known = {(ghost.kind, ghost.socket) for ghost in found}
+        left = map(_ghost_of, self._watch.left())
+        return found + [ghost for ghost in left if (ghost.kind, ghost.socket) not in known]
+
+    def _lines(self, found: list[Ghost]) -> list[str]:
+        outcomes = ", ".join(f"{many} {name}" for name, many in self._outcomes.most_common())
+        lines = [f"{self._outcomes.total()} closes" + (f": {outcomes}" if outcomes else "")]
+        if self._slowest:
+            lines.append("slowest, from close() to released:")
+            lines += [f"  {slow}" for slow in sorted(self._slowest, reverse=True)]
+        lines.append(f"{len(found) or 'no'} ghost{'' if len(found) == 1 else 's'}")
+        lines += [f"  {ghost}" for ghost in found]
+        return lines + self._notes()
+
+    def _notes(self) -> list[str]:
+        return [_UVLOOP] if "uvloop" in sys.modules else []
+
+    def _print(self, found: list[Ghost]) -> None:
+        if sys.stderr:
+            for line in self._lines(found):
+                print(f"finack: {line}", file=sys.stderr)
+
+    def _write(self, found: list[Ghost]) -> None:
+        if not self._file:
+            return
+        text = json.dumps(self._as_dict(found), indent=2)
+        if self._file == "-":
+            print(text)
+            return
+        try:
+            with open(self._file, "w") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            print(f"finack: {error}", file=sys.stderr)
+            _exit(1)
+
+    def _as_dict(self, found: list[Ghost]) -> dict[str, Any]:
+        return {
+            "closes": self._outcomes.total(),
+            "outcomes": dict(self._outcomes.most_common()),
+            "slowest": [slow.as_dict() for slow in sorted(self._slowest, reverse=True)],
+            "ghosts": [ghost.as_dict() for ghost in found],
+            "notes": self._notes(),
+        }
+
+
+def _ghost_of(left: Leftover) -> Ghost:
+    facts = ["never closed", *left.facts[1:]] if left.kind == "open" else left.facts
+    return Ghost(_KINDS[left.kind], left.socket, ", ".join(facts), left.fd, left.made)
+
+
+def _exit(status: int) -> None:
+    """From an atexit function there is no other way to a status of one's own."""
+    logging: Any = sys.modules.get("logging")
+    if logging:
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.flush()
+    os._exit(status)

@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: MIT
+"""python -m finack: programs run as in plain Python, and a report at the end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers import Certificate, Peers
+
+BOUND = 120
+
+
+class App:
+    """A program in a folder of its own."""
+
+    def __init__(self, folder: Path, source: str, name: str = "app.py") -> None:
+        self.folder = folder
+        self.path = folder / name
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.write_text("import asyncio, os, socket, sys\n" + textwrap.dedent(source))
+
+    def plain(self, *args: str) -> "subprocess.CompletedProcess[str]":
+        return self._run(*args)
+
+    def run(self, *args: str) -> "subprocess.CompletedProcess[str]":
+        return self._run("-m", "finack", *args)
+
+    def report(self, *args: str) -> Any:
+        """What it says in JSON; the program's own output must be empty."""
+        done = self.run("--json", "-", *(args or ("app.py",)))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def _run(self, *args: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, *args],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+
+def split(stderr: str) -> tuple[str, str]:
+    """What the program said, and the report."""
+    lines = stderr.splitlines(keepends=True)
+    own = [line for line in lines if not line.startswith("finack: ")]
+    return "".join(own), "".join(line for line in lines if line.startswith("finack: "))
+
+
+# ---- as in plain Python ----
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "",
+        "sys.exit(3)",
+        "sys.exit('gone')",
+        "sys.exit()",
+        "raise ValueError('x')",
+        "def f(): 1 / 0\nf()",
+        "asyncio.run(asyncio.wait_for(asyncio.sleep(60), 0))",
+        "raise KeyboardInterrupt",
+        "sys.excepthook = lambda *args: print('mine', args[0])\nraise ValueError",
+        "import atexit\natexit.register(print, 'late')",
+        "import threading\nthreading.Timer(0.1, print, ('later',)).start()",
+    ],
+)
+def test_the_same_end(tmp_path: Path, end: str) -> None:
+    """Status, output, traceback."""
+    app = App(tmp_path, "print(__name__, __file__, __spec__, sys.argv, sys.path[0])\n" + end)
+    plain, ours = app.plain("app.py", "-x", "--json"), app.run("app.py", "-x", "--json")
+    assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
+    said, report = split(ours.stderr)
+    assert re.sub(r"0x\w+", "", said) == re.sub(r"0x\w+", "", plain.stderr)
+    assert report == "finack: 0 closes\nfinack: no ghosts\n"
+    assert plain.stdout.startswith(f"__main__ {tmp_path}/app.py None ['app.py', '-x', '--json']")
+
+
+@pytest.mark.parametrize("module", ["app", "package", "package.app"])
+def test_a_module(tmp_path: Path, module: str) -> None:
+    source = "print(__name__, __file__, __package__, __spec__.name, sys.argv, sys.path[0])\n"
+    source += "assert sys.modules['__main__'].__file__ == __file__"
+    for name in ("app.py", "package/__init__.py", "package/__main__.py", "package/app.py"):
+        app = App(tmp_path, source, name)
+    (tmp_path / "package/__init__.py").write_text("")
+    plain, ours = app.plain("-m", module, "--strict", "x"), app.run("-m", module, "--strict", "x")
+    assert plain.returncode == ours.returncode == 0, ours.stderr
+    assert ours.stdout == plain.stdout
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    source = """
+        async def main():
+            asyncio.get_running_loop().call_soon(os.kill, os.getpid(), 2)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                print("cleaned up")
+        asyncio.run(main())
+    """
+    app = App(tmp_path, source)
+    plain, ours = app.plain("app.py"), app.run("app.py")
+    assert ours.returncode == plain.returncode == -signal.SIGINT
+    assert ours.stdout == plain.stdout == "cleaned up\n"
+    assert "no ghosts" in ours.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "text"),
+    [
+        ([], 2, "APP.py or -m MODULE is needed"),
+        (["-m"], 2, "APP.py or -m MODULE is needed"),
+        (["--jso"], 2, "usage: python -m finack [--json FILE] [--strict] (APP.py | -m MODULE)"),
+        (["missing.py"], 2, "can't open the program: [Errno 2] No such file or directory: '"),
+        (["-m", "missing"], 1, "No module named missing"),
+        (["bad.py"], 1, "SyntaxError"),
+    ],
+)
+def test_what_can_not_be_run(tmp_path: Path, args: list[str], status: int, text: str) -> None:
+    (tmp_path / "bad.py").write_text("1 +\n")
+    done = App(tmp_path, "").run(*args)
+    assert done.returncode == status and text in done.stderr and done.stdout == ""
+    assert "_runner.py" not in done.stderr
+
+
+def test_every_way_to_a_loop(tmp_path: Path) -> None:
+    source = """
+        import warnings
+        from asyncio import SelectorEventLoop
+        import finack
+        warnings.simplefilter("ignore", DeprecationWarning)
+        seen = []
+
+        async def main():
+            seen.append(asyncio.get_running_loop())
+
+        class Own(asyncio.SelectorEventLoop):
+            pass
+
+        asyncio.run(main())
+        finack.run(main())
+        with asyncio.Runner() as runner:
+            runner.run(main())
+        for make in (lambda: asyncio.get_event_loop_policy().get_event_loop(),
+                     asyncio.new_event_loop,
+                     SelectorEventLoop, asyncio.SelectorEventLoop, Own, finack.EventLoop,
+                     getattr(asyncio, "EventLoop", SelectorEventLoop)):
+            asyncio.set_event_loop_policy(None)  # forgets that there was a loop
+            loop = make()
+            loop.run_until_complete(main())
+            loop.close()
+        assert len(seen) == 10, len(seen)
+        timed = sys.modules["finack._timing"].TimedLoop
+        assert all(isinstance(loop, timed) for loop in seen), seen
+    """
+    done = App(tmp_path, source).run("--strict", "app.py")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_child_does_not_report(tmp_path: Path) -> None:
+    source = """
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+    """
+    done = App(tmp_path, source).run("app.py")
+    assert done.stderr == "finack: 0 closes\nfinack: no ghosts\n"
+
+
+def test_processes_that_are_spawned(tmp_path: Path) -> None:
+    """They import the program by its path."""
+    source = """
+        import multiprocessing
+
+        def double(x):
+            return 2 * x
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(double, [21]))
+    """
+    done = App(tmp_path, source).run("app.py")
+    assert (done.returncode, done.stdout) == (0, "[42]\n"), done.stderr
+
+
+# ---- the report ----
+
+SERVED = """
+    async def serve(reader, writer):
+        await reader.read()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            for _ in range({count}):
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                writer.write(b"x")
+                writer.write_eof()
+                assert await reader.read() == b""
+                {close}
+    asyncio.run(main())
+"""
+
+
+def test_closes_of_the_program(tmp_path: Path) -> None:
+    app = App(tmp_path, SERVED.format(count=20, close="writer.close(); await writer.wait_closed()"))
+    report = app.report()
+    assert report["closes"] == 40 and report["outcomes"] == {"prompt": 40}
+    assert report["ghosts"] == [] and report["notes"] == []
+    assert len(report["slowest"]) == 10
+    seconds = [slow["seconds"] for slow in report["slowest"]]
+    assert seconds == sorted(seconds, reverse=True) and 0 < seconds[0] < 60
+    slow = report["slowest"][0]
+    assert slow["receipt"]["stages"]["released"] == slow["seconds"]
+    assert re.match(r"tcp 127.0.0.1:\d+ -> 127.0.0.1:\d+", slow["receipt"]["socket"])
+    said = app.run("app.py").stderr
+    assert re.search(r"^finack: 40 closes: 40 prompt$", said, re.M)
+    assert re.search(
+        r"^finack:    +0\.\d{4} s  tcp .*, prompt, made at app\.py:\d+ in main$", said, re.M
+    )
+
+
+def test_a_close_by_finack_counts_once(tmp_path: Path) -> None:
+    source = "import finack\n" + textwrap.dedent(
+        SERVED.format(count=5, close="await finack.aclose(writer)")
+    )
+    report = App(tmp_path, source).report()
+    assert report["closes"] == 10 and report["outcomes"]["graceful"] == 5
+
+
+def test_a_slow_close(tmp_path: Path, peers: Peers, certificate: Certificate) -> None:
+    """TLS to a peer that never answers: the time runs from the program's close()."""
+    peer = peers.listen("mute", tls=certificate)
+    source = f"""
+        import ssl
+        async def main():
+            context = ssl.create_default_context(cafile={str(certificate.authority)!r})
+            context.check_hostname = False
+            _, writer = await asyncio.open_connection(
+                *{peer.address!r}, ssl=context, ssl_shutdown_timeout=0.5)
+            writer.close()
+            try:
+                await writer.wait_closed()
+            except TimeoutError:
+                pass
+        asyncio.run(main())
+    """
+    report = App(tmp_path, source).report()
+    assert report["closes"] == 1
+    slow = report["slowest"][0]
+    assert slow["seconds"] >= 0.5
+    assert re.fullmatch(r"app\.py:\d+ in main", slow["made"])
+
+
+def test_resets_and_aborts(tmp_path: Path, peers: Peers) -> None:
+    peer = peers.listen("mute")
+    source = f"""
+        async def main():
+            reader, writer = await asyncio.open_connection(*{peer.address!r})
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            reader, writer = await asyncio.open_connection(*{peer.address!r})
+            print(flush=True)
+            try:
+                await reader.read()
+            except ConnectionResetError:
+                pass
+        asyncio.run(main())
+    """
+    app = App(tmp_path, source)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "finack", "--json", "report.json", "app.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stdout.readline() == b"\n"
+    peer.act("reset")
+    process.communicate(timeout=BOUND)
+    report = json.loads((app.folder / "report.json").read_text())
+    assert report["outcomes"] == {"aborted": 1, "reset": 1}
+
+
+def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
+    done = App(tmp_path, "").run("--json", "missing/report.json", "app.py")
+    assert done.returncode == 1 and "finack: [Errno 2] No such file" in done.stderr
+
+
+# ---- ghosts ----
+
+GHOSTS = {
+    "descriptor": (
+        "sock = socket.socket()",
+        r"ghost descriptor: tcp 0\.0\.0\.0:0, fd \d+: never closed, CLOSE,"
+        r" made at app\.py:2 in <module>",
+    ),
+    "file": (
+        "a, b = socket.socketpair(); f = a.makefile(); a.close(); b.close()",
+        r"ghost descriptor: unix .*: close\(\) was called, and a file of makefile\(\) is open,"
+        r" made at app\.py:2 in <module>",
+    ),
+    "description": (
+        "s = socket.socket(); c, d = socket.socketpair()\n"
+        "socket.send_fds(c, [b'x'], [s.fileno()]); s.close()",
+        r"ghost description: tcp .*: fd \d+ is closed, still held by a thread inside a call, .*",
+    ),
+    "registration": (
+        "import select\np = select.epoll(); a = socket.socket(); p.register(a)\n"
+        "copy = os.dup(a.fileno()); a.close()",
+        r"ghost registration: tcp 0\.0\.0\.0:0, fd \d+: closed, and still registered .*",
+    ),
+    "connection": (
+        "import finack\nl = socket.create_server(('127.0.0.1', 0))\n"
+        "c = socket.create_connection(l.getsockname()); s = l.accept()[0]\n"
+        "finack.close(c, finack.Policy(linger=0))",
+        r"ghost connection: tcp .*: FIN_WAIT2, 0 bytes not acknowledged, .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(GHOSTS))
+def test_ghosts(tmp_path: Path, kind: str) -> None:
+    source, line = GHOSTS[kind]
+    app = App(tmp_path, source)
+    done = app.run("app.py")
+    assert done.returncode == 0
+    assert re.search(f"^finack:   {line}$", done.stderr, re.M), done.stderr
+    strict = app.run("--strict", "--json", "report.json", "app.py")
+    assert strict.returncode == 1
+    ghosts = json.loads((tmp_path / "report.json").read_text())["ghosts"]
+    assert kind in (*(ghost["kind"] for ghost in ghosts), "file")
+
+
+def test_strict_keeps_the_program_s_own_status(tmp_path: Path) -> None:
+    app = App(tmp_path, "sock = socket.socket()\nprint('written')\nsys.exit(7)")
+    done = app.run("--strict", "app.py")
+    assert (done.returncode, done.stdout) == (7, "written\n")
+
+
+def test_strict_loses_no_output(tmp_path: Path) -> None:
+    source = """
+        import logging
+        logging.basicConfig(filename="log")
+        handler = logging.getLogger().handlers[0]
+        sock = socket.socket()
+        print("written")
+    """
+    done = App(tmp_path, source).run("--strict", "app.py")
+    assert (done.returncode, done.stdout) == (1, "written\n")
+
+
+def test_what_the_loop_s_end_cuts(tmp_path: Path, peers: Peers) -> None:
+    """The program forgot it: aborted, and nothing is left but what the peer keeps."""
+    peer = peers.listen("mute")
+    source = f"""
+        kept = []
+        async def main():
+            kept.append(await asyncio.open_connection(*{peer.address!r}))
+        asyncio.run(main())
+    """
+    report = App(tmp_path, source).report()
+    assert report["outcomes"] == {"aborted": 1}
+    assert [ghost["kind"] for ghost in report["ghosts"]] == ["connection"]
+
+
+def test_uvloop(tmp_path: Path, peers: Peers) -> None:
+    """Its sockets are seen only by the table, and the report says so."""
+    peer = peers.listen("mute")
+    source = f"""
+        import uvloop
+        async def main():
+            await asyncio.open_connection(*{peer.address!r})
+        loop = uvloop.new_event_loop()
+        kept = loop.run_until_complete(asyncio.open_connection(*{peer.address!r}))
+    """
+    done = App(tmp_path, source).run("--strict", "app.py")
+    assert done.returncode == 1
+    name = re.escape("{}:{}".format(*peer.address))
+    assert re.search(
+        rf"^finack:   ghost descriptor: tcp 127.* -> {name}, fd \d+: never closed, ESTABLISHED",
+        done.stderr,
+        re.M,
+    ), done.stderr
+    assert "uvloop is loaded: the closes of its loops are not timed" in done.stderr

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import finack
 from finack import _loop, _recent
 from finack._leftovers import Leftover, Watch
-from finack._receipt import Receipt
+from finack._receipt import Receipt, _time
 from finack._registry import Ghost, Kind, ghosts
 from finack._timing import TimedLoop
 
@@ -167,7 +167,9 @@ class _Slow(NamedTuple):
     def __str__(self) -> str:
         made = f", made at {self.made}" if self.made else ""
         phase = f" in {self.receipt.phase}" if self.receipt.phase else ""
-        return f"{self.seconds:9.4f} s  {self.receipt.socket}, {self.receipt.outcome}{phase}{made}"
+        return (
+            f"{_time(self.seconds):>8}  {self.receipt.socket}, {self.receipt.outcome}{phase}{made}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "made": self.made, "receipt": self.receipt.as_dict()}

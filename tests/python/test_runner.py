@@ -224,10 +224,14 @@ def test_closes_of_the_program(tmp_path: Path) -> None:
     slow = report["slowest"][0]
     assert slow["receipt"]["stages"]["released"] == slow["seconds"]
     assert re.match(r"tcp 127.0.0.1:\d+ -> 127.0.0.1:\d+", slow["receipt"]["socket"])
+
+
+def test_the_report_in_words(tmp_path: Path) -> None:
+    app = App(tmp_path, SERVED.format(count=2, close="writer.close(); await writer.wait_closed()"))
     said = app.run("app.py").stderr
-    assert re.search(r"^finack: 40 closes: 40 prompt$", said, re.M)
+    assert re.search(r"^finack: 4 closes: 4 prompt$", said, re.M)
     assert re.search(
-        r"^finack:    +0\.\d{4} s  tcp .*, prompt, made at app\.py:\d+ in main$", said, re.M
+        r"^finack:    +[\d.]+(us|ms|s)  tcp .*, prompt, made at app\.py:\d+ in main$", said, re.M
     )
 
 

@@ -486,7 +486,6 @@ ASYNCIO = """
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         yield server.sockets[0].getsockname()
         server.close()
-        await server.wait_closed()
 
     @pytest.mark.parametrize("again", [1, 2])
     async def test_fine(server, again):
@@ -505,7 +504,8 @@ ASYNCIO = """
 
 
 @pytest.mark.parametrize(
-    ("scope", "many"), [("function", "2 sockets"), ("module", "a socket"), ("session", "a socket")]
+    ("scope", "many"),
+    [("function", "(a|2) sockets?"), ("module", "a socket"), ("session", "a socket")],
 )
 def test_pytest_asyncio(pytester: pytest.Pytester, scope: str, many: str) -> None:
     """What the server accepted is the test's too if the server is."""

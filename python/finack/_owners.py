@@ -187,6 +187,8 @@ class TransportOwner:
         # abort() does nothing in stock TLS after two calls of close(), and in some other cases; an
         # event of the socket's then ends it. Other holders of the socket would notice.
         if not shared:
+            with contextlib.suppress(Exception):  # paused, it would hear nothing
+                self.transport.resume_reading()
             close.wake()
             await self._await_end()
         if not self.is_gone():
@@ -198,6 +200,7 @@ class TransportOwner:
     async def _await_end(self) -> None:
         for pause in (0.0,) * _LONG_TURNS + _PAUSES:
             if self.is_gone():
+                await turn()  # TLS: connection_lost() follows
                 return
             await asyncio.sleep(pause)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from asyncio_lab import MEGABYTES, QUICK, Lab, Run, fileno, seen
-from peers import Seen
+from peers import Peers, Seen
 
 import finack
 
@@ -287,6 +287,67 @@ def test_aborted_meanwhile(run: Run, lab: Lab) -> None:
         end = await seen(peer)
         assert end.end == "reset" or lab.kind == "unix"
         assert receipt.unsent > 0 or lab.kind == "unix"
+
+    run(main())
+
+
+class Stubborn:
+    """A transport that does not let go when it is told to."""
+
+    def __init__(self, transport: Any, *, deaf: bool) -> None:
+        self._transport, self._deaf = transport, deaf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def abort(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        if not self._deaf:
+            self._transport.resume_reading()
+
+
+def test_a_transport_that_does_not_abort(run: Run, lab: Lab) -> None:
+    """An event of its socket's ends it."""
+
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("clean")
+        transport.write(b"hello")
+        receipt = await finack.aclose(Stubborn(transport, deaf=False), QUICK)
+        assert (fileno(transport), receipt.tombstone) == (-1, False)
+        assert recorder.calls[-1] == "lost"
+        assert await seen(peer) == Seen(5, lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_a_transport_that_never_lets_go(run: Run, peers: Peers) -> None:
+    """A dead descriptor takes its number, and the connection ends all the same."""
+    if run.loop == "uvloop":
+        return
+
+    async def main() -> None:
+        peer = peers.listen("clean")
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *peer.address)
+        receipt = await finack.aclose(Stubborn(transport, deaf=True), QUICK)
+        assert (receipt.outcome, receipt.held, receipt.tombstone) == ("graceful", False, True)
+        assert await seen(peer) == Seen(0, False, "eof", False)
+        transport.abort()
+        await two_turns()
+
+    run(main())
+
+
+def test_a_farewell_that_is_kept_back(run: Run, lab: Lab) -> None:
+    """The peer's end came at the same time, without a farewell: stock TLS sends none then."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("mute")
+        peer.act("fin")  # while the loop stands
+        receipt = await finack.aclose(transport, QUICK)
+        assert ("notified" in receipt.stages) == (await seen(peer)).close_notify
 
     run(main())
 

@@ -6,6 +6,7 @@
 #include "trace_after.h"
 #include "trace_look.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,12 +186,24 @@ static void request(const struct trace *trace, struct thing *socket)
         socket->stage_ns[FIN_STAGE_REQUESTED] = trace_now(trace);
 }
 
+/* Who is killed meanwhile has no descriptors any more. */
+static void note_refusal(struct trace *trace, int error)
+{
+    if (error != -ESRCH && error != -EBADF)
+        trace_note(trace,
+                   "sockets could not be looked at (%s): that one is unreferenced is counted, "
+                   "not proved",
+                   strerror(-error));
+}
+
 static void look_last(struct trace *trace, struct task *task, struct thing *socket, int fd)
 {
     int borrowed = look_borrow(task->process->pidfd, fd);
 
-    if (borrowed < 0)
+    if (borrowed < 0) {
+        note_refusal(trace, borrowed);
         return;
+    }
     look_before_close(socket, borrowed, trace->kernel);
     if (socket->looked)
         after_witness(trace, socket, borrowed);

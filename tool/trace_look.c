@@ -49,7 +49,9 @@ int look_borrow(int pidfd, int fd)
 {
     int borrowed = pidfd < 0 ? -1 : pidfd_getfd(pidfd, fd, 0);
 
-    return borrowed < 0 ? -EPERM : borrowed;
+    if (pidfd < 0)
+        return -EMFILE;
+    return borrowed < 0 ? -errno : borrowed;
 }
 
 /* ---- addresses ---- */

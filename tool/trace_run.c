@@ -109,10 +109,13 @@ static int cannot_attach(pid_t pid, int error)
 
 static int take_over(struct trace *trace, pid_t pid, int go)
 {
-    int result = trace->options->pid ? loop_attach(trace, pid) : loop_seize(trace, pid);
+    bool attach = trace->options->pid;
+    int result = attach ? loop_attach(trace, pid) : loop_seize(trace, pid);
 
-    if (result < 0)
+    if (result < 0 && attach)
         return cannot_attach(pid, result);
+    if (result < 0)
+        return complain("ptrace(2) is of no use here: %s", strerror(-result));
     if (!trace->options->pid && write(go, "", 1) != 1)
         return EXIT_TROUBLE;
     return 0;

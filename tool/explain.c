@@ -280,7 +280,7 @@ void explain(const struct look *look, const struct socket *s, char *buf, size_t 
     *buf = '\0';
     if (s->verdict == FOUND_NOTHING)
         explain_fine(look, s, &t);
-    for (int f = 0; f < FOUND_NOTHING; f++) {
+    for (int f = 0; s->findings && f < FOUND_NOTHING; f++) {
         if (!(s->findings & (1u << f)))
             continue;
         if (t.used)

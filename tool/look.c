@@ -2,6 +2,7 @@
 
 #include "look.h"
 
+#include "beside.h"
 #include "deadline.h"
 #include "judge.h"
 #include "say.h"
@@ -229,7 +230,7 @@ static struct fin_identity identity_of(const struct socket *s)
     return id;
 }
 
-/* It may have been closed between the dump and the reading of /proc. */
+/* It may have been opened or closed while we looked. */
 static void ask(struct socket *s, struct fin_kernel *kernel)
 {
     struct fin_identity id = identity_of(s);
@@ -355,19 +356,35 @@ static const char *advice(int result)
     return strerror(-result);
 }
 
+/* What the two halves of a look come to. */
+struct halves {
+    struct look *look;
+    struct netns_list *spaces;
+    int status;  /* of the dumps: 0 or EXIT_TROUBLE */
+    int scanned; /* 0 or a negative errno */
+};
+
+static void take_half(void *arg, size_t index)
+{
+    struct halves *h = arg;
+
+    if (index == 1)
+        h->scanned = scan_proc(&h->look->scan, false);
+    for (size_t i = 0; index == 0 && i < h->spaces->spaces.count && h->status == 0; i++)
+        h->status = dump_space(h->look, h->spaces, &h->spaces->spaces.at[i]);
+}
+
 int look_take(struct look *look, struct netns_list *spaces)
 {
+    struct halves halves = { look, spaces, 0, 0 };
     int result;
 
     *look = (struct look) { .at_ns = now_ns() };
-    for (size_t i = 0; i < spaces->spaces.count; i++) {
-        result = dump_space(look, spaces, &spaces->spaces.at[i]);
-        if (result)
-            return result;
-    }
-    result = scan_proc(&look->scan, false);
-    if (result < 0)
-        return complain("cannot read /proc: %s", advice(result));
+    beside_run(2, take_half, &halves);
+    if (halves.status)
+        return halves.status;
+    if (halves.scanned < 0)
+        return complain("cannot read /proc: %s", advice(halves.scanned));
     result = join(look, spaces);
     if (result < 0)
         return complain("cannot join sockets and processes: %s", advice(result));

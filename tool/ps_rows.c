@@ -50,11 +50,6 @@ static bool is_wanted(const struct look *look, const struct socket *s, const str
 
 /* ---- in which order ---- */
 
-struct order {
-    const struct look *look;
-    enum ps_sort sort;
-};
-
 /* What is sorted by, so that the least comes first. */
 static int64_t key_of(const struct look *look, const struct socket *s, enum ps_sort sort)
 {
@@ -84,29 +79,50 @@ static int64_t key_of(const struct look *look, const struct socket *s, enum ps_s
     }
 }
 
-static int compare_numbers(int64_t a, int64_t b)
+/* Made once for each row, since a key is compared many times. */
+struct sorted {
+    int64_t key;
+    uint64_t then; /* verdict, protocol, state, port */
+    const struct socket *socket;
+};
+
+static int compare(const void *a, const void *b)
 {
-    return a < b ? -1 : a > b;
+    const struct sorted *x = a, *y = b;
+
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    if (x->then != y->then)
+        return x->then < y->then ? -1 : 1;
+    return x->socket < y->socket ? -1 : x->socket > y->socket;
 }
 
-static int compare(const void *a, const void *b, void *arg)
+static int sort(const struct look *look, struct ps_rows *rows, enum ps_sort by)
 {
-    const struct socket *x = *(const struct socket *const *) a;
-    const struct socket *y = *(const struct socket *const *) b;
-    static const enum ps_sort then[] = { SORT_VERDICT, SORT_PROTO, SORT_STATE, SORT_PORT };
-    const struct order *order = arg;
-    int result =
-        compare_numbers(key_of(order->look, x, order->sort), key_of(order->look, y, order->sort));
+    size_t count = rows->rows.count;
+    struct sorted *sorted = malloc((count + 1) * sizeof *sorted);
 
-    for (size_t i = 0; i < sizeof then / sizeof *then && result == 0; i++)
-        result = compare_numbers(key_of(order->look, x, then[i]), key_of(order->look, y, then[i]));
-    return result ? result : compare_numbers((int64_t) x->inode, (int64_t) y->inode);
+    if (!sorted)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        const struct socket *s = rows->rows.at[i];
+
+        sorted[i] = (struct sorted) {
+            .key = key_of(look, s, by),
+            .then = (uint64_t) s->verdict << 48 | (uint64_t) s->protocol << 32
+                | (uint64_t) s->state << 16 | s->local_port,
+            .socket = s,
+        };
+    }
+    qsort(sorted, count, sizeof *sorted, compare);
+    for (size_t i = 0; i < count; i++)
+        rows->rows.at[i] = sorted[i].socket;
+    free(sorted);
+    return 0;
 }
 
 int ps_rows_pick(const struct look *look, const struct ps_options *o, struct ps_rows *rows)
 {
-    struct order order = { look, o->sort };
-
     *rows = (struct ps_rows) { .rows.at = NULL };
     for (size_t i = 0; i < look->dump.sockets.count; i++) {
         const struct socket *s = &look->dump.sockets.at[i];
@@ -118,9 +134,7 @@ int ps_rows_pick(const struct look *look, const struct ps_options *o, struct ps_
         rows->rows.at[rows->rows.count++] = s;
         rows->count[s->verdict]++;
     }
-    if (rows->rows.count)
-        qsort_r(rows->rows.at, rows->rows.count, sizeof *rows->rows.at, compare, &order);
-    return 0;
+    return sort(look, rows, o->sort);
 }
 
 void ps_rows_free(struct ps_rows *rows)

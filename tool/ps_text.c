@@ -23,77 +23,80 @@ struct view {
     bool rates;
 };
 
-static void put(char *buf, const char *text)
-{
-    snprintf(buf, CELL, "%s", text);
-}
+/* Each gives a text, in `buf` (CELL) if it is not a constant. */
 
-static void verdict_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *verdict_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    put(buf, finding_name(s->verdict));
+    (void) buf;
+    return finding_name(s->verdict);
 }
 
-static void proto_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *proto_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    put(buf, socket_protocol_name(s->protocol));
+    (void) buf;
+    return socket_protocol_name(s->protocol);
 }
 
-static void state_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *state_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    put(buf, socket_state_name(s->state));
+    (void) buf;
+    return socket_state_name(s->state);
 }
 
-static void receive_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *size_cell(uint64_t bytes, char *buf)
+{
+    if (bytes == 0)
+        return "0";
+    format_size(bytes, buf, CELL);
+    return buf;
+}
+
+static const char *receive_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    format_size(s->receive_queue, buf, CELL);
+    return size_cell(s->receive_queue, buf);
 }
 
-static void send_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *send_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    format_size(s->send_queue, buf, CELL);
+    return size_cell(s->send_queue, buf);
 }
 
-static void rate_cell(const struct socket *s, double rate, char *buf)
-{
-    if (s->rated)
-        format_size((uint64_t) rate, buf, CELL);
-    else
-        put(buf, "-");
-}
-
-static void received_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *received_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    rate_cell(s, s->received_rate, buf);
+    return s->rated ? size_cell((uint64_t) s->received_rate, buf) : "-";
 }
 
-static void acked_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *acked_cell(const struct view *v, const struct socket *s, char *buf)
 {
     (void) v;
-    rate_cell(s, s->acked_rate, buf);
+    return s->rated ? size_cell((uint64_t) s->acked_rate, buf) : "-";
 }
 
-static void local_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *local_cell(const struct view *v, const struct socket *s, char *buf)
 {
     format_local(v->look, s, buf, CELL);
+    return buf;
 }
 
-static void remote_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *remote_cell(const struct view *v, const struct socket *s, char *buf)
 {
     format_remote(v->look, s, buf, CELL);
+    return buf;
 }
 
-static void holders_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *holders_cell(const struct view *v, const struct socket *s, char *buf)
 {
     size_t used = 0;
     char name[64];
 
-    put(buf, "-");
+    if (s->references == 0)
+        return "-";
     for (size_t i = 0; i < s->references && i < HOLDERS_SHOWN; i++) {
         const struct reference *r = &v->look->held.at[s->first_reference + i];
         const struct process *p = &v->look->scan.processes.at[r->process];
@@ -104,11 +107,12 @@ static void holders_cell(const struct view *v, const struct socket *s, char *buf
     }
     if (s->references > HOLDERS_SHOWN)
         snprintf(buf + used, CELL - used, ",+%zu", s->references - HOLDERS_SHOWN);
+    return buf;
 }
 
 static const struct column {
     const char *title;
-    void (*format)(const struct view *v, const struct socket *s, char *buf);
+    const char *(*format)(const struct view *v, const struct socket *s, char *buf);
     bool right, rate;
 } columns[] = {
     { "verdict", verdict_cell, false, false }, { "proto", proto_cell, false, false },
@@ -156,8 +160,7 @@ static bool fill(struct grid *grid, const struct view *v, const struct ps_rows *
         for (size_t c = 0; c < COLUMNS; c++) {
             if (!grid->shown[c])
                 continue;
-            columns[c].format(v, rows->rows.at[i], cell);
-            if (!add_cell(grid, i, c, cell))
+            if (!add_cell(grid, i, c, columns[c].format(v, rows->rows.at[i], cell)))
                 return false;
         }
     return true;

@@ -17,18 +17,19 @@ static void format_inet(const struct socket *s, const uint8_t *address, uint16_t
                         size_t size)
 {
     static const uint8_t any[16];
-    char text[INET6_ADDRSTRLEN];
+    char text[INET6_ADDRSTRLEN], number[8] = "*";
 
-    if (memcmp(address, any, sizeof any) == 0)
-        snprintf(text, sizeof text, "*");
-    else
-        inet_ntop(s->family, address, text, sizeof text);
-    if (port == 0)
-        snprintf(buf, size, "%s:*", text);
-    else if (strchr(text, ':'))
-        snprintf(buf, size, "[%s]:%u", text, port);
-    else
-        snprintf(buf, size, "%s:%u", text, port);
+    if (port)
+        snprintf(number, sizeof number, "%u", port);
+    if (memcmp(address, any, sizeof any) == 0) {
+        snprintf(buf, size, "*:%s", number);
+    } else if (s->family == AF_INET) {
+        snprintf(buf, size, "%u.%u.%u.%u:%s", address[0], address[1], address[2], address[3],
+                 number);
+    } else {
+        inet_ntop(AF_INET6, address, text, sizeof text);
+        snprintf(buf, size, "[%s]:%s", text, number);
+    }
 }
 
 void format_local(const struct look *look, const struct socket *s, char *buf, size_t size)

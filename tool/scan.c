@@ -2,9 +2,9 @@
 
 #include "scan.h"
 
+#include "beside.h"
 #include "epoll_set.h"
 #include "folder.h"
-#include "pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 
 enum {
     PATH_SIZE = 48,
-    WORKERS_MAX = 16,
+    WORKERS_MAX = BESIDE_MAX,
     /* Of a process, this many different tables are looked for. */
     TABLES_MAX = 8
 };
@@ -237,7 +237,7 @@ static int visit_process(struct worker *w, int32_t pid)
     return result == 0 && w->crew->tables ? visit_threads(w, pid) : result;
 }
 
-static int work(void *arg, size_t index)
+static void work(void *arg, size_t index)
 {
     struct crew *crew = arg;
     struct worker *w = &crew->worker[index];
@@ -246,7 +246,6 @@ static int work(void *arg, size_t index)
     while (w->error == 0 && (i = atomic_fetch_add(&crew->next, 1)) < crew->pids.count)
         w->error = visit_process(w, crew->pids.at[i]);
     free(w->epolls.at);
-    return w->error;
 }
 
 /* ---- all ---- */
@@ -308,7 +307,7 @@ static int run(struct crew *crew, struct scan *scan)
 
     for (size_t i = 0; i < count; i++)
         crew->worker[i] = (struct worker) { .crew = crew, .found.sockfs = scan->sockfs };
-    pool_run(count, count, work, crew);
+    beside_run(count, work, crew);
     for (size_t i = 0; i < count; i++) {
         if (result == 0)
             result = crew->worker[i].error;

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from finack import _core
+from finack._brief import Brief, fits
 from finack._closing import Closing
 from finack._names import name_of
 from finack._owners import ListenerOwner, Owner, SocketOwner, TransportOwner, extra, turn
@@ -64,7 +65,7 @@ class _Shared:
             raise
 
 
-_pending: "weakref.WeakKeyDictionary[Any, _Shared]" = weakref.WeakKeyDictionary()
+_pending: dict[Any, _Shared | Brief] = {}
 _receipts: "weakref.WeakKeyDictionary[Any, Receipt]" = weakref.WeakKeyDictionary()
 
 
@@ -201,6 +202,8 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     elif not isinstance(policy, Policy):
         raise TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
     loop = asyncio.get_running_loop()
+    if fits(x, policy, loop) and x not in _pending:
+        return await _close_briefly(x, policy, requested)
     target = _target(x, loop)
     key = _key(target)
     if (receipt := _receipts.get(key)) is not None:
@@ -214,6 +217,15 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     finally:
         del _pending[key]
         _receipts[key] = shared.done.result()
+
+
+async def _close_briefly(x: Any, policy: Policy, requested: float) -> Receipt:
+    _pending[x] = brief = Brief(x, policy, requested)
+    try:
+        return await brief.run()
+    finally:
+        del _pending[x]
+        _receipts[x] = brief.result
 
 
 def _begin(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop, requested: float) -> _Work:

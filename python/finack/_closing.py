@@ -15,7 +15,7 @@ from finack._receipt import Receipt
 _PAUSES: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05)
 
 
-class _Hub:
+class Hub:
     """What the closes of one loop share while there are any."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -47,13 +47,13 @@ class _Hub:
         self.set.close()
 
 
-_hubs: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Hub]" = weakref.WeakKeyDictionary()
+_hubs: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = weakref.WeakKeyDictionary()
 
 
-def _hub_of(loop: asyncio.AbstractEventLoop) -> _Hub:
+def hub_of(loop: asyncio.AbstractEventLoop) -> Hub:
     hub = _hubs.get(loop)
     if hub is None or hub.pid != os.getpid():
-        hub = _hubs[loop] = _Hub(loop)
+        hub = _hubs[loop] = Hub(loop)
     hub.enter()
     return hub
 
@@ -73,7 +73,7 @@ class Closing:
         self.loop = loop
         self.name = name
         self._shared = policy.scope == "descriptor"
-        self._hub = _hub_of(loop)
+        self._hub = hub_of(loop)
         dup = -1
         try:
             dup = os.dup(owner.fd)

@@ -14,14 +14,14 @@ _KINDS = {
 }
 
 
-def _address(address: Any) -> str:
+def address(name: Any) -> str:
     """As people write it; what has no name, like most Unix sockets, is "-"."""
-    if isinstance(address, tuple):
-        host, port = address[:2]
+    if isinstance(name, tuple):
+        host, port = name[:2]
         return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    if isinstance(address, bytes):
-        address = "@" + address[1:].decode(errors="surrogateescape")
-    return _printable(str(address)) or "-"
+    if isinstance(name, bytes):
+        name = "@" + name[1:].decode(errors="surrogateescape")
+    return _printable(str(name)) or "-"
 
 
 def name_of(fd: int) -> str:
@@ -38,8 +38,8 @@ def name_of(fd: int) -> str:
 
 def _name_of(sock: socket.socket) -> str:
     kind = _KINDS.get((sock.family, sock.type), "unix" if sock.family == socket.AF_UNIX else "")
-    name = f"{kind or sock.family.name} {_address(sock.getsockname())}"
+    name = f"{kind or sock.family.name} {address(sock.getsockname())}"
     try:
-        return f"{name} -> {_address(sock.getpeername())}"
+        return f"{name} -> {address(sock.getpeername())}"
     except OSError:
         return name

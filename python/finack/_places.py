@@ -147,6 +147,8 @@ class Places:
 
     def place_of(self, inode: int) -> str | None:
         """Such as "app.py:12 in main"; None: not known."""
+        if not self._users:
+            return None
         self._settle()
         place = self._found.get(inode)
         return str(place) if place else None

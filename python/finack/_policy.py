@@ -61,8 +61,16 @@ def _ms(seconds: float) -> int:
     return math.ceil(round(seconds * 1000, 3)) or int(seconds > 0)
 
 
+class _Kept:
+    """What a policy is for _core, once that was asked for."""
+
+    __slots__ = ("_kept",)
+
+    _kept: "_core.PolicyTuple"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(_Kept):
     """How far to take the peer along, how long to wait, and what must be proved.
 
     Times are seconds, 0 (don't wait) to 86400, used to a millisecond.
@@ -129,7 +137,14 @@ class Policy:
         _check_flag("find_holders", self.find_holders)
 
     def _as_tuple(self) -> "_core.PolicyTuple":
-        """What _core takes: numbers and milliseconds."""
+        """What _core takes: numbers and milliseconds. Kept: a policy is used many times."""
+        try:
+            return self._kept
+        except AttributeError:
+            object.__setattr__(self, "_kept", self._made_tuple())
+            return self._kept
+
+    def _made_tuple(self) -> "_core.PolicyTuple":
         return (
             _core.COURTESIES.index(self.courtesy),
             _core.SCOPES.index(self.scope),

@@ -3,10 +3,10 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from finack import _core
 
@@ -77,12 +77,56 @@ class Straggler:
         return {"socket": self.socket, "fd": self.fd, "made": self.made, "receipt": receipt}
 
 
+def _fields(values: "_core.ReceiptTuple", socket: str | Callable[[], str]) -> dict[str, Any]:
+    """Those of a receipt, from what the core says."""
+    outcome, phase, end, held, error, unverifiable, _, times = values[:8]
+    unsent, unacked, discarded, accepted, forced, tombstone, search, count, holders = values[8:]
+    named = zip(_core.STAGES, times, strict=True)
+    return {
+        "outcome": outcome,
+        "phase": None if phase == "none" else phase,
+        "end": end,
+        "stages": {stage: ns / 1e9 for stage, ns in named if ns >= 0},
+        "unverifiable": frozenset(
+            stage for bit, stage in enumerate(_core.STAGES) if unverifiable >> bit & 1
+        ),
+        "unsent": unsent,
+        "unacked": unacked,
+        "discarded": discarded,
+        "accepted": accepted,
+        "held": held,
+        "search": search,
+        "holders": tuple(Holder(*holder) for holder in holders),
+        "holder_count": count,
+        "error": OSError(error, os.strerror(error)) if error else None,
+        "forced": forced,
+        "tombstone": tombstone,
+        "socket": socket if isinstance(socket, str) else socket(),
+        "stragglers": (),
+    }
+
+
+_ACKED, _EOF = _core.STAGES.index("acked"), _core.STAGES.index("eof")
+
+
+def _is_connection(name: str) -> bool:
+    return name.startswith("tcp ") and " -> " in name
+
+
+class _Source:
+    """What a receipt is made from."""
+
+    __slots__ = ("_source",)
+
+    _source: "tuple[_core.ReceiptTuple, str | Callable[[], str]]"
+
+
 def _nothing() -> Mapping[str, float]:
     return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Receipt:
+class Receipt(_Source):
     """What happened in a close. str() is one line, as_dict() is for json.dumps().
 
     outcome
@@ -153,31 +197,40 @@ class Receipt:
         object.__setattr__(self, "stages", MappingProxyType(dict(self.stages)))
 
     @classmethod
-    def _from_core(cls, values: "_core.ReceiptTuple", *, socket: str = "") -> Self:
-        outcome, phase, end, held, error, unverifiable, _, times = values[:8]
-        unsent, unacked, discarded, accepted, forced, tombstone, search, count, holders = values[8:]
-        named = list(zip(_core.STAGES, times, strict=True))
-        return cls(
-            outcome=outcome,
-            phase=None if phase == "none" else phase,
-            end=end,
-            stages={stage: ns / 1e9 for stage, ns in named if ns >= 0},
-            unverifiable=frozenset(
-                stage for bit, stage in enumerate(_core.STAGES) if unverifiable >> bit & 1
-            ),
-            unsent=unsent,
-            unacked=unacked,
-            discarded=discarded,
-            accepted=accepted,
-            held=held,
-            search=search,
-            holders=tuple(Holder(*holder) for holder in holders),
-            holder_count=count,
-            error=OSError(error, os.strerror(error)) if error else None,
-            forced=forced,
-            tombstone=tombstone,
-            socket=socket,
-        )
+    def _from_core(
+        cls, values: "_core.ReceiptTuple", *, socket: str | Callable[[], str] = ""
+    ) -> Self:
+        """Nothing is worked out before somebody asks: most receipts are thrown away.
+
+        A `socket` that is yet to be made is that of a TCP connection.
+        """
+        receipt = object.__new__(cls)
+        object.__setattr__(receipt, "_source", (values, socket))
+        return receipt
+
+    if not TYPE_CHECKING:  # there it would make any name an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """A field of a receipt that nobody has looked at yet."""
+            if name == "_source" or name not in self.__dataclass_fields__:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            for field_name, value in _fields(*self._source).items():
+                object.__setattr__(self, field_name, value)
+            self.__post_init__()
+            return object.__getattribute__(self, name)
+
+    @property
+    def _may_leave_something(self) -> bool:
+        """Whether the socket, or the kernel's connection, may still be there."""
+        source = getattr(self, "_source", None)
+        if source is None or isinstance(source[1], str):
+            return self.held is True or (_is_connection(self.socket) and not self._is_over())
+        _, _, end, held, _, _, _, times = source[0][:8]
+        over = times[_ACKED] >= 0 and times[_EOF] >= 0
+        return held is True or not (over or end == "reset")
+
+    def _is_over(self) -> bool:
+        return self.end == "reset" or ("acked" in self.stages and "eof" in self.stages)
 
     @property
     def lost(self) -> int:

@@ -40,18 +40,11 @@ def unlisten(listener: Listener) -> None:
 
 def note(receipt: Receipt, identity: "_core.Identity") -> None:
     """A close is over."""
-    if not _listeners and not _may_be_left(receipt):
+    loose = receipt._may_leave_something
+    if not _listeners and not loose:
         return
     made = places.place_of(identity[2])
-    if _may_be_left(receipt):
+    if loose:
         closes.append(Closed(receipt, identity, made, time.monotonic()))
     for listener in _listeners:
         listener(receipt, made)
-
-
-def _may_be_left(receipt: Receipt) -> bool:
-    if receipt.held:
-        return True
-    over = "acked" in receipt.stages and "eof" in receipt.stages
-    connected = receipt.socket.startswith("tcp ") and " -> " in receipt.socket
-    return connected and not over and receipt.end != "reset"

@@ -435,7 +435,7 @@ static int watch(struct fin__py_close *c)
 }
 
 static int begin(struct fin__py_close *c, int fd, const struct fin_policy *policy, bool over,
-                 bool blind, uint64_t requested)
+                 bool blind, bool news, uint64_t requested)
 {
     struct fin_kernel *kernel = &c->set->kernel;
     struct fin__endpoint ep = { .fd = -1 };
@@ -450,7 +450,7 @@ static int begin(struct fin__py_close *c, int fd, const struct fin_policy *polic
     if (blind)
         ep.traits |= FIN__ANSWER_UNKNOWN;
     c->ep = ep;
-    result = watch(c);
+    result = news ? watch(c) : 0;
     if (result < 0) {
         c->ep.fd = -1; /* the caller's still */
         return result;
@@ -485,7 +485,7 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
         return NULL;
     c->set = (struct fin__py_close_set *) Py_NewRef(set);
     c->ep.fd = -1;
-    result = begin(c, fd, &policy, over, blind, start ? start : fin__now());
+    result = begin(c, fd, &policy, over, blind, owner != Py_None, start ? start : fin__now());
     if (result < 0) {
         Py_DECREF(c);
         return fin__py_os_error(result);
@@ -542,8 +542,9 @@ PyDoc_STRVAR(
     type_doc,
     "Close(set, fd, policy, owner, layered, blind, requested, /)\n--\n\n"
     "One close that a driver in Python takes from step to step. On success the descriptor\n"
-    "is the close's. layered: something above the kernel uses the socket too; blind: its\n"
-    "farewell's answer can't be observed once it has let go.");
+    "is the close's. owner: what poll() lists when there is news, None: nobody wants to know.\n"
+    "layered: something above the kernel uses the socket too; blind: its farewell's answer\n"
+    "can't be observed once it has let go.");
 PyDoc_STRVAR(run_doc, "run($self, /)\n--\n\nDo what needs no Python; the name of what does.");
 PyDoc_STRVAR(tell_doc,
              "tell($self, /, event, bytes=0, error=0, progress=False, write=False)\n--\n\n"

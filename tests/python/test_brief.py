@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""The short way of a prompt close, and receipts that nobody has looked at."""
+
+import asyncio
+import copy
+import operator
+import os
+import pickle
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from conftest import descriptors
+from peers import Peer, Peers, Seen
+
+import finack
+from finack import _brief
+
+PROMPT = finack.Policy(courtesy="prompt")
+
+
+async def connect(peer: Peer) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
+    host, port = str(peer.address[0]), int(peer.address[1])
+    transport, _ = await loop.create_connection(asyncio.Protocol, host, port)
+    assert _brief.fits(transport, PROMPT, loop)
+    return transport
+
+
+def go(peers: Peers, main: Callable[[asyncio.Transport], Awaitable[Any]]) -> list[Seen]:
+    """Run it with a connection, on both of the loops that have a short way; what the peer saw."""
+    peer = peers.listen("mute")
+
+    async def connected() -> None:
+        await main(await connect(peer))
+
+    for loop in (finack.EventLoop, asyncio.SelectorEventLoop):
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(connected())
+    seen = peer.seen(2)
+    peer.stop()
+    return seen
+
+
+def test_receipt(peers: Peers) -> None:
+    async def main(transport: asyncio.Transport) -> None:
+        ours, theirs = (transport.get_extra_info(name) for name in ("sockname", "peername"))
+        fd = transport.get_extra_info("socket").fileno()
+        receipt = await finack.aclose(transport, PROMPT)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+        assert receipt.socket == f"tcp {ours[0]}:{ours[1]} -> {theirs[0]}:{theirs[1]}"
+        assert (receipt.outcome, receipt.end, receipt.held) == ("prompt", "fin", False)
+        assert {"requested", "flushed", "shut", "released", "unreferenced"} <= set(receipt.stages)
+        assert await finack.aclose(transport, PROMPT) is receipt
+        assert await finack.closed(transport) is receipt
+
+    assert go(peers, main) == [Seen(0, False, "eof", False)] * 2
+
+
+def test_several_at_once_get_the_same(peers: Peers) -> None:
+    async def main(transport: asyncio.Transport) -> None:
+        waiting = [finack.aclose(transport, PROMPT), finack.aclose(transport)]
+        receipts = await asyncio.gather(*waiting, finack.closed(transport))
+        assert receipts[0] is receipts[1] is receipts[2]
+
+    go(peers, main)
+
+
+def test_cancelled(peers: Peers) -> None:
+    async def main(transport: asyncio.Transport) -> None:
+        before = sorted(descriptors())
+        fd = transport.get_extra_info("socket").fileno()
+        task = asyncio.create_task(finack.aclose(transport, PROMPT))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert sorted(descriptors()) == sorted(set(before) - {fd})
+        assert (await finack.aclose(transport)).outcome == "aborted"
+
+    assert [one.end for one in go(peers, main)] != ["open"] * 2
+
+
+def test_held_by_a_dup(peers: Peers) -> None:
+    async def main(transport: asyncio.Transport) -> None:
+        dup = os.dup(transport.get_extra_info("socket").fileno())
+        receipt = await finack.aclose(transport, PROMPT)
+        os.close(dup)
+        assert receipt.held is True
+        assert [holder.fd for holder in receipt.holders] == [dup]
+
+    go(peers, main)
+
+
+def test_held_by_a_file(peers: Peers) -> None:
+    peer = peers.listen("mute")
+
+    async def main() -> None:
+        sock = socket.create_connection((str(peer.address[0]), int(peer.address[1])))
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+        fd = sock.fileno()
+        file = os.fdopen(os.dup(fd), "rb")  # and one of the socket's own
+        with file, sock.makefile("rb"):
+            receipt = await finack.aclose(transport, PROMPT)
+            assert receipt.tombstone or not os.path.exists(f"/proc/self/fd/{fd}")
+            assert receipt.end == "fin"
+
+    finack.run(main())
+    assert peer.seen(1) == [Seen(0, False, "eof", False)]
+    peer.stop()
+
+
+def test_receipts_are_worked_out_when_asked_for(peers: Peers) -> None:
+    async def main(transport: asyncio.Transport) -> None:
+        receipt = await finack.aclose(transport, PROMPT)
+        with pytest.raises(AttributeError, match="no attribute 'outcom'"):
+            operator.attrgetter("outcom")(receipt)
+        assert str(copy.copy(receipt)) == str(receipt)
+        assert receipt.as_dict()["outcome"] == "prompt"
+
+    go(peers, main)
+
+
+def test_policies_are_copied_as_before() -> None:
+    policy = finack.Policy(courtesy="full", flush=0.5)
+    policy._as_tuple()
+    assert copy.copy(policy) == pickle.loads(pickle.dumps(policy)) == policy

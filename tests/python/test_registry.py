@@ -63,9 +63,9 @@ def test_close_all(new_loop: Callable[[], Any], peers: Peers) -> None:
     peer = peers.listen("clean")
 
     async def main() -> CloseReport:
-        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        kept: list[Any] = []  # a StreamWriter that is dropped closes its transport
+        server = await asyncio.start_server(lambda *pair: kept.append(pair), "127.0.0.1", 0)
         address = server.sockets[0].getsockname()
-        kept = []  # a StreamWriter that is dropped closes its transport
         for _ in range(10):
             kept.append(await asyncio.open_connection(*peer.address))
             kept.append(await asyncio.open_connection(*address))

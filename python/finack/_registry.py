@@ -18,7 +18,6 @@ from finack import _core, _recent
 from finack._aclose import aclose
 from finack._describe import STATES, describe
 from finack._leftovers import event_loops, objects
-from finack._owners import turn
 from finack._places import places
 from finack._policy import Policy, _check_time
 from finack._receipt import Holder, Receipt, Straggler
@@ -300,7 +299,6 @@ async def close_all(timeout: float = 10.0, policy: Policy | None = None) -> Clos
             if receipt.outcome in _CUT:
                 name = receipt.socket
                 stragglers.append(Straggler(name, target.fd, target.made, receipt))
-        await turn()  # what was accepted a moment ago has no transport yet
     return CloseReport(tuple(receipts), tuple(stragglers), time.monotonic() - begun)
 
 

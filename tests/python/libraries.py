@@ -6,6 +6,7 @@ the library's own close. For a deaf peer each connection has more to send than t
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -207,8 +208,8 @@ async def anyio_streams(world: World) -> Opened:
         await stuck.begin_all(stream.send(BODY) for stream in streams)
 
     async def close_one(stream: TLSStream) -> None:
-        with anyio.move_on_after(world.deadline):
-            await stream.aclose()
+        with anyio.move_on_after(world.deadline), contextlib.suppress(anyio.BrokenResourceError):
+            await stream.aclose()  # it may have been closed below it
 
     async def close() -> None:
         await stuck.give_up()

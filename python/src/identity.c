@@ -120,8 +120,11 @@ static PyObject *ask(struct fin_identity *id)
     int result;
 
     id->confirmed = 1;
-    Py_BEGIN_ALLOW_THREADS result = fin_inspect(NULL, id, &state);
-    Py_END_ALLOW_THREADS if (result < 0) return fin__py_os_error(result);
+    Py_BEGIN_ALLOW_THREADS
+    result = fin_inspect(NULL, id, &state);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        return fin__py_os_error(result);
     if (state.exists != FIN_YES)
         Py_RETURN_NONE;
     return Py_BuildValue("(iKK)", state.tcp_state, (unsigned long long) state.inode,

@@ -235,12 +235,14 @@ def test_the_report_in_words(tmp_path: Path) -> None:
     )
 
 
-def test_a_close_by_finack_counts_once(tmp_path: Path) -> None:
-    source = "import finack\n" + textwrap.dedent(
-        SERVED.format(count=5, close="await finack.aclose(writer)")
-    )
+@pytest.mark.parametrize("courtesy", ["orderly", "prompt"])
+def test_a_close_by_finack_counts_once(tmp_path: Path, courtesy: str) -> None:
+    close = f"await finack.aclose(writer, finack.Policy(courtesy={courtesy!r}))"
+    source = "import finack\n" + textwrap.dedent(SERVED.format(count=5, close=close))
     report = App(tmp_path, source).report()
-    assert report["closes"] == 10 and report["outcomes"]["graceful"] == 5
+    assert report["closes"] == 10
+    proved = [s for s in report["slowest"] if "unreferenced" in s["receipt"]["stages"]]
+    assert len(proved) == 5
 
 
 def test_a_slow_close(tmp_path: Path, peers: Peers, certificate: Certificate) -> None:

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Close as a bounded process with an exact end and a receipt.
 
-A selector that knows which socket a number was registered for:
+`aclose()` for transports, streams, servers and sockets of asyncio and uvloop, `close()` for
+blocking sockets, `run()` and `EventLoop` for programs that leave nothing behind:
 
 >>> import asyncio, finack
->>> loop = asyncio.SelectorEventLoop(finack.ProxySelector())
->>> loop.close()
+>>> async def main() -> str:
+...     server = await asyncio.start_server(print, "127.0.0.1", 0)
+...     receipt = await finack.aclose(server)
+...     return receipt.outcome
+>>> finack.run(main())
+'graceful'
+
+docs/python.md tells how they belong together.
 """
 
 from finack._aclose import aclose, aclosing, closed

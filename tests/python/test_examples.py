@@ -31,3 +31,11 @@ def test_own_tls_transport(peers: Peers, certificate: Certificate, temper: Tempe
 def test_own_tls_transport_usage() -> None:
     done = run("own_tls_transport.py")
     assert done.returncode == 1 and "usage: own_tls_transport.py HOST PORT" in done.stderr
+
+
+def test_hang_up(peers: Peers) -> None:
+    peer = peers.listen("clean")
+    done = run("hang_up.py", peer.address[1])
+    assert done.stdout.startswith("graceful, end=fin, held=no: flushed=")
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert peer.seen(1) == [Seen(len(b"GET / HTTP/1.0\r\n\r\n"), False, "eof", False)]

@@ -8,5 +8,6 @@
 int probe_main(int argc, char **argv);
 int trace_main(int argc, char **argv);
 int ps_main(int argc, char **argv);
+int export_main(int argc, char **argv);
 
 #endif

@@ -18,6 +18,7 @@ static const struct {
     { "probe", probe_main, "close a connection and tell how that went" },
     { "trace", trace_main, "follow every socket of a command" },
     { "ps", ps_main, "list sockets, and tell why each is still there" },
+    { "export", export_main, "serve the same as Prometheus metrics" },
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

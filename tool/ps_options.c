@@ -90,6 +90,11 @@ static int take_numbers(const char *option, const char *list, uint64_t low, uint
     return 0;
 }
 
+int ps_take_ports(const char *list, struct ps_numbers *ports)
+{
+    return take_numbers("port", list, 1, UINT16_MAX, ports);
+}
+
 static int take_pids(const char *list, struct ps_numbers *pids)
 {
     char path[32];
@@ -171,7 +176,7 @@ static int take_interval(const char *text, int32_t *ms)
     return 0;
 }
 
-static int take_netns(const char *text, const char **netns)
+int ps_take_netns(const char *text, const char **netns)
 {
     if (!*text)
         return complain("--netns needs a name, a path, the number of a process, or 'all'");
@@ -203,11 +208,11 @@ static int take_value(int id, const char *text, struct ps_options *o)
     case OPT_PROTO:
         return take_names("proto", text, socket_protocol_name, 0, PROTOCOLS, &o->protocols);
     case OPT_PORT:
-        return take_numbers("port", text, 1, UINT16_MAX, &o->ports);
+        return ps_take_ports(text, &o->ports);
     case OPT_STATE:
         return take_names("state", text, socket_state_name, 0, STATES, &o->states);
     case OPT_NETNS:
-        return take_netns(text, &o->netns);
+        return ps_take_netns(text, &o->netns);
     case OPT_WATCH:
         o->watch = true;
         return take_interval(text, &o->interval_ms);

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "export_options.h"
+
+#include "say.h"
+#include "target.h"
+#include "units.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    OPTION_BASE = 256,
+    COMMANDS = 50,
+    COMMANDS_MAX = 1000
+};
+
+enum option_id {
+    OPT_LISTEN = OPTION_BASE,
+    OPT_COMMANDS,
+    OPT_PORT,
+    OPT_NETNS,
+    OPT_HELP,
+    OPT_VERSION,
+};
+
+static const struct option long_options[] = {
+    { "listen", required_argument, NULL, OPT_LISTEN },
+    { "commands", required_argument, NULL, OPT_COMMANDS },
+    { "port", required_argument, NULL, OPT_PORT },
+    { "netns", required_argument, NULL, OPT_NETNS },
+    { "help", no_argument, NULL, OPT_HELP },
+    { "version", no_argument, NULL, OPT_VERSION },
+    { NULL, 0, NULL, 0 },
+};
+
+static int take_listen(const char *text, struct export_options *o)
+{
+    if (parse_target(text, o->host, sizeof o->host, o->port, sizeof o->port))
+        return EXIT_TROUBLE;
+    if (strcmp(o->host, "localhost") == 0)
+        snprintf(o->host, sizeof o->host, "127.0.0.1");
+    if (!is_address(o->host))
+        return complain("--listen '%s' is no address; write it as 127.0.0.1:9799 or [::1]:9799",
+                        text);
+    return 0;
+}
+
+static int take_commands(const char *text, uint64_t *commands)
+{
+    if (parse_number(text, 1, COMMANDS_MAX, commands) < 0)
+        return complain("--commands '%s' is not a number from 1 to %d", text, COMMANDS_MAX);
+    return 0;
+}
+
+static int take_value(int id, const char *text, struct export_options *o)
+{
+    switch (id) {
+    case OPT_LISTEN:
+        return take_listen(text, o);
+    case OPT_COMMANDS:
+        return take_commands(text, &o->commands);
+    case OPT_PORT:
+        return ps_take_ports(text, &o->ports);
+    default:
+        return ps_take_netns(text, &o->netns);
+    }
+}
+
+/* getopt_long(3) keeps no text of its own for what it did not understand. */
+static enum parse_result not_understood(char **argv, int id)
+{
+    const char *text = argv[optind - 1];
+
+    if (id == ':')
+        complain("%s needs a value; see 'finack export --help'", text);
+    else if (optopt > 0 && optopt < OPTION_BASE)
+        complain("unknown option '-%c'; see 'finack export --help'", optopt);
+    else
+        complain("unknown or ambiguous option '%s'; see 'finack export --help'", text);
+    return PARSE_WRONG;
+}
+
+static enum parse_result take_option(char **argv, int id, struct export_options *o)
+{
+    int status;
+
+    if (id < OPTION_BASE)
+        return not_understood(argv, id);
+    if (id == OPT_HELP || id == OPT_VERSION) {
+        status = id == OPT_HELP ? put_out(export_help, strlen(export_help)) : put_version();
+        return status ? PARSE_WRONG : PARSE_DONE;
+    }
+    return take_value(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
+}
+
+enum parse_result export_options_parse(int argc, char **argv, struct export_options *o)
+{
+    enum parse_result result = PARSE_RUN;
+    int id;
+
+    *o = (struct export_options) { .host = "127.0.0.1", .port = "9799", .commands = COMMANDS };
+    opterr = 0;
+    optind = 1;
+    while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":", long_options, NULL)) != -1)
+        result = take_option(argv, id, o);
+    if (result == PARSE_RUN && optind < argc) {
+        complain("'%s' is one too many; see 'finack export --help'", argv[optind]);
+        return PARSE_WRONG;
+    }
+    return result;
+}

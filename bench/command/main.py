@@ -12,12 +12,13 @@ import sys
 
 import ps
 import ratio
+import trace
 
 
 def main():
     finack, path = sys.argv[1:3]
     ratio.head()
-    results = ps.measure(finack)
+    results = ps.measure(finack) + trace.measure(finack)
     with open(path, "w", encoding="ascii") as file:
         json.dump(results, file, indent=2)
         file.write("\n")

@@ -106,7 +106,7 @@ class Row:
     returns_p99: float | None
     released_p50: float | None
     released_p99: float | None
-    open: int
+    open: int | None
     peer_saw: str
 
 
@@ -222,6 +222,12 @@ def view(situation: Situation, seen: list[Seen]) -> str:
     return Counter(map(one, seen)).most_common(1)[0][0]
 
 
+def open_share(samples: list[Sample]) -> int | None:
+    """Percent of those that returned; None: hardly any did."""
+    returned = [sample.open for sample in samples if sample.returned < CUT]
+    return round(100 * statistics.mean(returned)) if len(returned) > len(samples) / 2 else None
+
+
 def row(situation: Situation, way: Way, samples: list[Sample], seen: list[Seen]) -> Row:
     returned = [sample.returned for sample in samples]
     released = [sample.released for sample in samples]
@@ -232,7 +238,7 @@ def row(situation: Situation, way: Way, samples: list[Sample], seen: list[Seen])
         quantile(returned, 0.99),
         quantile(released, 0.5),
         quantile(released, 0.99),
-        round(100 * statistics.mean(sample.open for sample in samples)),
+        open_share(samples),
         view(situation, seen) if quantile(released, 0.5) is not None else "-",
     )
 
@@ -252,10 +258,8 @@ def show(row: Row) -> None:
         "-" if value is None else f"{value:.2f}"
         for value in (row.returns_p50, row.returns_p99, row.released_p50, row.released_p99)
     ]
-    print(
-        f"| {row.peer} | {row.way} | {' | '.join(cells)} | {row.open} % | {row.peer_saw} |",
-        flush=True,
-    )
+    cells.append("-" if row.open is None else f"{row.open} %")
+    print(f"| {row.peer} | {row.way} | {' | '.join(cells)} | {row.peer_saw} |", flush=True)
 
 
 def measure() -> list[Row]:

@@ -202,6 +202,8 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     elif not isinstance(policy, Policy):
         raise TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
     loop = asyncio.get_running_loop()
+    if type(x) is asyncio.StreamWriter:
+        x = x.transport
     if fits(x, policy, loop) and x not in _pending:
         return await _close_briefly(x, policy, requested)
     target = _target(x, loop)

@@ -135,13 +135,15 @@ class Brief:
     def receipt(self) -> Receipt:
         extra = self._transport.get_extra_info
         name = functools.partial(_name, extra("sockname"), extra("peername"))
-        return Receipt._from_core(self._core.receipt(), socket=name)
+        # Who holds it must be looked for now; all else can be asked later.
+        core = self._core
+        return Receipt._from_core(core.receipt() if core.held else core.receipt, socket=name)
 
     def _end(self) -> None:
         self._over = True
         self._hub.leave()
         self.result = self.receipt()
-        _recent.note(self.result, self._identity)
+        _recent.note(self.result, self._identity, prompt=True)
         if self._done:
             self._done.set_result(self.result)
 

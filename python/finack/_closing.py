@@ -4,7 +4,6 @@
 import asyncio
 import errno
 import os
-import weakref
 from typing import Final
 
 from finack import _core, _recent
@@ -47,7 +46,7 @@ class Hub:
         self.set.close()
 
 
-_hubs: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]" = weakref.WeakKeyDictionary()
+_hubs: dict[asyncio.AbstractEventLoop, Hub] = {}  # of loops with closes at work
 
 
 def hub_of(loop: asyncio.AbstractEventLoop) -> Hub:

@@ -101,16 +101,9 @@ def _fields(values: "_core.ReceiptTuple", socket: str | Callable[[], str]) -> di
         "error": OSError(error, os.strerror(error)) if error else None,
         "forced": forced,
         "tombstone": tombstone,
-        "socket": socket if isinstance(socket, str) else socket(),
+        "socket": socket,
         "stragglers": (),
     }
-
-
-_ACKED, _EOF = _core.STAGES.index("acked"), _core.STAGES.index("eof")
-
-
-def _is_connection(name: str) -> bool:
-    return name.startswith("tcp ") and " -> " in name
 
 
 class _Source:
@@ -118,7 +111,7 @@ class _Source:
 
     __slots__ = ("_source",)
 
-    _source: "tuple[_core.ReceiptTuple, str | Callable[[], str]]"
+    _source: "tuple[_core.ReceiptTuple | Callable[[], _core.ReceiptTuple], str | Callable[[], str]]"
 
 
 def _nothing() -> Mapping[str, float]:
@@ -198,12 +191,12 @@ class Receipt(_Source):
 
     @classmethod
     def _from_core(
-        cls, values: "_core.ReceiptTuple", *, socket: str | Callable[[], str] = ""
+        cls,
+        values: "_core.ReceiptTuple | Callable[[], _core.ReceiptTuple]",
+        *,
+        socket: str | Callable[[], str] = "",
     ) -> Self:
-        """Nothing is worked out before somebody asks: most receipts are thrown away.
-
-        A `socket` that is yet to be made is that of a TCP connection.
-        """
+        """Nothing is worked out before somebody asks: most receipts are thrown away."""
         receipt = object.__new__(cls)
         object.__setattr__(receipt, "_source", (values, socket))
         return receipt
@@ -214,23 +207,13 @@ class Receipt(_Source):
             """A field of a receipt that nobody has looked at yet."""
             if name == "_source" or name not in self.__dataclass_fields__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            for field_name, value in _fields(*self._source).items():
+            values, socket = self._source
+            values = values() if callable(values) else values
+            socket = socket() if callable(socket) else socket
+            for field_name, value in _fields(values, socket).items():
                 object.__setattr__(self, field_name, value)
             self.__post_init__()
             return object.__getattribute__(self, name)
-
-    @property
-    def _may_leave_something(self) -> bool:
-        """Whether the socket, or the kernel's connection, may still be there."""
-        source = getattr(self, "_source", None)
-        if source is None or isinstance(source[1], str):
-            return self.held is True or (_is_connection(self.socket) and not self._is_over())
-        _, _, end, held, _, _, _, times = source[0][:8]
-        over = times[_ACKED] >= 0 and times[_EOF] >= 0
-        return held is True or not (over or end == "reset")
-
-    def _is_over(self) -> bool:
-        return self.end == "reset" or ("acked" in self.stages and "eof" in self.stages)
 
     @property
     def lost(self) -> int:

@@ -38,13 +38,21 @@ def unlisten(listener: Listener) -> None:
     _listeners.remove(listener)
 
 
-def note(receipt: Receipt, identity: "_core.Identity") -> None:
-    """A close is over."""
-    loose = receipt._may_leave_something
-    if not _listeners and not loose:
+def note(receipt: Receipt, identity: "_core.Identity", *, prompt: bool = False) -> None:
+    """A close is over; the receipt of a prompt one needn't be looked at."""
+    loose = prompt or _may_be_left(receipt)
+    if not loose and not _listeners:
         return
     made = places.place_of(identity[2])
     if loose:
         closes.append(Closed(receipt, identity, made, time.monotonic()))
     for listener in _listeners:
         listener(receipt, made)
+
+
+def _may_be_left(receipt: Receipt) -> bool:
+    if receipt.held:
+        return True
+    over = "acked" in receipt.stages and "eof" in receipt.stages
+    connected = receipt.socket.startswith("tcp ") and " -> " in receipt.socket
+    return connected and not over and receipt.end != "reset"

@@ -419,6 +419,12 @@ static PyObject *get_stream(PyObject *object, void *unused)
     return PyBool_FromLong(((struct fin__py_close *) object)->ep.traits & FIN__STREAM);
 }
 
+static PyObject *get_held(PyObject *object, void *unused)
+{
+    (void) unused;
+    return PyBool_FromLong(((struct fin__py_close *) object)->machine.held == FIN_YES);
+}
+
 /* ---- life ---- */
 
 static int watch(struct fin__py_close *c)
@@ -566,6 +572,7 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getters[] = {
     { "left", get_left, NULL, "Seconds to the deadline of the wait in hand.", NULL },
+    { "held", get_held, NULL, "Does anything refer to the file still, as far as seen?", NULL },
     { "stream", get_stream, NULL, "Is it a connection that ends in FIN?", NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };

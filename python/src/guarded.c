@@ -164,7 +164,7 @@ static bool is_listening(int fd)
 static bool others_hold(int fd)
 {
     struct fin_identity id = FIN_IDENTITY_INIT;
-    struct fin_holder holders[16];
+    struct fin_holder holders[16] = { 0 };
     int count = fin_identify(fd, &id);
 
     if (count == 0)

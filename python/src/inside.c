@@ -126,7 +126,7 @@ static uint64_t cpu_time(int32_t id)
 
 static enum place place_of(const struct fin__thread *thread, int fd, uint64_t *bytes)
 {
-    struct call call;
+    struct call call = { 0 };
     int result = read_call(thread->id, &call);
 
     if (result < 0)
@@ -219,7 +219,7 @@ void fin__inside_look(struct fin__inside *in)
     in->handed = now;
     in->receiving = in->sending = in->stranded = in->unknown = 0;
     in->unsent = 0;
-    for (size_t i = 0; i < in->count; i++) {
+    for (size_t i = 0; in->threads && i < in->count; i++) {
         struct fin__thread *thread = &in->threads[i];
 
         if (sent && !thread->out)

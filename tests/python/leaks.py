@@ -8,17 +8,22 @@ Run alone in a process, so that nothing else allocates.
 
 import asyncio
 import contextlib
+import functools
 import gc
 import itertools
 import os
 import pathlib
 import selectors
 import socket
+import ssl
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable
+
+from peers import Certificate
 
 import finack
 from finack import _core
@@ -169,6 +174,8 @@ def core() -> None:
     _core.is_same(b.fileno(), identity)
     _core.handed(a.fileno())
     _core.outstanding(a.fileno())
+    _core.inside(a.fileno())
+    _core.release(os.dup(a.fileno()), time.monotonic())
     _core.examine(a.fileno(), finack.Policy()._as_tuple())
     witness = _core.Witness()
     token = witness.add(a.fileno())
@@ -188,6 +195,8 @@ def core() -> None:
         lambda: _core.holders((1, 2, Thing())),  # type: ignore[arg-type]
         lambda: _core.handed(-1),
         lambda: _core.outstanding(-1),
+        lambda: _core.release(-1, Thing()),  # type: ignore[arg-type]
+        lambda: _core.inside(Thing()),  # type: ignore[arg-type]
         lambda: _core.Witness(Thing()),  # type: ignore[call-arg]
         lambda: witness.add(-1),
         lambda: witness.held(Thing()),  # type: ignore[arg-type]
@@ -199,6 +208,26 @@ def core() -> None:
     a.close()
     b.close()
     witness.close()
+
+
+@functools.cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = Certificate.make(pathlib.Path(folder))
+        return certificate.server_context(), certificate.client_context()
+
+
+def tls() -> None:
+    a, b = socket.socketpair()
+    server, client = contexts()
+    ours = client.wrap_socket(a, server_hostname="localhost", do_handshake_on_connect=False)
+    thread = threading.Thread(target=ours.do_handshake)
+    thread.start()
+    theirs = server.wrap_socket(b, server_side=True)
+    thread.join()
+    theirs.send(b"unread")
+    finack.close(ours, finack.Policy(courtesy="full", farewell=0, linger=0))
+    finack.close(theirs, finack.Policy(courtesy="full"))
 
 
 def tombs() -> None:
@@ -277,6 +306,7 @@ SCRIPTS = {
         closes,
         holders,
         core,
+        tls,
         tombs,
         steps,
         aclose,

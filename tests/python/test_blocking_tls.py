@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""Closing an ssl.SSLSocket."""
+
+import contextlib
+import signal
+import socket
+import ssl
+import threading
+from typing import Any
+
+import pytest
+from blocking import FOREVER, Inside, assert_closed, is_free, no_descriptors, until
+from peers import Certificate, Peer, Peers, Seen
+
+import finack
+from finack import Policy, _core
+
+
+def tls_client(address: Any, certificate: Certificate, *, exact: bool = False) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=str(certificate.authority))
+    if exact:
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    return context.wrap_socket(socket.create_connection(address), server_hostname="localhost")
+
+
+@pytest.mark.parametrize("courtesy", ["prompt", "orderly", "full"])
+@pytest.mark.parametrize("timeout", [None, 0, 5])
+def test_tls(peers: Peers, certificate: Certificate, courtesy: Any, timeout: float | None) -> None:
+    peer = peers.listen("clean", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        sock.sendall(b"hello")
+        sock.settimeout(timeout)
+        number = sock.fileno()
+        receipt = finack.close(sock, Policy(courtesy=courtesy, farewell=FOREVER, linger=FOREVER))
+        assert is_free(number)
+        assert_closed(sock)
+    assert receipt.outcome == ("prompt" if courtesy == "prompt" else "graceful")
+    assert {"notified", "shut", "released", "unreferenced"} <= set(receipt.stages)
+    assert ("answered" in receipt.stages) == (courtesy == "full")
+    assert receipt.held is False
+    if courtesy != "prompt":
+        assert receipt.end == "fin" and receipt.lost == 0
+    seen = peer.seen(1)[0]
+    assert (seen.received, seen.close_notify) == (5, True)
+    # Its own farewell may come after a prompt close.
+    assert seen.end == "eof" or courtesy == "prompt"
+    peer.stop()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("act", ["notify", "fin"])
+def test_tls_under_full_tells_an_answer_from_an_end(
+    peers: Peers, certificate: Certificate, act: Any, exact: bool
+) -> None:
+    """Also where OpenSSL was told to take any end for an answer, as Python does by itself."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate, exact=exact) as sock:
+        thread = threading.Thread(target=act_on_end, args=(peer, act))
+        thread.start()
+        policy = Policy(courtesy="full", farewell=FOREVER, linger=0.01, total=FOREVER)
+        receipt = finack.close(sock, policy)
+        thread.join()
+    assert ("answered" in receipt.stages) == (act == "notify")
+    assert receipt.outcome == ("timed_out" if act == "notify" else "truncated")
+    peer.stop()
+
+
+def act_on_end(peer: Peer, act: Any) -> None:
+    peer.opened(1)
+    peer.act(act)
+
+
+def test_tls_under_full_waits_no_longer_than_allowed(
+    peers: Peers, certificate: Certificate
+) -> None:
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        receipt = finack.close(sock, Policy(courtesy="full", farewell=0.05, linger=0.05))
+    assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "farewell", "fin")
+    assert peer.seen(1) == [Seen(0, close_notify=True, end="eof", reset_after=False)]
+    peer.stop()
+
+
+@pytest.mark.parametrize("courtesy", ["orderly", "full"])
+def test_tls_with_unread_input_says_farewell(
+    peers: Peers, certificate: Certificate, courtesy: Any
+) -> None:
+    """ssl's unwrap() fails with APPLICATION_DATA_AFTER_CLOSE_NOTIFY."""
+    peer = peers.listen("echo", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        sock.sendall(b"hello")
+        assert sock.recv(1) == b"h"
+        sock.sendall(bytes(100_000))
+        until(lambda: _core.outstanding(sock.fileno()) == 0)
+        receipt = finack.close(sock, Policy(courtesy=courtesy, linger=FOREVER, farewell=FOREVER))
+    assert receipt.outcome == "graceful" and "notified" in receipt.stages
+    seen = peer.seen(1)[0]
+    assert (seen.received, seen.close_notify, seen.end) == (100_005, True, "eof")
+    peer.stop()
+
+
+def test_tls_deaf_peer(peers: Peers, certificate: Certificate) -> None:
+    """Its window is closed: nothing more can be told, and the close ends all the same."""
+    peer = peers.listen("deaf", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.settimeout(0)
+        with contextlib.suppress(ssl.SSLWantWriteError):
+            while True:
+                sock.send(bytes(16384))
+        policy = Policy(farewell=0.05, linger=0.05, orphan="reset")
+        receipt = finack.close(sock, policy)
+    assert receipt.outcome == "timed_out" and receipt.end == "reset" and receipt.unacked > 0
+    assert peer.seen(1)[0].end == "reset"
+    peer.stop()
+
+
+@pytest.mark.parametrize("timeout", [None, FOREVER])
+@pytest.mark.parametrize("courtesy", ["orderly", "full"])
+def test_tls_thread_in_recv_wakes(
+    peers: Peers, certificate: Certificate, courtesy: Any, timeout: float | None
+) -> None:
+    """It can only be woken by an end of the stream, after which OpenSSL may say no farewell."""
+    peer = peers.listen("clean", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        sock.settimeout(timeout)
+        thread = Inside(sock, lambda s: s.recv(1))
+        receipt = finack.close(sock, Policy(courtesy=courtesy))
+        assert thread.left() == b"" or isinstance(thread.result, OSError)
+    assert receipt.held is False and not receipt.tombstone
+    seen = peer.seen(1)[0]
+    assert seen.end == "eof" and seen.close_notify == ("notified" in receipt.stages)
+    peer.stop()
+
+
+@pytest.mark.parametrize("timeout", [None, FOREVER])
+def test_tls_thread_in_send_may_finish(
+    peers: Peers, certificate: Certificate, timeout: float | None
+) -> None:
+    size = 8_000_000
+    peer = peers.listen("deaf", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.settimeout(timeout)
+        thread = Inside(sock, lambda s: s.sendall(bytes(size)))
+        seen: list[Seen] = []
+        reader = threading.Thread(target=lambda: seen.extend(peer.seen(1)))
+        reader.start()  # it reads everything from now on
+        receipt = finack.close(sock, Policy(flush=FOREVER, linger=FOREVER, total=FOREVER))
+        assert thread.left() is None
+        reader.join()
+    assert receipt.outcome == "graceful"
+    assert seen == [Seen(size, close_notify=True, end="eof", reset_after=False)]
+    peer.stop()
+
+
+def test_tls_thread_that_cant_finish_sending(peers: Peers, certificate: Certificate) -> None:
+    peer = peers.listen("deaf", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        thread = Inside(sock, lambda s: s.sendall(bytes(20_000_000)))
+        receipt = finack.close(sock, Policy(flush=0.05))
+        assert isinstance(thread.left(), OSError)
+    assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "flush", "reset")
+    assert receipt.unsent > 0 and receipt.held is False
+    assert peer.seen(1)[0].end == "reset"
+    peer.stop()
+
+
+def test_tls_before_the_handshake(peers: Peers) -> None:
+    peer = peers.listen("clean")
+    with ssl.create_default_context().wrap_socket(
+        socket.create_connection(peer.address),  # type: ignore[arg-type]
+        server_hostname="localhost",
+        do_handshake_on_connect=False,
+    ) as sock:
+        receipt = finack.close(sock)
+        assert_closed(sock)
+    assert receipt.outcome == "graceful" and "notified" not in receipt.stages
+    assert peer.seen(1) == [Seen(0, close_notify=False, end="eof", reset_after=False)]
+    peer.stop()
+
+
+@pytest.mark.parametrize("policy", [Policy(courtesy="abort"), Policy(scope="descriptor")])
+def test_tls_without_farewell(peers: Peers, certificate: Certificate, policy: Policy) -> None:
+    peer = peers.listen("clean", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        receipt = finack.close(sock, policy)
+        assert_closed(sock)
+    assert "notified" not in receipt.stages
+    seen = peer.seen(1)[0]
+    assert not seen.close_notify
+    assert seen.end == "reset" or policy.courtesy != "abort"  # session tickets are left unread
+    peer.stop()
+
+
+def test_tls_with_no_descriptor_left(peers: Peers, certificate: Certificate) -> None:
+    peer = peers.listen("clean", tls=certificate)
+    with tls_client(peer.address, certificate) as sock, no_descriptors():
+        receipt = finack.close(sock)
+    assert receipt.outcome == "graceful" and receipt.held is None
+    assert peer.seen(1) == [Seen(0, close_notify=True, end="eof", reset_after=False)]
+    peer.stop()
+
+
+def test_tls_of_a_file(peers: Peers, certificate: Certificate) -> None:
+    peer = peers.listen("clean", tls=certificate)
+    sock = tls_client(peer.address, certificate)
+    with sock.makefile("rb") as file:
+        number = sock.fileno()
+        assert finack.close(sock).outcome == "graceful" and is_free(number)
+        with pytest.raises(OSError):
+            file.read(1)
+    peer.stop()
+
+
+def test_an_interrupt_leaves_nothing_behind(peers: Peers, certificate: Certificate) -> None:
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        number = sock.fileno()
+        timer = threading.Thread(target=interrupt_once_notified, args=(sock,))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            finack.close(sock, Policy(courtesy="full", farewell=FOREVER, total=FOREVER))
+        timer.join()
+        assert is_free(number)
+    assert peer.seen(1)[0].end == "reset"
+    peer.stop()
+
+
+def interrupt_once_notified(sock: ssl.SSLSocket) -> None:
+    until(lambda: sock.gettimeout() == 0)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

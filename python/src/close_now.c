@@ -79,8 +79,10 @@ static PyObject *release(PyObject *module, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "iO:release", &fd, &until) || fin__py_moment(until, &deadline) < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS result = fin__release_guarded(fd, deadline, &tomb);
-    Py_END_ALLOW_THREADS keep(m, tomb);
+    Py_BEGIN_ALLOW_THREADS
+    result = fin__release_guarded(fd, deadline, &tomb);
+    Py_END_ALLOW_THREADS
+    keep(m, tomb);
     return result < 0 && result != -EINTR ? fin__py_os_error(result) : PyBool_FromLong(!tomb);
 }
 
@@ -94,11 +96,13 @@ static PyObject *inside(PyObject *module, PyObject *args)
     (void) module;
     if (!PyArg_ParseTuple(args, "i:inside", &fd))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS fin__inside_begin(&in, fd);
+    Py_BEGIN_ALLOW_THREADS
+    fin__inside_begin(&in, fd);
     fin__inside_settle(&in, SETTLE_NS);
     fin__inside_end(&in);
-    Py_END_ALLOW_THREADS return Py_BuildValue("(IIK)", in.receiving, in.sending + in.unknown,
-                                              (unsigned long long) in.unsent);
+    Py_END_ALLOW_THREADS
+    return Py_BuildValue("(IIK)", in.receiving, in.sending + in.unknown,
+                         (unsigned long long) in.unsent);
 }
 
 static PyObject *reap(PyObject *module, PyObject *unused)

@@ -56,7 +56,8 @@ class _Tls:
         self.layer = layer
         self.left = 0  # bytes of input that may be thrown away yet
         self.until = 0.0
-        self.full = self.looking = self.deaf = self.tombstone = False
+        self.full = self.looking = self.tombstone = False
+        self.answered = self.deaf = False  # deaf: it can't be read any more
         self.taken = 0
         self.exact = not sock.context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
 
@@ -181,52 +182,68 @@ class _Tls:
         return "answered"
 
     def notify(self) -> str:
+        self.sock.settimeout(0)
         if self.full:
             self.discard()
+        ended, raw = self.has_ended(), self.peek() or b""
         result, _, error = self.say_farewell().partition(" ")
         if result == "answered":
-            self.engine.note_answer()
+            # SSL_shutdown(3) has read on, and takes any end for an answer if it was told to.
+            if self.answered or (not self.deaf and self.is_answer(ended, raw)):
+                self.engine.note_answer()
+            else:
+                self.deaf = True
             result = "done"
         return self.engine.tell(result, error=int(error or 0), write=True)
 
     def discard(self) -> None:
         """Data ahead of the answer would make SSL_shutdown(3) fail for good, as an end would."""
-        self.sock.settimeout(0)
         if self.has_ended() and not _ends_in_alert(self.peek() or b""):
             return
-        with contextlib.suppress(OSError):
-            while self.left > 0 and (self.layer.pending() or self.peek()):
-                self.left -= len(self.layer.read(_CHUNK)) or self.left
+        result = "more"
+        while self.left > 0 and result == "more":
+            result = self.receive()
+        self.answered = result == "answer"
+        self.deaf = result == "end"
 
     # ---- the answer ----
 
     def read(self) -> str:
         if self.deaf:
             return self.engine.tell("end" if self.has_ended() else "again")
-        while self.left > 0:
-            raw = self.peek()
-            if not raw and not self.layer.pending():
-                return self.engine.tell("again" if raw is None else "end")
-            try:
-                data = self.layer.read(_CHUNK)
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                continue
-            except ssl.SSLZeroReturnError:
-                data = b""
-            except ssl.SSLEOFError:
-                return self.engine.tell("end")
-            except OSError as error:
-                code = errno.EBADMSG if isinstance(error, ssl.SSLError) else error.errno
-                return self.engine.tell("failed", error=code or errno.EIO)
-            if not data:
-                return self.engine.tell("answer" if self.is_answer(raw or b"") else "end")
-            self.left -= len(data)
-        return self.engine.tell("again")
+        result = "more"
+        while self.left > 0 and result == "more":
+            result = self.receive()
+        result, _, error = result.partition(" ")
+        return self.engine.tell("again" if result == "more" else result, error=int(error or 0))
+
+    def receive(self) -> str:
+        """Throw some input away; what to tell, or "more"."""
+        ended, raw = self.has_ended(), self.peek()
+        if not raw and not self.layer.pending():
+            return "again" if raw is None else "end"
+        try:
+            data = self.layer.read(_CHUNK)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return "more"
+        except ssl.SSLZeroReturnError:
+            data = b""
+        except ssl.SSLEOFError:
+            return "end"
+        except OSError as error:
+            code = errno.EBADMSG if isinstance(error, ssl.SSLError) else error.errno
+            return f"failed {code or errno.EIO}"
+        self.left -= len(data)
+        if data:
+            return "more"
+        return "answer" if self.is_answer(ended, raw or b"") else "end"
 
     def peek(self) -> bytes | None:
         """What is on the wire; empty: the end of it; None: nothing yet."""
         try:
-            return super(ssl.SSLSocket, self.sock).recv(_PEEK, socket.MSG_PEEK)
+            return super(ssl.SSLSocket, self.sock).recv(
+                _PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT
+            )
         except BlockingIOError:
             return None
         except OSError:
@@ -237,9 +254,12 @@ class _Tls:
         poll.register(self.sock.fileno(), select.POLLRDHUP)
         return bool(poll.poll(0))
 
-    def is_answer(self, raw: bytes) -> bool:
-        """Whether it ended in close_notify: OpenSSL may have been told to take any end for one."""
-        return self.exact or self.peek() != b"" or _ends_in_alert(raw)
+    def is_answer(self, ended: bool, raw: bytes) -> bool:
+        """Whether the end that OpenSSL tells of is close_notify: it may take any end for one.
+
+        `raw` is what was on the wire before, all there will ever be if the stream had ended.
+        """
+        return self.exact or not ended or _ends_in_alert(raw)
 
 
 def _ends_in_alert(raw: bytes) -> bool:

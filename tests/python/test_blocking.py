@@ -7,6 +7,8 @@ import io
 import os
 import pathlib
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -430,6 +432,29 @@ def test_busy_threads_dont_hold_it_up(tcp: Pair) -> None:
     for thread in threads:
         thread.join()
     assert receipt.outcome == "graceful" and not receipt.tombstone
+
+
+RUNNING = """
+import hashlib, os, socket, threading
+import finack
+thread = threading.Thread(
+    target=hashlib.pbkdf2_hmac, args=("sha256", b"x", b"x", 2**31 - 1), daemon=True
+)
+thread.start()
+while not open(f"/proc/self/task/{thread.native_id}/syscall").read().startswith("running"):
+    pass
+a, b = socket.socketpair()
+b.shutdown(socket.SHUT_WR)
+receipt = finack.close(a, finack.Policy(total=20))
+print(receipt.outcome, receipt.tombstone, receipt.stages["released"] < 10, flush=True)
+os._exit(0)
+"""
+
+
+def test_a_thread_that_runs_without_the_lock_doesnt_hold_it_up() -> None:
+    """It never comes to rest, where it could be seen not to be inside."""
+    done = subprocess.run([sys.executable, "-c", RUNNING], capture_output=True, text=True)
+    assert done.stdout == "graceful False True\n"
 
 
 def test_a_thread_that_stays_leaves_a_tombstone(tcp: Pair) -> None:

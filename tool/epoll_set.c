@@ -221,16 +221,12 @@ int epoll_set_read(int fds, int32_t set, const struct reference *own, size_t cou
 static uint64_t start_of(int32_t pid)
 {
     enum {
-        FIELD = 22
-    }; /* of proc_pid_stat(5), starttime; the name, field 2, may hold anything */
-    char path[32], text[1024], *at;
+        STARTTIME = 22
+    };
+    char text[STAT_SIZE];
+    const char *field = stat_field(pid, STARTTIME, text);
 
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if (read_file(AT_FDCWD, path, text, sizeof text) < 0 || !(at = strrchr(text, ')')))
-        return UINT64_MAX;
-    for (int i = 2; i < FIELD && at; i++)
-        at = strchr(at + 1, ' ');
-    return at ? strtoull(at, NULL, 10) : UINT64_MAX;
+    return field ? strtoull(field, NULL, 10) : UINT64_MAX;
 }
 
 /* Where the kernel won't say, the same number is taken for the same set: fork keeps it. */

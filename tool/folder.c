@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -70,6 +71,20 @@ int read_file(int parent, const char *path, char *buf, size_t size)
         buf[n] = '\0';
     close(fd);
     return (int) n;
+}
+
+/* The name, field 2, may hold anything. */
+const char *stat_field(int32_t pid, int number, char text[STAT_SIZE])
+{
+    char path[32], *at;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    if (read_file(AT_FDCWD, path, text, STAT_SIZE) < 0)
+        return NULL;
+    at = strrchr(text, ')');
+    for (int i = 2; i < number && at; i++)
+        at = strchr(at + 1, ' ');
+    return at ? at + 1 : NULL;
 }
 
 uint64_t link_inode(int parent, const char *path, const char *prefix)

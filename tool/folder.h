@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A folder of /proc of which the entries named by a number are wanted. */
+/* Folders of /proc of which the entries named by a number are wanted, and small files. */
 
 #ifndef TOOL_FOLDER_H
 #define TOOL_FOLDER_H
@@ -25,6 +25,10 @@ int folder_next(struct folder *folder, int32_t *number, const char **name);
 /* Reads the file `path`, relative to `parent`, as far as it fits, and terminates the text. Returns
  * its length or a negative errno. */
 int read_file(int parent, const char *path, char *buf, size_t size);
+
+/* Field `number` (from 3 on) of proc_pid_stat(5), in `text`; NULL if the process is gone. */
+#define STAT_SIZE 1024
+const char *stat_field(int32_t pid, int number, char text[STAT_SIZE]);
 
 /* The number behind `prefix` in the text of a symbolic link such as "socket:[123]", 0 for another. */
 uint64_t link_inode(int parent, const char *path, const char *prefix);

@@ -140,7 +140,6 @@ static bool is_successor(const struct look *look, const struct socket *listener,
                          const struct socket *s)
 {
     return listener->references && listener->netns == s->netns && listens_for(listener, s)
-        && !shares_process(look, s, listener)
         && strcmp(holder(look, s, 0)->command, holder(look, listener, 0)->command) == 0;
 }
 

@@ -298,10 +298,23 @@ static int add_seen(struct look *look, const struct index *index, const struct s
     return lay_out(look, index);
 }
 
-/* A process that ends gives its table up first, and then closes what was in it. */
+/* So long as a process is about to end, what it had open is in no table and not closed yet. */
 enum {
-    DYING_MS = 20
+    DYING_MS = 5,
+    DYING_TRIES = 100
 };
+
+static void wait_for_the_dying(struct look *look, const struct netns_list *spaces)
+{
+    for (int i = 0; i < DYING_TRIES && count_unseen(look) > 0; i++) {
+        bool dying = scan_any_dying();
+
+        ask_again(look, spaces);
+        if (!dying)
+            return;
+        (void) poll(NULL, 0, DYING_MS);
+    }
+}
 
 /* A socket may have been handed on while /proc was read, or be in the table of a thread. */
 static int look_for_unseen(struct look *look, const struct index *index,
@@ -320,10 +333,8 @@ static int look_for_unseen(struct look *look, const struct index *index,
         result = add_seen(look, index, &again);
         scan_free(&again);
     }
-    if (result == 0 && count_unseen(look) > 0) {
-        (void) poll(NULL, 0, DYING_MS);
-        ask_again(look, spaces);
-    }
+    if (result == 0)
+        wait_for_the_dying(look, spaces);
     for (size_t i = 0; i < look->dump.sockets.count && result == 0; i++)
         if (is_unseen(&look->dump.sockets.at[i]))
             note_finding(&look->dump.sockets.at[i], FOUND_INVISIBLE);

@@ -356,6 +356,38 @@ int scan_proc(struct scan *scan, bool tables)
     return result;
 }
 
+/* A process that ends gives its table up first, and then closes what was in it; a zombie has. */
+static bool is_dying(int32_t pid)
+{
+    enum {
+        STATE = 3,
+        FLAGS = 9,
+        PF_EXITING = 4 /* include/linux/sched.h */
+    };
+    char text[STAT_SIZE];
+    const char *state = stat_field(pid, STATE, text), *flags;
+
+    if (!state || *state == 'Z' || *state == 'X')
+        return false;
+    flags = stat_field(pid, FLAGS, text);
+    return flags && strtoul(flags, NULL, 10) & PF_EXITING;
+}
+
+bool scan_any_dying(void)
+{
+    struct folder proc;
+    const char *name;
+    int32_t pid;
+    bool found = false;
+
+    if (folder_open(&proc, AT_FDCWD, "/proc") < 0)
+        return false;
+    while (!found && folder_next(&proc, &pid, &name) > 0)
+        found = is_dying(pid);
+    folder_close(&proc);
+    return found;
+}
+
 void scan_free(struct scan *scan)
 {
     free(scan->processes.at);

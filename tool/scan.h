@@ -23,6 +23,9 @@ struct scan {
  * that ends meanwhile is no error. Errors: -ENOENT (no /proc), -EACCES, -ENOMEM, -EMFILE, -ENFILE. */
 int scan_proc(struct scan *scan, bool tables);
 
+/* Is a process about to end that may have files open still, which its table does not show? */
+bool scan_any_dying(void);
+
 void scan_free(struct scan *scan);
 
 #endif

@@ -472,6 +472,7 @@ def test_a_thread_that_stays_leaves_a_tombstone(tcp: Pair) -> None:
     until(lambda: all(t.name != "finack-reaper" for t in threading.enumerate()))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_workers_listening_socket_survives() -> None:
     """A thread in accept isn't worth the end of a listening socket that others serve too."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -502,6 +503,7 @@ def test_a_workers_listening_socket_survives() -> None:
 # ---- fork ----
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_child_closes_for_itself(tcp: Pair) -> None:
     a, b = tcp
     finack.close(socket.socket())

@@ -67,7 +67,8 @@ def test_tls_under_full_tells_an_answer_from_an_end(
         receipt = finack.close(sock, policy)
         thread.join()
     assert ("answered" in receipt.stages) == ("notify" in acts)
-    if "notify" not in acts:
+    if "notify" not in acts and "notified" in receipt.stages:
+        # OpenSSL says no farewell if it met the end before, reading ahead of it.
         assert receipt.outcome == "truncated"
     peer.stop()
 

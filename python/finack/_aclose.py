@@ -18,6 +18,7 @@ from finack._names import name_of
 from finack._owners import ListenerOwner, Owner, SocketOwner, TransportOwner, extra, turn
 from finack._policy import Policy
 from finack._receipt import Receipt, Straggler
+from finack._remember import receipts
 from finack._transports import Connection, connections
 from finack._watch import Watch
 
@@ -66,7 +67,6 @@ class _Shared:
 
 
 _pending: dict[Any, _Shared | Brief] = {}
-_receipts: "weakref.WeakKeyDictionary[Any, Receipt]" = weakref.WeakKeyDictionary()
 
 
 # ---- what may be closed ----
@@ -208,7 +208,7 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
         return await _close_briefly(x, policy, requested)
     target = _target(x, loop)
     key = _key(target)
-    if (receipt := _receipts.get(key)) is not None:
+    if (receipt := receipts.get(key)) is not None:
         return receipt
     if (shared := _pending.get(key)) is not None:
         return await shared.join()
@@ -218,7 +218,7 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
         return await shared.drive()
     finally:
         del _pending[key]
-        _receipts[key] = shared.done.result()
+        receipts[key] = shared.done.result()
 
 
 async def _close_briefly(x: Any, policy: Policy, requested: float) -> Receipt:
@@ -227,7 +227,7 @@ async def _close_briefly(x: Any, policy: Policy, requested: float) -> Receipt:
         return await brief.run()
     finally:
         del _pending[x]
-        _receipts[x] = brief.result
+        receipts[x] = brief.result
 
 
 def _begin(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop, requested: float) -> _Work:
@@ -363,12 +363,12 @@ async def closed(x: Any) -> Receipt:
     loop = asyncio.get_running_loop()
     target = _target(x, loop)
     key = _key(target)
-    if key not in _receipts and key not in _pending:
+    if key not in receipts and key not in _pending:
         receipt = await Watch(loop, _numbers_of(target, loop), requested).run()
-        _receipts.setdefault(key, receipt)
+        receipts.setdefault(key, receipt)
     if (shared := _pending.get(key)) is not None:
         return await asyncio.shield(shared.done)
-    return _receipts[key]
+    return receipts[key]
 
 
 def _numbers_of(x: Any, loop: asyncio.AbstractEventLoop) -> list[int]:

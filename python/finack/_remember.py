@@ -9,18 +9,18 @@ from weakref import WeakKeyDictionary
 
 from finack._receipt import Receipt
 
-_receipts: WeakKeyDictionary[object, Receipt] = WeakKeyDictionary()
+receipts: WeakKeyDictionary[object, Receipt] = WeakKeyDictionary()
 _turns: WeakKeyDictionary[object, threading.RLock] = WeakKeyDictionary()
 
 
 def recall(closed: object) -> Receipt | None:
     """The receipt of a socket or transport that was closed before."""
-    return _receipts.get(closed)
+    return receipts.get(closed)
 
 
 def remember(closed: object, receipt: Receipt) -> None:
     """Keep a receipt for as long as there is what was closed."""
-    _receipts[closed] = receipt
+    receipts[closed] = receipt
 
 
 @contextmanager

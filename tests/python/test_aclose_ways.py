@@ -195,9 +195,9 @@ def test_receipts_are_not_kept(run: Run, lab: Lab) -> None:
 
     run(main())
     gc.collect()
-    from finack import _aclose
+    from finack import _aclose, _remember
 
-    assert not _aclose._receipts
+    assert not _remember.receipts
     assert not _aclose._pending
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Closing blocking sockets: what the caller, the threads and the peer see."""
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -183,6 +184,19 @@ def test_two_threads_get_the_same_receipt(tcp: Pair) -> None:
     for thread in threads:
         thread.join()
     assert receipts[0] is receipts[1] and receipts[0].outcome == "graceful"
+
+
+def test_both_ways_of_closing_give_the_same_receipt() -> None:
+    for first, second in ((True, False), (False, True)):
+        a, b = socket.socketpair()
+        a.setblocking(False)
+        b.close()
+
+        async def main(now: bool, a: socket.socket = a) -> finack.Receipt:
+            return finack.close(a) if now else await finack.aclose(a)
+
+        receipt = asyncio.run(main(first))
+        assert asyncio.run(main(second)) is receipt
 
 
 @pytest.mark.parametrize("what", [None, 3, "socket", io.BytesIO(), object()])

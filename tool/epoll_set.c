@@ -61,10 +61,13 @@ static bool parse(const char *line, uint64_t sockfs, struct entry *entry)
 struct reading {
     uint64_t sockfs;
     int (*take)(struct reading *r, const struct entry *entry);
+    /* Collecting suspects: */
+    struct scan *found;
     const struct reference *own;
     size_t count;
-    LIST(struct stale_entry) found;
-    size_t set;
+    /* Looking at them again: */
+    struct stale_entry *suspects; /* sorted */
+    size_t suspected;
 };
 
 /* Takes the whole lines in buf[0, size); returns the length of the rest, moved to the front. */
@@ -121,20 +124,37 @@ static int suspect(struct reading *r, const struct entry *entry)
 {
     const struct reference *own =
         r->count ? bsearch(&entry->fd, r->own, r->count, sizeof *r->own, by_number) : NULL;
+    struct scan *found = r->found;
 
     if (own && own->inode == entry->inode)
         return 0;
-    if (list_need(&r->found, 1) < 0)
+    if (list_need(&found->stales, 1) < 0)
         return -ENOMEM;
-    r->found.at[r->found.count++] = (struct stale_entry) {
+    found->stales.at[found->stales.count++] = (struct stale_entry) {
         .inode = entry->inode,
         .data = entry->data,
-        .set = r->set,
+        .set = found->sets.count,
         .fd = entry->fd,
         .events = entry->events,
     };
     return 0;
 }
+
+int epoll_set_read(int fds, int32_t set, const struct reference *own, size_t count,
+                   struct scan *found)
+{
+    struct reading r = {
+        .sockfs = found->sockfs,
+        .take = suspect,
+        .found = found,
+        .own = own,
+        .count = count,
+    };
+
+    return read_entries(&r, fds, set);
+}
+
+/* ---- a second look ---- */
 
 static int by_entry(const void *a, const void *b)
 {
@@ -150,7 +170,7 @@ static int confirm(struct reading *r, const struct entry *entry)
 {
     struct stale_entry key = { .fd = entry->fd, .inode = entry->inode }, *found;
 
-    found = bsearch(&key, r->found.at, r->found.count, sizeof key, by_entry);
+    found = bsearch(&key, r->suspects, r->suspected, sizeof key, by_entry);
     if (found)
         found->seen = true;
     return 0;
@@ -169,49 +189,49 @@ static bool is_other(int fds, struct stale_entry *entry)
     return true;
 }
 
-static void keep_others(struct reading *r, int fds)
+/* Marks what is in the set still, although its number has been seen to mean something else. */
+static int look_again(const struct scan *scan, const struct epoll_set *set,
+                      struct stale_entry *suspects, size_t count)
 {
-    size_t kept = 0;
+    struct reading r = { .sockfs = scan->sockfs, .take = confirm, .suspects = suspects };
+    struct folder fds;
+    char path[32];
+    int result;
 
-    for (size_t i = 0; i < r->found.count; i++)
-        if (is_other(fds, &r->found.at[i]))
-            r->found.at[kept++] = r->found.at[i];
-    r->found.count = kept;
-    qsort(r->found.at, kept, sizeof *r->found.at, by_entry);
-}
-
-static void keep_seen(struct reading *r)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < r->found.count; i++)
-        if (r->found.at[i].seen)
-            r->found.at[kept++] = r->found.at[i];
-    r->found.count = kept;
-}
-
-int epoll_set_read(int fds, int32_t set, const struct reference *own, size_t count,
-                   struct scan *found)
-{
-    struct reading r = {
-        .sockfs = found->sockfs,
-        .take = suspect,
-        .own = own,
-        .count = count,
-        .set = found->sets.count,
-    };
-    int result = read_entries(&r, fds, set);
-
-    if (result == 0 && r.found.count > 0)
-        keep_others(&r, fds);
-    if (result == 0 && r.found.count > 0) {
-        r.take = confirm;
-        result = read_entries(&r, fds, set);
-        keep_seen(&r);
+    snprintf(path, sizeof path, "/proc/%d/fd", scan->processes.at[set->process].pid);
+    result = folder_open(&fds, AT_FDCWD, path);
+    if (result < 0)
+        return result == -EMFILE || result == -ENFILE ? result : 0;
+    for (size_t i = 0; i < count; i++)
+        if (is_other(fds.fd, &suspects[i]))
+            suspects[r.suspected++] = suspects[i];
+    if (r.suspected) {
+        qsort(suspects, r.suspected, sizeof *suspects, by_entry);
+        result = read_entries(&r, fds.fd, set->fd);
     }
-    if (result == 0)
-        result = list_append(&found->stales, &r.found);
-    free(r.found.at);
+    /* The others have no meaning any more. */
+    for (size_t i = r.suspected; i < count; i++)
+        suspects[i].seen = false;
+    folder_close(&fds);
+    return result == -EACCES ? 0 : result;
+}
+
+/* The entries of a set lie side by side. */
+static int look_again_at_all(struct scan *scan)
+{
+    struct stale_entry *at = scan->stales.at;
+    size_t count = scan->stales.count, next, kept = 0;
+    int result = 0;
+
+    for (size_t i = 0; i < count && result == 0; i = next) {
+        for (next = i + 1; next < count && at[next].set == at[i].set; next++)
+            ;
+        result = look_again(scan, &scan->sets.at[at[i].set], at + i, next - i);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (at[i].seen)
+            at[kept++] = at[i];
+    scan->stales.count = kept;
     return result;
 }
 
@@ -280,5 +300,5 @@ int epoll_sets_settle(struct scan *scan)
             scan->stales.at[kept++] = scan->stales.at[i];
     scan->stales.count = kept;
     free(start);
-    return 0;
+    return look_again_at_all(scan);
 }

@@ -41,7 +41,7 @@ def connect(address, count):
 def crowd():
     """Both ends of many connections, half of them in a child; gives their number."""
     count = leave_no_room()
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener, select.epoll() as watched:
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
         ours, theirs = socket.socketpair()
         child = os.fork()
         if child == 0:
@@ -51,6 +51,7 @@ def crowd():
             theirs.recv(1)
             os._exit(0 if kept else 1)
         theirs.close()
+        watched = select.epoll()
         servers = [listener.accept()[0] for _ in range(count)]
         for server in servers:
             reset_at_close(server)
@@ -59,6 +60,7 @@ def crowd():
         try:
             yield 2 * count
         finally:
+            watched.close()
             for server in servers:
                 server.close()
             ours.close()

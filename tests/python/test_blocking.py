@@ -448,6 +448,36 @@ def test_busy_threads_dont_hold_it_up(tcp: Pair) -> None:
     assert receipt.outcome == "graceful" and not receipt.tombstone
 
 
+@pytest.mark.parametrize("timeout", [None, FOREVER])
+def test_no_thread_reads_what_got_the_number(timeout: float | None) -> None:
+    """The thread is anywhere: before, in and after the call, when the number is given anew."""
+    got: set[bytes | None] = set()
+    policy = Policy(courtesy="prompt", proof="released")
+
+    def read(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := sock.recv(1):
+                got.add(data)
+
+    for turn in range(300):
+        a, b = socket.socketpair()
+        a.settimeout(timeout)
+        number = a.fileno()
+        b.send(b"ours" * (turn % 3))
+        thread = threading.Thread(target=read, args=(a,))
+        thread.start()
+        receipt = finack.close(a, policy)
+        strangers = [socket.socketpair() for _ in range(2)]
+        assert receipt.tombstone or number in [end.fileno() for pair in strangers for end in pair]
+        for pair in strangers:
+            for end in pair:
+                end.send(b"x")
+        thread.join()
+        for end in (b, *strangers[0], *strangers[1]):
+            end.close()
+    assert b"x" not in got
+
+
 RUNNING = """
 import hashlib, os, socket, threading
 import finack

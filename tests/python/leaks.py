@@ -130,7 +130,7 @@ def loop() -> None:
 
 async def left_open() -> None:
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(lambda _, writer: None, "127.0.0.1", 0)
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     transports = [(await loop.create_connection(asyncio.Protocol, *address))[0] for _ in range(2)]
     waiting = loop.create_task(finack.await_fd_close(transports[0].get_extra_info("socket")))
@@ -230,16 +230,19 @@ def tls() -> None:
     finack.close(theirs, finack.Policy(courtesy="full"))
 
 
+def system_call(thread: int | None) -> list[str]:
+    """Its first argument, if it is in one. pathlib would intern parts of its path for good."""
+    with open(f"/proc/self/task/{thread}/syscall") as file:
+        return file.read().split()[1:2]
+
+
 def tombs() -> None:
     """A thread inside that isn't woken."""
     a, b = socket.socketpair()
     a.setblocking(True)
     thread = threading.Thread(target=a.recv, args=(1,))
     thread.start()
-    while (
-        f"{a.fileno():#x}"
-        not in pathlib.Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()[1:2]
-    ):
+    while f"{a.fileno():#x}" not in system_call(thread.native_id):
         pass
     finack.close(a, finack.Policy(scope="descriptor", proof="released"))
     b.send(b"x")
@@ -314,7 +317,7 @@ SCRIPTS = {
 }
 ROUNDS = 60
 SLOW = {"holders": 4}  # it searches all of /proc
-WINDOWS = 6
+WINDOWS = 10
 
 
 def footprint() -> tuple[int, int, int]:

@@ -23,7 +23,8 @@ enum {
     PATH_SIZE = 48,
     WORKERS_MAX = BESIDE_MAX,
     /* Of a process, this many different tables are looked for. */
-    TABLES_MAX = 8
+    TABLES_MAX = 8,
+    ROUNDS_MAX = 8
 };
 
 typedef LIST(int32_t) numbers;
@@ -37,7 +38,7 @@ struct worker {
 
 struct crew {
     int proc;
-    bool tables;
+    bool thorough;
     numbers pids;
     atomic_size_t next;
     struct worker worker[WORKERS_MAX];
@@ -89,7 +90,7 @@ static int look_at(struct worker *w, int fds, const char *name, int32_t fd)
     text[n] = '\0';
     if (strncmp(text, socket, sizeof socket - 1) == 0)
         return keep_reference(w, strtoull(text + sizeof socket - 1, NULL, 10), fd);
-    if (strcmp(text, epoll) == 0 && !w->crew->tables)
+    if (strcmp(text, epoll) == 0 && !w->crew->thorough)
         return keep_epoll(w, fd);
     return 0;
 }
@@ -234,7 +235,7 @@ static int visit_process(struct worker *w, int32_t pid)
         w->found.unreadable++;
         return 0;
     }
-    return result == 0 && w->crew->tables ? visit_threads(w, pid) : result;
+    return result == 0 && w->crew->thorough ? visit_threads(w, pid) : result;
 }
 
 static void work(void *arg, size_t index)
@@ -250,25 +251,30 @@ static void work(void *arg, size_t index)
 
 /* ---- all ---- */
 
-static int list_processes(struct crew *crew)
+static int by_number(const void *a, const void *b)
 {
-    struct folder proc;
+    int32_t x = *(const int32_t *) a, y = *(const int32_t *) b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Adds those behind the `known` ones, which are sorted. */
+static int list_processes(struct crew *crew, size_t known)
+{
+    struct folder proc = { .fd = crew->proc };
     const char *name;
     int32_t pid;
-    int result = folder_open(&proc, AT_FDCWD, "/proc");
+    int result;
 
-    if (result < 0)
-        return result;
+    if (lseek(proc.fd, 0, SEEK_SET) < 0)
+        return -errno;
     while ((result = folder_next(&proc, &pid, &name)) > 0) {
-        if (list_need(&crew->pids, 1) < 0) {
-            result = -ENOMEM;
-            break;
-        }
+        if (known && bsearch(&pid, crew->pids.at, known, sizeof pid, by_number))
+            continue;
+        if (list_need(&crew->pids, 1) < 0)
+            return -ENOMEM;
         crew->pids.at[crew->pids.count++] = pid;
     }
-    crew->proc = proc.fd;
-    if (result == 0 && crew->pids.count == 0)
-        result = -ENOENT;
     return result;
 }
 
@@ -318,6 +324,26 @@ static int run(struct crew *crew, struct scan *scan)
     return result;
 }
 
+/* A process that is forked meanwhile may have got what its parent has closed when it is looked at. */
+static int run_all(struct crew *crew, struct scan *scan)
+{
+    size_t known = 0;
+    int result = list_processes(crew, 0);
+
+    if (result == 0 && crew->pids.count == 0)
+        return -ENOENT;
+    for (int i = 0; result == 0 && crew->pids.count > known && i < ROUNDS_MAX; i++) {
+        atomic_store(&crew->next, known);
+        result = run(crew, scan);
+        known = crew->pids.count;
+        if (!crew->thorough || result < 0)
+            return result;
+        qsort(crew->pids.at, known, sizeof *crew->pids.at, by_number);
+        result = list_processes(crew, known);
+    }
+    return result;
+}
+
 /* The device of the file system that all sockets are in. */
 static uint64_t sockfs_device(void)
 {
@@ -331,19 +357,17 @@ static uint64_t sockfs_device(void)
     return st.st_dev;
 }
 
-int scan_proc(struct scan *scan, bool tables)
+int scan_proc(struct scan *scan, bool thorough)
 {
     struct crew *crew = calloc(1, sizeof *crew);
     int result;
 
     if (!crew)
         return -ENOMEM;
-    crew->proc = -1;
-    crew->tables = tables;
+    crew->thorough = thorough;
     *scan = (struct scan) { .sockfs = sockfs_device() };
-    result = list_processes(crew);
-    if (result == 0)
-        result = run(crew, scan);
+    crew->proc = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    result = crew->proc < 0 ? -errno : run_all(crew, scan);
     if (result == 0)
         result = epoll_sets_settle(scan);
     scan->hidden = faccessat(crew->proc, "1", F_OK, 0) < 0;

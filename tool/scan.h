@@ -18,10 +18,11 @@ struct scan {
     bool hidden;         /* /proc does not even show all processes (hidepid) */
 };
 
-/* Reads /proc, with a thread for each processor. `tables`: also threads that have a descriptor table
- * of their own (unshare(CLONE_FILES)), each as a process; epoll sets are left out then. A process
- * that ends meanwhile is no error. Errors: -ENOENT (no /proc), -EACCES, -ENOMEM, -EMFILE, -ENFILE. */
-int scan_proc(struct scan *scan, bool tables);
+/* Reads /proc, with a thread for each processor. `thorough`: also processes that are forked meanwhile,
+ * and threads that have a descriptor table of their own (unshare(CLONE_FILES)), each as a process;
+ * but no epoll sets. A process that ends meanwhile is no error. Errors: -ENOENT (no /proc), -EACCES,
+ * -ENOMEM, -EMFILE, -ENFILE. */
+int scan_proc(struct scan *scan, bool thorough);
 
 /* Is a process about to end that may have files open still, which its table does not show? */
 bool scan_any_dying(void);

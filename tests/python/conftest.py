@@ -16,7 +16,8 @@ from peers import Certificate, Peers
 __all__ = ["lab", "run"]  # fixtures
 
 
-_CLONE_NEWNET, _SIOCSIFFLAGS, _IFF_UP = 0x40000000, 0x8914, 1
+_CLONE_NEWNET = 0x40000000
+_SIOCSIFFLAGS, _SIOCSIFADDR, _IFF_UP = 0x8914, 0x8916, 1
 
 
 def pytest_configure() -> None:
@@ -27,8 +28,11 @@ def pytest_configure() -> None:
     """
     if ctypes.CDLL(None).unshare(_CLONE_NEWNET) < 0:
         return
+    # Where there is but 127.0.0.1, getaddrinfo(3) with AI_ADDRCONFIG doesn't find even that.
+    other = struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton("192.0.2.1"))
     with socket.socket() as sock:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        fcntl.ioctl(sock, _SIOCSIFADDR, struct.pack("16s16s", b"lo:1", other))
 
 
 def pytest_collection_finish() -> None:

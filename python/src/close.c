@@ -61,20 +61,9 @@ static void unwatch(struct fin__py_close *c)
 
 static void prepare_proof(struct fin__py_close *c, struct fin__event *ev)
 {
-    struct fin_kernel *kernel = &c->set->kernel;
-    int result;
-
-    if (c->id.confirmed)
-        ev->facts |= FIN__IS_ASKED;
-    if (c->set->proving == 0)
-        fin__witness_renew(&kernel->witness);
-    c->token = ++kernel->serial;
-    result = fin__witness_add(&kernel->witness, c->ep.fd, c->token);
-    if (result == -EEXIST && c->set->proving == 0) /* of an earlier close, which has ended */
-        result = fin__witness_take_over(&kernel->witness, c->ep.fd, c->token);
-    ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
-    ev->error = result;
-    if (result == 0) {
+    c->token =
+        fin__proof_prepare(&c->set->kernel, c->ep.fd, c->id.confirmed, c->set->proving == 0, ev);
+    if (ev->kind == FIN__DONE) {
         c->proving = true;
         c->set->proving++;
     }
@@ -88,21 +77,6 @@ static void end_proof(struct fin__py_close *c)
     c->set->proving--;
     if (c->machine.held == FIN_YES)
         fin__witness_give_up(&c->set->kernel.witness);
-}
-
-static void check(struct fin__py_close *c, struct fin__event *ev)
-{
-    switch (fin__witness_check(&c->set->kernel.witness, c->token, &c->inode)) {
-    case FIN_NO:
-        ev->kind = FIN__NO;
-        break;
-    case FIN_YES:
-        ev->kind = FIN__YES;
-        break;
-    default:
-        ev->kind = FIN__FAILED;
-        break;
-    }
 }
 
 static void release(struct fin__py_close *c, struct fin__event *ev)
@@ -129,7 +103,7 @@ static void carry_out(struct fin__py_close *c, enum fin__action action, struct f
         release(c, ev);
         break;
     case FIN__CHECK:
-        check(c, ev);
+        fin__proof_check(&c->set->kernel, c->token, &c->inode, ev);
         break;
     case FIN__INSPECT:
         fin__proof_inspect(&c->set->kernel, &c->id, ev);

@@ -144,37 +144,6 @@ static void unwatch(struct close *c)
     c->watched = false;
 }
 
-static void prepare_proof(struct close *c, struct fin__event *ev)
-{
-    int result = fin__kernel_need_witness(c->kernel);
-
-    if (c->id.confirmed)
-        ev->facts |= FIN__IS_ASKED;
-    fin__witness_renew(&c->kernel->witness);
-    c->token = ++c->kernel->serial;
-    if (result == 0)
-        result = fin__witness_add(&c->kernel->witness, c->ep.fd, c->token);
-    if (result == -EEXIST) /* of an earlier close, which has ended */
-        result = fin__witness_take_over(&c->kernel->witness, c->ep.fd, c->token);
-    ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
-    ev->error = result;
-}
-
-static void check(struct close *c, struct fin__event *ev)
-{
-    switch (fin__witness_check(&c->kernel->witness, c->token, &c->inode)) {
-    case FIN_NO:
-        ev->kind = FIN__NO;
-        break;
-    case FIN_YES:
-        ev->kind = FIN__YES;
-        break;
-    default:
-        ev->kind = FIN__FAILED;
-        break;
-    }
-}
-
 static void release(const struct close *c, struct fin__event *ev)
 {
     if (!c->options->release) {
@@ -196,13 +165,13 @@ static void carry_out(struct close *c, enum fin__action action, struct fin__even
         unwatch(c);
         break;
     case FIN__WITNESS:
-        prepare_proof(c, ev);
+        c->token = fin__proof_prepare(c->kernel, c->ep.fd, c->id.confirmed, true, ev);
         break;
     case FIN__RELEASE:
         release(c, ev);
         break;
     case FIN__CHECK:
-        check(c, ev);
+        fin__proof_check(c->kernel, c->token, &c->inode, ev);
         break;
     case FIN__INSPECT:
         fin__proof_inspect(c->kernel, &c->id, ev);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/descriptor.h"
 
+#include <errno.h>
 #include <netinet/tcp.h>
 
 void fin__proof_release(int fd, struct fin__event *ev)
@@ -20,6 +21,42 @@ void fin__proof_confirm(struct fin_kernel *kernel, int fd, struct fin_identity *
     id->size = sizeof *id;
     if (fin_identify(fd, id) == 0)
         (void) fin_inspect(kernel, id, &state);
+}
+
+uint64_t fin__proof_prepare(struct fin_kernel *kernel, int fd, bool confirmed, bool sole,
+                            struct fin__event *ev)
+{
+    struct fin__witness *witness = &kernel->witness;
+    uint64_t token = ++kernel->serial;
+    int result = fin__kernel_need_witness(kernel);
+
+    if (confirmed)
+        ev->facts |= FIN__IS_ASKED;
+    if (sole)
+        fin__witness_renew(witness);
+    if (result == 0)
+        result = fin__witness_add(witness, fd, token);
+    if (result == -EEXIST && sole) /* of an earlier close, which has ended */
+        result = fin__witness_take_over(witness, fd, token);
+    ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
+    ev->error = result;
+    return token;
+}
+
+void fin__proof_check(struct fin_kernel *kernel, uint64_t token, uint64_t *inode,
+                      struct fin__event *ev)
+{
+    switch (fin__witness_check(&kernel->witness, token, inode)) {
+    case FIN_NO:
+        ev->kind = FIN__NO;
+        break;
+    case FIN_YES:
+        ev->kind = FIN__YES;
+        break;
+    default:
+        ev->kind = FIN__FAILED;
+        break;
+    }
 }
 
 static void take_state(const struct fin_state *state, struct fin__event *ev)

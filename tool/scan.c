@@ -5,10 +5,10 @@
 #include "beside.h"
 #include "epoll_set.h"
 #include "folder.h"
+#include "kernel/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,14 +16,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
     PATH_SIZE = 48,
     WORKERS_MAX = BESIDE_MAX,
-    /* Of a process, this many different tables are looked for. */
-    TABLES_MAX = 8,
     ROUNDS_MAX = 8
 };
 
@@ -179,31 +176,9 @@ static int visit(struct worker *w, const char *path, int32_t pid)
     return is_lack(result) ? result : 0;
 }
 
-static bool shares_table(int32_t a, int32_t b)
-{
-    /* What can't be compared counts as the same: nearly always it is. */
-    return syscall(SYS_kcmp, a, b, KCMP_FILES, 0ul, 0ul) <= 0;
-}
-
-struct tables {
-    int32_t owner[TABLES_MAX];
-    unsigned count;
-};
-
-static bool is_new_table(struct tables *tables, int32_t thread)
-{
-    for (unsigned i = 0; i < tables->count; i++)
-        if (shares_table(tables->owner[i], thread))
-            return false;
-    if (tables->count == TABLES_MAX)
-        return false;
-    tables->owner[tables->count++] = thread;
-    return true;
-}
-
 static int visit_threads(struct worker *w, int32_t pid)
 {
-    struct tables tables = { { pid }, 1 };
+    struct fin__tables tables = { { pid }, 1 };
     struct folder threads;
     char path[PATH_SIZE];
     const char *name;
@@ -215,7 +190,7 @@ static int visit_threads(struct worker *w, int32_t pid)
     if (result < 0)
         return is_lack(result) ? result : 0;
     while (result == 0 && folder_next(&threads, &thread, &name) > 0) {
-        if (thread == pid || !is_new_table(&tables, thread))
+        if (thread == pid || !fin__tables_add(&tables, thread))
             continue;
         snprintf(path, sizeof path, "%d/task/%d/fd", pid, thread);
         result = visit(w, path, thread);

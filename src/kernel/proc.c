@@ -17,9 +17,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* Of a process, this many different tables are looked for. */
-#define TABLES_MAX 8
-
 /* With more descriptors than this, a process is looked at after all others: a link takes 1 us to
  * read, and a search may be cut short. */
 #define LARGE_TABLE 1024
@@ -200,18 +197,13 @@ static bool shares_table(int32_t a, int32_t b)
     return syscall(SYS_kcmp, a, b, KCMP_FILES, 0ul, 0ul) <= 0;
 }
 
-struct tables {
-    int32_t owner[TABLES_MAX];
-    unsigned count;
-};
-
-static bool is_new_table(struct tables *tables, int32_t thread)
+bool fin__tables_add(struct fin__tables *tables, int32_t thread)
 {
     for (unsigned i = 0; i < tables->count; i++) {
         if (shares_table(tables->owner[i], thread))
             return false;
     }
-    if (tables->count == TABLES_MAX)
+    if (tables->count == FIN__TABLES_MAX)
         return false;
     tables->owner[tables->count++] = thread;
     return true;
@@ -220,7 +212,7 @@ static bool is_new_table(struct tables *tables, int32_t thread)
 /* Threads with a table of their own (unshare(CLONE_FILES)), or a main thread that has ended. */
 static int visit_threads(struct walk *walk, int32_t pid)
 {
-    struct tables tables = { { pid }, 1 };
+    struct fin__tables tables = { { pid }, 1 };
     struct fin__folder tasks;
     char path[PATH_SIZE];
     int32_t thread = 0;
@@ -231,7 +223,7 @@ static int visit_threads(struct walk *walk, int32_t pid)
     if (result < 0)
         return is_lack(result) ? result : 0;
     while (result == 0 && fin__folder_next(&tasks, &thread) > 0) {
-        if (thread == pid || !is_new_table(&tables, thread))
+        if (thread == pid || !fin__tables_add(&tables, thread))
             continue;
         (void) snprintf(path, sizeof path, "%d/task/%d/fd", pid, thread);
         result = visit_table(walk, path, thread);

@@ -57,6 +57,18 @@ void fin__command_read(const struct fin__folder *fds, char command[16]);
  * -ESRCH, -EACCES, -ENOENT (no /proc), -EMFILE, -ENFILE, -ENOMEM. */
 int fin__fds_open(struct fin__folder *fds, int32_t pid);
 
+/* Of a process, this many different tables are looked for. */
+#define FIN__TABLES_MAX 8
+
+/* The descriptor tables of a process; each has a thread that stands for it. */
+struct fin__tables {
+    int32_t owner[FIN__TABLES_MAX];
+    unsigned count;
+};
+
+/* Whether `thread` has a table that is not among these yet, which is noted then. */
+bool fin__tables_add(struct fin__tables *tables, int32_t thread);
+
 /* Called with each descriptor table: `pid` is a process, or a thread that has a table of its own.
  * Returns 0 to go on, 1 to stop, or a negative errno. */
 typedef int (*fin__table_fn)(struct fin__folder *fds, int32_t pid, void *arg);

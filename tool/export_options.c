@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum {
-    OPTION_BASE = 256,
     COMMANDS = 50,
     COMMANDS_MAX = 1000
 };
@@ -68,30 +67,12 @@ static int take_value(int id, const char *text, struct export_options *o)
     }
 }
 
-/* getopt_long(3) keeps no text of its own for what it did not understand. */
-static enum parse_result not_understood(char **argv, int id)
-{
-    const char *text = argv[optind - 1];
-
-    if (id == ':')
-        complain("%s needs a value; see 'finack export --help'", text);
-    else if (optopt > 0 && optopt < OPTION_BASE)
-        complain("unknown option '-%c'; see 'finack export --help'", optopt);
-    else
-        complain("unknown or ambiguous option '%s'; see 'finack export --help'", text);
-    return PARSE_WRONG;
-}
-
 static enum parse_result take_option(char **argv, int id, struct export_options *o)
 {
-    int status;
-
     if (id < OPTION_BASE)
-        return not_understood(argv, id);
-    if (id == OPT_HELP || id == OPT_VERSION) {
-        status = id == OPT_HELP ? put_out(export_help, strlen(export_help)) : put_version();
-        return status ? PARSE_WRONG : PARSE_DONE;
-    }
+        return option_not_understood(argv, id);
+    if (id == OPT_HELP || id == OPT_VERSION)
+        return put_help(id == OPT_HELP ? export_help : NULL);
     return take_value(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
 }
 
@@ -105,9 +86,7 @@ enum parse_result export_options_parse(int argc, char **argv, struct export_opti
     optind = 1;
     while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":", long_options, NULL)) != -1)
         result = take_option(argv, id, o);
-    if (result == PARSE_RUN && optind < argc) {
-        complain("'%s' is one too many; see 'finack export --help'", argv[optind]);
-        return PARSE_WRONG;
-    }
+    if (result == PARSE_RUN && optind < argc)
+        return one_too_many(argv[optind]);
     return result;
 }

@@ -5,7 +5,7 @@
 #ifndef TOOL_EXPORT_OPTIONS_H
 #define TOOL_EXPORT_OPTIONS_H
 
-#include "options.h"
+#include "arguments.h"
 #include "ps_options.h"
 
 struct export_options {

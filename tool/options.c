@@ -12,8 +12,7 @@
 #include <string.h>
 
 enum {
-    UNSET = -1,
-    OPTION_BASE = 256
+    UNSET = -1
 };
 
 enum option_id {
@@ -193,30 +192,12 @@ static int take_policy_option(int id, const char *text, struct fin_policy *p)
     }
 }
 
-/* getopt_long(3) keeps no text of its own for what it did not understand. */
-static enum parse_result not_understood(char **argv, int id)
-{
-    const char *text = argv[optind - 1];
-
-    if (optopt > 0 && optopt < OPTION_BASE)
-        complain("unknown option '-%c'; see 'finack probe --help'", optopt);
-    else if (id == ':')
-        complain("%s needs a value; see 'finack probe --help'", text);
-    else
-        complain("unknown or ambiguous option '%s'; see 'finack probe --help'", text);
-    return PARSE_WRONG;
-}
-
 static enum parse_result take_option(char **argv, int id, struct probe_options *o)
 {
-    int status;
-
     if (id < OPTION_BASE)
-        return not_understood(argv, id);
-    if (id == OPT_HELP || id == OPT_VERSION) {
-        status = id == OPT_HELP ? put_out(probe_help, strlen(probe_help)) : put_version();
-        return status ? PARSE_WRONG : PARSE_DONE;
-    }
+        return option_not_understood(argv, id);
+    if (id == OPT_HELP || id == OPT_VERSION)
+        return put_help(id == OPT_HELP ? probe_help : NULL);
     if (id == OPT_JSON)
         o->json = true;
     else if (id == OPT_HTML)

@@ -5,6 +5,8 @@
 #ifndef TOOL_OPTIONS_H
 #define TOOL_OPTIONS_H
 
+#include "arguments.h"
+
 #include <finack.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,12 +25,6 @@ struct probe_options {
     uint64_t count;
     int32_t connect_ms;
     struct fin_policy policy;
-};
-
-enum parse_result {
-    PARSE_RUN,
-    PARSE_DONE,  /* help or version was printed */
-    PARSE_WRONG, /* one line was printed */
 };
 
 enum parse_result options_parse(int argc, char **argv, struct probe_options *o);

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 enum {
-    OPTION_BASE = 256,
     WORD = 64,
     INTERVAL_MS = 2000,
     INTERVAL_MIN_MS = 100,
@@ -186,20 +185,6 @@ int ps_take_netns(const char *text, const char **netns)
 
 /* ---- all ---- */
 
-/* getopt_long(3) keeps no text of its own for what it did not understand. */
-static enum parse_result not_understood(char **argv, int id)
-{
-    const char *text = argv[optind - 1];
-
-    if (id == ':')
-        complain("%s needs a value; see 'finack ps --help'", text);
-    else if (optopt > 0 && optopt < OPTION_BASE)
-        complain("unknown option '-%c'; see 'finack ps --help'", optopt);
-    else
-        complain("unknown or ambiguous option '%s'; see 'finack ps --help'", text);
-    return PARSE_WRONG;
-}
-
 static int take_value(int id, const char *text, struct ps_options *o)
 {
     switch (id) {
@@ -223,15 +208,13 @@ static int take_value(int id, const char *text, struct ps_options *o)
 
 static enum parse_result take_option(char **argv, int id, struct ps_options *o)
 {
-    int status;
-
     if (id < OPTION_BASE)
-        return not_understood(argv, id);
+        return option_not_understood(argv, id);
     switch (id) {
     case OPT_HELP:
+        return put_help(ps_help);
     case OPT_VERSION:
-        status = id == OPT_HELP ? put_out(ps_help, strlen(ps_help)) : put_version();
-        return status ? PARSE_WRONG : PARSE_DONE;
+        return put_help(NULL);
     case OPT_GHOSTS:
         o->ghosts = true;
         return PARSE_RUN;
@@ -255,10 +238,8 @@ enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o)
         result = take_option(argv, id, o);
     if (result != PARSE_RUN)
         return result;
-    if (optind < argc) {
-        complain("'%s' is one too many; see 'finack ps --help'", argv[optind]);
-        return PARSE_WRONG;
-    }
+    if (optind < argc)
+        return one_too_many(argv[optind]);
     o->protocols = o->protocols ? o->protocols : ALL;
     o->states = o->states ? o->states : ALL;
     return PARSE_RUN;

@@ -5,7 +5,7 @@
 #ifndef TOOL_PS_OPTIONS_H
 #define TOOL_PS_OPTIONS_H
 
-#include "options.h"
+#include "arguments.h"
 #include "socket.h"
 
 #include <stdbool.h>

@@ -16,6 +16,11 @@ void speak_as(const char *command)
     speaker = command;
 }
 
+const char *speaks_as(void)
+{
+    return speaker;
+}
+
 void escape(const char *text, char *buf, size_t size)
 {
     size_t used = 0;

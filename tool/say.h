@@ -16,6 +16,7 @@ enum {
 
 /* Names the subcommand that speaks; kept, not copied. */
 void speak_as(const char *command);
+const char *speaks_as(void);
 
 /* One line on stderr, "finack probe: ..."; control characters in it are escaped. Returns
  * EXIT_TROUBLE, so that it can be returned. */

@@ -7,10 +7,9 @@
 
 #include <getopt.h>
 #include <limits.h>
-#include <string.h>
 
 enum option_id {
-    OPT_JSON = 256,
+    OPT_JSON = OPTION_BASE,
     OPT_HTML,
     OPT_STACK,
     OPT_HELP,
@@ -42,18 +41,6 @@ static int take_file(const char *option, const char *text, const char **ret)
     return 0;
 }
 
-/* getopt_long(3) keeps no text of its own for what it did not understand. */
-static int not_understood(char **argv, int id)
-{
-    const char *text = argv[optind - 1];
-
-    if (id == ':')
-        return complain("%s needs a value; see 'finack trace --help'", text);
-    if (optopt > 0 && optopt < OPT_JSON)
-        return complain("unknown option '-%c'; see 'finack trace --help'", optopt);
-    return complain("unknown or ambiguous option '%s'; see 'finack trace --help'", text);
-}
-
 static int take_option(char **argv, int id, struct trace_options *o)
 {
     switch (id) {
@@ -70,7 +57,7 @@ static int take_option(char **argv, int id, struct trace_options *o)
         o->stack = true;
         return 0;
     default:
-        return not_understood(argv, id);
+        return option_not_understood(argv, id) != PARSE_RUN;
     }
 }
 
@@ -91,16 +78,14 @@ static enum parse_result take_target(int argc, char **argv, struct trace_options
 /* The command's own options are its own: '+' ends ours at the first word that is none. */
 enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o)
 {
-    int id, status;
+    int id;
 
     *o = (struct trace_options) { 0 };
     opterr = 0;
     optind = 1;
     while ((id = getopt_long(argc, argv, "+:o:p:", long_options, NULL)) != -1) {
-        if (id == OPT_HELP || id == OPT_VERSION) {
-            status = id == OPT_HELP ? put_out(trace_help, strlen(trace_help)) : put_version();
-            return status ? PARSE_WRONG : PARSE_DONE;
-        }
+        if (id == OPT_HELP || id == OPT_VERSION)
+            return put_help(id == OPT_HELP ? trace_help : NULL);
         if (take_option(argv, id, o))
             return PARSE_WRONG;
     }

@@ -5,7 +5,7 @@
 #ifndef TOOL_TRACE_OPTIONS_H
 #define TOOL_TRACE_OPTIONS_H
 
-#include "options.h"
+#include "arguments.h"
 
 #include <stdbool.h>
 #include <sys/types.h>

@@ -28,7 +28,8 @@ def close(sock: socket.socket, policy: Policy | None = None) -> Receipt:
     a file has buffered is not written: flush it first, or its flush() and close() raise OSError.
 
     An ssl.SSLSocket sends its close_notify first, and under courtesy "full" waits for the peer's.
-    That is left out in a handshake, and after an error of TLS.
+    That is left out in a handshake, and after an error of TLS. After a send() that raised
+    SSLWantWriteError half a record is missing, and the peer gets RST.
 
     A thread inside a call on the socket is woken: recv() and accept() end with b"" or OSError. If
     one is inside send(), it has policy.flush seconds to bring its bytes to the kernel; if it can't,
@@ -142,7 +143,7 @@ class _Reaper:
     @classmethod
     def _goes_on(cls) -> bool:
         with cls._lock:
-            cls._running = _core.reap() > 0
+            cls._running = _core.reap() + _farewell.reap() > 0
             return cls._running
 
     @classmethod
@@ -150,6 +151,7 @@ class _Reaper:
         cls._lock = threading.Lock()
         cls._running = False
         _core.reap()  # no thread but this one is in the child
+        _farewell.reap()
 
 
 os.register_at_fork(after_in_child=_Reaper._after_fork)

@@ -8,20 +8,21 @@ import os
 import select
 import socket
 import ssl
+import sys
+import threading
 import time
 from dataclasses import replace
+from types import FrameType
 from typing import Any, NoReturn
 
 from finack import _core
 from finack._receipt import Receipt
+from finack._wire import Wire
 
 _COURTESY, _SCOPE, _TOTAL, _DRAIN = 0, 1, 7, 10  # in a policy's tuple
 _PAUSE = 0.005  # seconds between looks at the threads inside; nothing else tells when they leave
 _CHUNK = 65536
-_PEEK = 1 << 20
 _LACK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_DATA_AFTER = "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
-_ALERT, _ALERT_MAX = 21, 21  # the type of a record, up to TLS 1.2, and the length since
 
 
 class _Closed:
@@ -46,10 +47,20 @@ def take_over(sock: socket.socket, policy: "_core.PolicyTuple") -> "_Tls | None"
     return None
 
 
+def reap() -> int:
+    """Free the numbers that threads have left; how many remain."""
+    for tls in _stuck[:]:
+        if not tls.in_use():
+            _stuck.remove(tls)
+            _core.release(tls.tomb, 0)
+    return len(_stuck)
+
+
 class _Tls:
     """One close. The number stays the socket's as long as the SSL object is used, and then goes."""
 
     engine: _core.Close
+    wire: Wire
 
     def __init__(self, sock: ssl.SSLSocket, layer: Any) -> None:
         self.sock = sock
@@ -57,7 +68,9 @@ class _Tls:
         self.left = 0  # bytes of input that may be thrown away yet
         self.until = 0.0
         self.full = self.looking = self.tombstone = False
+        self.tomb = -1  # the number, if a thread in OpenSSL has it still
         self.answered = self.deaf = False  # deaf: it can't be read any more
+        self.said = ""  # what SSL_shutdown(3) came to
         self.taken = 0
         self.exact = not sock.context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
 
@@ -65,13 +78,15 @@ class _Tls:
         self.left = policy[_DRAIN]
         self.full = policy[_COURTESY] == _core.COURTESIES.index("full")
         self.until = requested + policy[_TOTAL] / 1000
-        self.wake_receivers()
+        self.wait_for_receivers()
         try:
             values = self.run(policy, requested)
         except OSError as error:
             if error.errno not in _LACK or self.sock.fileno() < 0:
                 raise
-            self.say_farewell()
+            self.sock.settimeout(0)
+            with contextlib.suppress(OSError):
+                self.layer.shutdown()
             values = _core.close(self.give_up, policy, requested)
         receipt = Receipt._from_core(values, socket=name)
         return replace(receipt, tombstone=True) if self.tombstone else receipt
@@ -89,13 +104,17 @@ class _Tls:
                 self.cut()
             raise
         finally:
+            if hasattr(self, "wire"):
+                self.wire.discard()
             news.close()
 
     def begin(
         self, news: _core.CloseSet, policy: "_core.PolicyTuple", requested: float
     ) -> _core.Close:
-        copy = os.dup(self.sock.fileno())
+        number = self.sock.fileno()
+        copy = os.dup(number)
         try:
+            self.wire = Wire(number)
             return _core.Close(news, copy, policy, self, True, True, requested)
         except BaseException:
             os.close(copy)
@@ -117,6 +136,7 @@ class _Tls:
 
     def cut(self) -> None:
         """Without waiting: an interrupt came."""
+        self.until = 0
         action = self.engine.tell("abort")
         while action != "finish":
             self.release()
@@ -126,8 +146,14 @@ class _Tls:
         return super(socket.socket, self.sock).detach()
 
     def release(self) -> None:
-        if self.sock.fileno() >= 0:
-            self.tombstone = not _core.release(self.give_up(), self.until)
+        if self.sock.fileno() < 0:
+            return
+        self.wire.end()
+        if self.is_stuck():
+            self.tomb = self.give_up()
+            self.engine.entomb(self.tomb)
+            _stuck.append(self)
+        self.tombstone = self.tomb >= 0 or not _core.release(self.give_up(), self.until)
 
     def wait(self, news: _core.CloseSet) -> str:
         poll = select.poll()
@@ -144,65 +170,94 @@ class _Tls:
 
     # ---- threads inside ----
 
-    def wake_receivers(self) -> None:
-        """Forfeits the rest of the input, as there is no other way."""
-        shut = False
-        while _core.inside(self.sock.fileno())[0] and time.monotonic() < self.until:
-            if not shut:
-                shut = True
-                with contextlib.suppress(OSError):
-                    super(ssl.SSLSocket, self.sock).shutdown(socket.SHUT_RD)
+    def in_use(self) -> bool:
+        """Whether a thread is inside OpenSSL: between two system calls nothing else tells."""
+        own = threading.get_ident()
+        tops = [top for thread, top in sys._current_frames().items() if thread != own]
+        return any(self.is_below(top) for top in tops)
+
+    def is_below(self, frame: FrameType | None) -> bool:
+        """A handler of a signal may run on top of a method of the socket."""
+        while frame:
+            if frame.f_code.co_filename == ssl.__file__ and frame.f_locals.get("self") is self.sock:
+                return True
+            frame = frame.f_back
+        return False
+
+    def look_inside(self) -> tuple[bool, int]:
+        """Whether threads only send, and their bytes; those that receive are woken.
+
+        That forfeits the rest of the input: there is no other way.
+        """
+        receiving, sending, unsent = _core.inside(self.sock.fileno())
+        if receiving:
+            with contextlib.suppress(OSError):
+                super(ssl.SSLSocket, self.sock).shutdown(socket.SHUT_RD)
+        return sending > 0 and not receiving, unsent
+
+    def is_stuck(self) -> bool:
+        """Whether a thread stays in OpenSSL, and not in a call that can be ended."""
+        while self.in_use() and not any(_core.inside(self.sock.fileno())[:2]):
+            if time.monotonic() >= self.until:
+                return True
+            time.sleep(_PAUSE)
+        return False
+
+    def wait_for_receivers(self) -> None:
+        while self.in_use() and time.monotonic() < self.until:
+            sending, _ = self.look_inside()
+            if sending:
+                return  # flush waits for those
             time.sleep(_PAUSE)
 
     def flush(self) -> str:
-        _, sending, unsent = _core.inside(self.sock.fileno())
-        self.looking = sending > 0
-        if not sending:
+        self.looking = self.in_use()
+        if not self.looking:
             return self.engine.tell("done")
+        _, unsent = self.look_inside()
         return self.engine.tell("again", bytes=unsent, write=True)
 
     # ---- the farewell ----
 
     def say_farewell(self) -> str:
-        """SSL_shutdown(3), without waiting; what to tell, and whether it can be read still."""
-        self.sock.settimeout(0)
+        """SSL_shutdown(3), which looks for the answer too in what it has; what to tell."""
+        result = "skip"
         try:
             self.layer.shutdown()
         except ssl.SSLWantReadError:
-            return "done"
+            pass
         except ssl.SSLWantWriteError:
-            return "again"
-        except ssl.SSLError as error:
-            # It has looked for the answer too, and found something else.
+            result = "broken"  # half a record of the program's stands in the way
+        except OSError:
+            self.deaf = True  # there is other input, or TLS had failed
+        else:
+            self.note_answer()
+        return "done" if self.wire.collect() else result
+
+    def note_answer(self) -> None:
+        """Of an end that the program has read, as much as can be known by now."""
+        if self.answered or (not self.wire.fed and self.was_answer()):
+            self.engine.note_answer()
+        else:
             self.deaf = True
-            sent = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-            return "done" if sent or error.reason == _DATA_AFTER else "skip"
-        except OSError as error:
-            return f"failed {error.errno}"
-        return "answered"
 
     def notify(self) -> str:
-        self.sock.settimeout(0)
-        if self.full:
-            self.discard()
-        ended, raw = self.has_ended(), self.peek() or b""
-        result, _, error = self.say_farewell().partition(" ")
-        if result == "answered":
-            # SSL_shutdown(3) has read on, and takes any end for an answer if it was told to.
-            if self.answered or (not self.deaf and self.is_answer(ended, raw)):
-                self.engine.note_answer()
-            else:
-                self.deaf = True
-            result = "done"
-        return self.engine.tell(result, error=int(error or 0), write=True)
+        if not self.said:
+            self.sock.settimeout(0)
+            self.wire.begin()
+            if self.full:
+                self.discard()
+            self.said = self.say_farewell()
+        if self.said != "done":
+            return self.engine.tell(self.said, error=errno.EBADMSG)
+        try:
+            return self.engine.tell("done" if self.wire.send() else "again", write=True)
+        except OSError as error:
+            return self.engine.tell("failed", error=error.errno or errno.EIO)
 
     def discard(self) -> None:
-        """Data ahead of the answer would make SSL_shutdown(3) fail for good, as an end would."""
-        if self.has_ended() and not _ends_in_alert(self.peek() or b""):
-            return
-        result = "more"
-        while self.left > 0 and result == "more":
-            result = self.receive()
+        """Data ahead of the answer would make SSL_shutdown(3) fail for good."""
+        result = self.receive()
         self.answered = result == "answer"
         self.deaf = result == "end"
 
@@ -211,64 +266,39 @@ class _Tls:
     def read(self) -> str:
         if self.deaf:
             return self.engine.tell("end" if self.has_ended() else "again")
-        result = "more"
-        while self.left > 0 and result == "more":
-            result = self.receive()
-        result, _, error = result.partition(" ")
-        return self.engine.tell("again" if result == "more" else result, error=int(error or 0))
+        result, _, error = self.receive().partition(" ")
+        return self.engine.tell(result, error=int(error or 0))
 
     def receive(self) -> str:
-        """Throw some input away; what to tell, or "more"."""
-        ended, raw = self.has_ended(), self.peek()
-        if not raw and not self.layer.pending():
-            return "again" if raw is None else "end"
-        try:
-            data = self.layer.read(_CHUNK)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return "more"
-        except ssl.SSLZeroReturnError:
-            data = b""
-        except ssl.SSLEOFError:
-            return "end"
-        except OSError as error:
-            code = errno.EBADMSG if isinstance(error, ssl.SSLError) else error.errno
-            return f"failed {code or errno.EIO}"
-        self.left -= len(data)
-        if data:
-            return "more"
-        return "answer" if self.is_answer(ended, raw or b"") else "end"
-
-    def peek(self) -> bytes | None:
-        """What is on the wire; empty: the end of it; None: nothing yet."""
-        try:
-            return super(ssl.SSLSocket, self.sock).recv(
-                _PEEK, socket.MSG_PEEK | socket.MSG_DONTWAIT
-            )
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
+        """Throw away what has come; what to tell."""
+        while self.left > 0:
+            try:
+                data = self.layer.read(_CHUNK)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                came = self.wire.feed()
+                if not came:
+                    return "again" if came is None else "end"
+                self.left -= came
+                continue
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except ssl.SSLError:
+                return f"failed {errno.EBADMSG}"
+            if not data:
+                return "answer" if self.wire.fed or self.was_answer() else "end"
+        return "again"
 
     def has_ended(self) -> bool:
         poll = select.poll()
-        poll.register(self.sock.fileno(), select.POLLRDHUP)
+        poll.register(self.engine.fileno(), select.POLLRDHUP)
         return bool(poll.poll(0))
 
-    def is_answer(self, ended: bool, raw: bytes) -> bool:
-        """Whether the end that OpenSSL tells of is close_notify: it may take any end for one.
-
-        `raw` is what was on the wire before, all there will ever be if the stream had ended.
-        """
-        return self.exact or not ended or _ends_in_alert(raw)
+    def was_answer(self) -> bool:
+        """Whether the end that the program has read was close_notify, if that can be known."""
+        return self.exact or not self.has_ended()
 
 
-def _ends_in_alert(raw: bytes) -> bool:
-    """As far as can be told from outside: TLS 1.3 hides the type, and not the length."""
-    at = kind = length = 0
-    while at + 5 <= len(raw):
-        kind, length = raw[at], int.from_bytes(raw[at + 3 : at + 5])
-        at += 5 + length
-    return 0 < at == len(raw) and (kind == _ALERT or length <= _ALERT_MAX)
+_stuck: list[_Tls] = []
 
 
 def _taken(fd: int) -> int:

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -66,10 +67,9 @@ def test_tls_under_full_tells_an_answer_from_an_end(
         policy = Policy(courtesy="full", farewell=FOREVER, linger=0.01, total=FOREVER)
         receipt = finack.close(sock, policy)
         thread.join()
+    assert "notified" in receipt.stages
     assert ("answered" in receipt.stages) == ("notify" in acts)
-    if "notify" not in acts and "notified" in receipt.stages:
-        # OpenSSL says no farewell if it met the end before, reading ahead of it.
-        assert receipt.outcome == "truncated"
+    assert (receipt.outcome == "truncated") == ("notify" not in acts)
     peer.stop()
 
 
@@ -113,13 +113,29 @@ def test_tls_deaf_peer(peers: Peers, certificate: Certificate) -> None:
     peer = peers.listen("deaf", tls=certificate)
     with tls_client(peer.address, certificate) as sock:
         peer.opened(1)
-        sock.settimeout(0)
-        with contextlib.suppress(ssl.SSLWantWriteError):
-            while True:
-                sock.send(bytes(16384))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+        sock.sendall(bytes(100_000))
         policy = Policy(farewell=0.05, linger=0.05, orphan="reset")
         receipt = finack.close(sock, policy)
     assert receipt.outcome == "timed_out" and receipt.end == "reset" and receipt.unacked > 0
+    assert "notified" in receipt.stages  # the kernel has it
+    assert peer.seen(1)[0].end == "reset"
+    peer.stop()
+
+
+def test_tls_after_half_a_record(peers: Peers, certificate: Certificate) -> None:
+    """It can't be completed any more: FIN would tell the peer that nothing is missing."""
+    peer = peers.listen("deaf", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.settimeout(0)
+        with pytest.raises(ssl.SSLWantWriteError):
+            while True:
+                sock.send(bytes(16384))
+        receipt = finack.close(sock)
+    assert receipt.outcome == "error" and receipt.end == "reset"
+    assert receipt.error and receipt.error.errno == errno.EBADMSG
+    assert "notified" not in receipt.stages and "shut" not in receipt.stages
     assert peer.seen(1)[0].end == "reset"
     peer.stop()
 
@@ -195,6 +211,52 @@ def test_tls_thread_that_cant_finish_sending(peers: Peers, certificate: Certific
     assert receipt.unsent > 0 and receipt.held is False
     assert peer.seen(1)[0].end == "reset"
     peer.stop()
+
+
+def test_tls_thread_that_stays_in_openssl(peers: Peers, certificate: Certificate) -> None:
+    """It is in no system call that could be ended, and would use the number when it goes on."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        entered.set()
+        go_on.wait(FOREVER)
+
+    context = certificate.server_context()
+    context.sni_callback = hold
+    seen: list[OSError] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arguments = (listener.getsockname(), certificate, seen)
+        client = threading.Thread(target=shake_hands, args=arguments)
+        client.start()
+        ours, _ = listener.accept()
+    with context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False) as sock:
+        number = sock.fileno()
+        thread = threading.Thread(target=suppress, args=(sock.do_handshake,))
+        thread.start()
+        assert entered.wait(FOREVER)
+        receipt = finack.close(sock, Policy(flush=0.01, total=0.02))
+        assert_closed(sock)
+        assert not is_free(number)
+        go_on.set()
+        thread.join()
+        client.join()
+    until(lambda: is_free(number))
+    assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "flush", "reset")
+    assert receipt.tombstone and receipt.held is False
+    assert isinstance(seen[0], ConnectionResetError)
+
+
+def shake_hands(address: Any, certificate: Certificate, seen: list[OSError]) -> None:
+    """As a client, of a server that breaks off."""
+    try:
+        tls_client(address, certificate)
+    except OSError as error:
+        seen.append(error)
+
+
+def suppress(call: Callable[[], object]) -> None:
+    with contextlib.suppress(OSError):
+        call()
 
 
 def test_tls_before_the_handshake(peers: Peers) -> None:

@@ -154,6 +154,26 @@ def test_server(peers: Peers) -> None:
         socket.create_connection(where[0])
 
 
+def test_server_stops_listening_first() -> None:
+    """What the loop still waits for finds nobody to connect to."""
+    refused: list[bool] = []
+
+    async def visit(server: asyncio.Server, address: tuple[str, int]) -> None:
+        while server.is_serving():
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*address)
+        refused.append(True)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        finack.hold(visit(server, server.sockets[0].getsockname()))
+
+    assert "listening" in end(main).text
+    assert refused
+
+
 def test_datagrams() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()

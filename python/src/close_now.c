@@ -86,7 +86,7 @@ static PyObject *release(PyObject *module, PyObject *args)
     return result < 0 && result != -EINTR ? fin__py_os_error(result) : PyBool_FromLong(!tomb);
 }
 
-#define SETTLE_NS (20 * (uint64_t) FIN__NS_PER_MS)
+#define SETTLE_NS (100 * (uint64_t) FIN__NS_PER_MS)
 
 static PyObject *inside(PyObject *module, PyObject *args)
 {

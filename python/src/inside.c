@@ -23,7 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAST_NS (200 * 1000ull) /* of processor time: more than an interrupt takes */
+/* Of processor time: more than an interrupt takes, and more than a thread that sends may spend on
+ * what the kernel has in its queue already. */
+#define PAST_NS (200 * 1000ull)
+#define PAST_QUEUE_NS (25 * FIN__NS_PER_MS)
 #define PAUSE_NS (50 * 1000ull)
 #define PAUSE_MAX_NS (5 * FIN__NS_PER_MS)
 
@@ -124,20 +127,6 @@ static uint64_t cpu_time(int32_t id)
     return (uint64_t) time.tv_sec * FIN__NS_PER_S + (uint64_t) time.tv_nsec;
 }
 
-static enum place place_of(const struct fin__thread *thread, int fd, uint64_t *bytes)
-{
-    struct call call = { 0 };
-    int result = read_call(thread->id, &call);
-
-    if (result < 0)
-        return OUT;
-    if (result > 0)
-        return judge(&call, fd, bytes);
-    return cpu_time(thread->id) - thread->cpu >= PAST_NS ? OUT : UNKNOWN;
-}
-
-/* ---- all of them ---- */
-
 static uint64_t handed(int fd)
 {
     struct tcp_info info = { 0 };
@@ -149,6 +138,42 @@ static uint64_t handed(int fd)
     (void) ioctl(fd, SIOCOUTQ, &queued);
     return (uint64_t) queued;
 }
+
+/* Of a Unix socket no number only grows: what is read and what is sent may cancel out. */
+static bool has_queue(int fd)
+{
+    int domain = 0, queued = 0;
+    socklen_t size = sizeof domain;
+
+    (void) getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
+    (void) ioctl(fd, SIOCOUTQ, &queued);
+    return domain == AF_UNIX || queued > 0;
+}
+
+/* What was sent is looked at last: both may change while we are kept from looking. */
+static bool is_past(const struct fin__inside *in, const struct fin__thread *thread)
+{
+    uint64_t used = cpu_time(thread->id) - thread->cpu;
+
+    if (used < PAST_NS || handed(in->fd) != in->handed)
+        return false;
+    return used >= PAST_QUEUE_NS || !has_queue(in->fd);
+}
+
+static enum place place_of(const struct fin__inside *in, const struct fin__thread *thread,
+                           uint64_t *bytes)
+{
+    struct call call = { 0 };
+    int result = read_call(thread->id, &call);
+
+    if (result < 0)
+        return OUT;
+    if (result > 0)
+        return judge(&call, in->fd, bytes);
+    return is_past(in, thread) ? OUT : UNKNOWN;
+}
+
+/* ---- all of them ---- */
 
 static void list_others(struct fin__inside *in, struct fin__folder *tasks, size_t max)
 {
@@ -173,9 +198,9 @@ void fin__inside_begin(struct fin__inside *in, int fd)
         return;
     max = st.st_nlink + 16; /* threads are being made */
     in->threads = fin__alloc(max * sizeof *in->threads);
+    in->handed = handed(fd);
     if (in->threads)
         list_others(in, &tasks, max);
-    in->handed = handed(fd);
     fin__folder_close(&tasks);
     fin__inside_look(in);
 }
@@ -191,7 +216,7 @@ static void count(struct fin__inside *in, struct fin__thread *thread)
 {
     uint64_t bytes = 0;
 
-    switch (place_of(thread, in->fd, &bytes)) {
+    switch (place_of(in, thread, &bytes)) {
     case OUT:
         thread->out = true;
         break;

@@ -7,7 +7,8 @@
  * Once a socket object has given its number up no thread can begin to use it. What is left are the
  * threads that took the number before. Those that block in a call are seen there. Those that run may
  * be about to enter the call, which takes a few instructions, or be copying what they send: a thread
- * that has used some processor time, and nothing was sent meanwhile, does neither.
+ * that has used some processor time, and nothing was sent meanwhile, does neither. More of it as long
+ * as the kernel has bytes to send, which is done on the time of whoever is inside.
  */
 
 #ifndef FIN_PY_INSIDE_H

@@ -111,6 +111,7 @@ class TransportOwner:
         self.tls = extra(transport, "ssl_object")
         self.blind = self.tls is not None
         self._answered = False
+        self._saw_it_go = False
 
     def begin(self) -> None:
         # Input is drained by the close, so that the protocol hears no more, as after close().
@@ -176,6 +177,7 @@ class TransportOwner:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
             if self.is_gone():
+                self._saw_it_go = True
                 break
         await asyncio.sleep(0)  # TLS, uvloop: connection_lost() follows
 
@@ -183,6 +185,8 @@ class TransportOwner:
         if not self.is_gone():
             await self.let_go()
         if self.is_gone():
+            if not self._saw_it_go:  # an event of its own ended it at the last moment
+                await turn()
             return
         # abort() does nothing in stock TLS after two calls of close(), and in some other cases; an
         # event of the socket's then ends it. Other holders of the socket would notice.

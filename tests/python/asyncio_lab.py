@@ -16,6 +16,7 @@ import finack
 T = TypeVar("T")
 MEGABYTES = bytes(16 << 20)
 QUICK = finack.Policy(flush=0.2, farewell=0.2, linger=0.2)
+PATIENT = finack.Policy(flush=60, farewell=60, linger=60, total=60)  # for what ends by itself
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "stock": asyncio.SelectorEventLoop,
     "proxy": lambda: asyncio.SelectorEventLoop(finack.ProxySelector()),

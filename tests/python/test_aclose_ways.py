@@ -16,8 +16,8 @@ import time
 from typing import Any
 
 import pytest
-from asyncio_lab import MEGABYTES, QUICK, Lab, Run, fileno, seen
-from peers import Peers, Seen
+from asyncio_lab import MEGABYTES, PATIENT, QUICK, Lab, Run, fileno, seen
+from peers import Peer, Peers, Seen
 
 import finack
 
@@ -318,6 +318,36 @@ def test_a_transport_that_does_not_abort(run: Run, lab: Lab) -> None:
         assert (fileno(transport), receipt.tombstone) == (-1, False)
         assert recorder.calls[-1] == "lost"
         assert await seen(peer) == Seen(5, lab.tls, "eof", False)
+
+    run(main())
+
+
+class Ended(Stubborn):
+    """Its peer ends it some turns after it was told to let go."""
+
+    def __init__(self, transport: Any, peer: Peer, turns: int) -> None:
+        super().__init__(transport, deaf=False)
+        self._peer, self._turns = peer, turns
+
+    def abort(self) -> None:
+        if self._turns:
+            self._turns -= 1
+            asyncio.get_running_loop().call_soon(self.abort)
+        else:
+            self._peer.act("notify")
+            self._peer.act("fin")
+
+
+def test_a_transport_that_its_peer_ends(run: Run, lab: Lab) -> None:
+    """In whichever turn that comes, connection_lost() is called before the close is over."""
+
+    async def main() -> None:
+        for turns in range(5):
+            peer, transport, recorder = await lab.connect("mute")
+            await finack.aclose(Ended(transport, peer, turns), PATIENT)
+            assert (fileno(transport), recorder.calls[-1]) == (-1, "lost"), turns
+            peer.stop()
+            (lab.folder / "socket").unlink(missing_ok=True)
 
     run(main())
 

@@ -260,6 +260,13 @@ class Party:
         except BlockingIOError:
             pass
 
+    def catch_up(self) -> None:
+        """What came before a request counts, even if the request was seen first."""
+        if self.listener:
+            self.accept(READ)
+        for link in self.links:
+            link.ready(READ)
+
     def opened(self) -> int:
         return sum(link.open and link.end != "reset" for link in self.links)
 
@@ -276,6 +283,7 @@ class Party:
         if self.listener:
             self.loop.selector.unregister(self.listener)
             self.listener.close()
+            self.listener = None
 
 
 class Link:
@@ -553,12 +561,15 @@ class Loop:
             party.drop()
             return seen
 
+        party.catch_up()
         for link in party.links:
             link.look()
         self.waiting = (lambda: party.ended() >= request["count"], until, result)
 
     def do_act(self, request: dict[str, Any]) -> None:
-        for link in self.parties[request["peer"]].links:
+        party = self.parties[request["peer"]]
+        party.catch_up()
+        for link in party.links:
             getattr(link, request["what"])()
         self.reply(None)
 

@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import pathlib
 import resource
@@ -71,9 +72,11 @@ def assert_closed(sock: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
+def no_descriptors(*, spare: int = 0) -> Iterator[None]:
+    """But for so many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    free = (number for number in range(soft) if is_free(number))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(itertools.islice(free, spare, None)), hard))
     try:
         yield
     finally:

@@ -287,11 +287,13 @@ def test_tls_without_farewell(peers: Peers, certificate: Certificate, policy: Po
     peer.stop()
 
 
-def test_tls_with_no_descriptor_left(peers: Peers, certificate: Certificate) -> None:
+@pytest.mark.parametrize("spare", range(9))
+def test_tls_with_few_descriptors_left(peers: Peers, certificate: Certificate, spare: int) -> None:
     peer = peers.listen("clean", tls=certificate)
-    with tls_client(peer.address, certificate) as sock, no_descriptors():
+    with tls_client(peer.address, certificate) as sock, no_descriptors(spare=spare):
         receipt = finack.close(sock)
-    assert receipt.outcome == "graceful" and receipt.held is None
+    assert receipt.outcome == "graceful"
+    assert receipt.held is (None if spare == 0 else False)
     assert peer.seen(1) == [Seen(0, close_notify=True, end="eof", reset_after=False)]
     peer.stop()
 

@@ -77,7 +77,7 @@ def _has(x: Any, *names: str) -> bool:
 
 
 def _is_server(x: Any) -> bool:
-    return isinstance(x, asyncio.AbstractServer) or _has(x, "is_serving", "sockets")
+    return _has(x, "get_loop", "is_serving", "sockets")
 
 
 def _is_transport(x: Any) -> bool:
@@ -90,8 +90,9 @@ def _target(x: Any, loop: asyncio.AbstractEventLoop) -> Any:
     if isinstance(x, asyncio.StreamWriter):
         x = x.transport
     if isinstance(x, socket.socket) and not hasattr(x, "do_handshake"):
-        transports = getattr(loop, "_transports", {})
-        return transports.get(x.fileno(), x)
+        transport = getattr(loop, "_transports", {}).get(x.fileno())
+        # asyncio lists a closed one until it is collected, under a number that another may have.
+        return transport if transport and _number_of(transport) == x.fileno() else x
     if not _is_server(x) and not _is_transport(x):
         raise TypeError(f"{_ACCEPTED} is accepted, not {type(x).__name__}")
     _check_loop(x, loop)
@@ -219,6 +220,8 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     finally:
         del _pending[key]
         receipts[key] = shared.done.result()
+        if isinstance(x, socket.socket):
+            receipts[x] = receipts[key]
 
 
 async def _close_briefly(x: Any, policy: Policy, requested: float) -> Receipt:

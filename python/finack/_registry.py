@@ -330,7 +330,7 @@ def _targets(loop: asyncio.AbstractEventLoop) -> list[_Target]:
 
 def _server_types() -> list[type[Any]]:
     uvloop = sys.modules.get("uvloop.loop")
-    return [asyncio.AbstractServer, *([uvloop.Server] if uvloop else [])]
+    return [asyncio.Server, *([uvloop.Server] if uvloop else [])]
 
 
 async def _close_one(thing: Any, policy: Policy) -> Receipt:

@@ -348,7 +348,35 @@ def test_socket_of_a_transport(run: Run, peers: Peers) -> None:
         receipt = await finack.aclose(sock)
         assert receipt is await finack.aclose(transport)
         assert (fileno(transport), receipt.outcome) == (-1, "graceful")
+        assert await finack.aclose(sock) is receipt
         assert await seen(peer) == Seen(0, False, "eof", False)
+
+    run(main())
+
+
+def test_socket_with_the_number_of_an_old_transport(run: Run) -> None:
+    """A program may keep a transport for long after its close."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        first, other = pair()
+        number = first.fileno()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=first)
+        other.close()
+        await finack.aclose(transport)
+        ours, theirs = pair()
+        if theirs.fileno() == number:
+            ours, theirs = theirs, ours
+        assert ours.fileno() == number
+        watching = asyncio.create_task(finack.closed(ours))
+        await asyncio.sleep(0)
+        receipt = await finack.aclose(ours, QUICK)
+        assert (receipt.end, ours.fileno()) == ("fin", -1)
+        assert await watching is receipt
+        theirs.setblocking(True)
+        theirs.settimeout(10)
+        assert theirs.recv(1) == b""
+        theirs.close()
 
     run(main())
 

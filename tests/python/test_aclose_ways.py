@@ -481,7 +481,8 @@ def test_wrong_types(run: Run) -> None:
         loop = asyncio.get_running_loop()
         reading, writing = os.pipe()
         pipe, _ = await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(reading, "rb"))
-        for wrong in (None, 3, "x", loop, pipe, asyncio.Protocol(), asyncio.Transport):
+        own = type("OwnServer", (asyncio.AbstractServer,), {})()  # with none of the methods
+        for wrong in (None, 3, "x", loop, pipe, asyncio.Protocol(), asyncio.Transport, own):
             with pytest.raises(TypeError, match="StreamWriter"):
                 await finack.aclose(wrong)
             with pytest.raises(TypeError, match="StreamWriter"):

@@ -7,6 +7,7 @@ by the `_make_…_transport` methods and `_start_serving`.
 """
 
 import asyncio
+import errno
 import functools
 import inspect
 import os
@@ -72,13 +73,14 @@ class EventLoop(asyncio.SelectorEventLoop):
         """Wait until the descriptor is released, whoever closes it.
 
         sock
-            A socket, something else with a fileno(), or the number of an open descriptor. What is
-            closed already is not waited for.
+            A socket or a pipe: an object with a fileno(), or the number. What is closed already
+            is not waited for.
 
         Returns before the loop can block again after the release; a close in another thread is
         seen within 50 ms.
 
-        TypeError: it is none of these; RuntimeError: the loop is not running in this thread.
+        TypeError: it is none of these; OSError: EOPNOTSUPP, an open file of another kind, of which
+        can't be told when it is closed; RuntimeError: the loop is not running in this thread.
 
         >>> async def main() -> None:
         ...     server = await asyncio.start_server(print, "127.0.0.1", 0)
@@ -90,9 +92,8 @@ class EventLoop(asyncio.SelectorEventLoop):
         number = _number_of(sock)
         if asyncio.get_running_loop() is not self:
             raise RuntimeError("this loop runs elsewhere: wait for the socket there")
-        try:
-            identity = _core.identify(number)
-        except OSError:
+        identity = _identity_of(number)
+        if identity is None:
             return
         future = self.create_future()
         self._add_release_waiter(number, identity, future)
@@ -265,11 +266,8 @@ async def await_fd_close(sock: Any) -> None:
         await loop.await_fd_close(sock)
         return
     number, pause = _number_of(sock), 0.0
-    try:
-        identity = _core.identify(number)
-    except OSError:
-        return
-    while _core.is_same(number, identity):
+    identity = _identity_of(number)
+    while identity and _core.is_same(number, identity):
         await asyncio.sleep(pause)
         pause = min(2 * pause + 0.001, 0.05)
 
@@ -281,3 +279,13 @@ def _number_of(sock: Any) -> int:
         kind = type(sock).__name__
         raise TypeError(f"a socket, or a descriptor's number, is accepted, not {kind}")
     return sock
+
+
+def _identity_of(number: int) -> "_core.Identity | None":
+    """None: it is closed."""
+    try:
+        return _core.identify(number)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            return None
+        raise

@@ -244,6 +244,24 @@ def test_await_fd_close_of_wrong_type(loop: str, wrong: Any) -> None:
     run_on(loop, main())
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_await_fd_close_of_another_file(loop: str) -> None:
+    """It isn't taken for closed."""
+
+    async def main() -> None:
+        with open(os.devnull) as file, pytest.raises(OSError, match="not supported"):
+            await finack.await_fd_close(file)
+        reading, writing = os.pipe()
+        waiting = asyncio.create_task(finack.await_fd_close(writing))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        os.close(writing)
+        await waiting
+        os.close(reading)
+
+    run_on(loop, main())
+
+
 def test_await_fd_close_elsewhere() -> None:
     """In another loop, in another thread, and with the loop closed: nothing is changed."""
     one, two = socket.socketpair()

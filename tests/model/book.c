@@ -25,69 +25,6 @@
 
 #define LENGTH 16 /* of a sequence */
 
-/* ---- every sequence ---- */
-
-/* Letters: s submit, n submit without room, m without memory, t time passes, d dispatch, and with a
- * close's digit: a abort, e the peer goes on, o an edge that was fetched before it ended. */
-struct step {
-    char letter;
-    unsigned close;
-};
-
-static bool can(struct step step)
-{
-    struct close *c = &world.close[step.close];
-
-    switch (step.letter) {
-    case 's':
-    case 'n':
-    case 'm':
-        return world.count < world.config->count;
-    case 't':
-        return !world_readable() && world.armed != UINT64_MAX;
-    case 'd':
-        return true;
-    case 'a':
-        return step.close < world.count && (!c->live || c->op->asked != FIN__ABORT);
-    case 'e':
-        return step.close < world.count && c->live && peer_goes_on(c, false);
-    default:
-        return step.close < world.count && (!c->live || c->released) && world.tail - world.head < 8;
-    }
-}
-
-static void submit_next(char letter)
-{
-    unsigned i = world.count;
-    int want = letter == 'n' ? -ENOSPC : letter == 'm' && world.count == 0 ? -ENOMEM : 0;
-    int result;
-
-    world.refuse = letter == 'n';
-    world.starve = letter == 'm';
-    result = world_submit((enum kind) world.config->kind[i % 4],
-                          (enum reaction) world.config->reaction[i % 4]);
-    world.refuse = world.starve = false;
-    rule(result == want || (letter == 'm' && result == -ENOMEM), "submit fails as it must", NULL);
-}
-
-static void take(struct step step)
-{
-    struct close *c = &world.close[step.close];
-
-    if (step.letter == 's' || step.letter == 'n' || step.letter == 'm')
-        submit_next(step.letter);
-    else if (step.letter == 't')
-        (void) world_sleep(UINT64_MAX);
-    else if (step.letter == 'd')
-        world_dispatch();
-    else if (step.letter == 'a')
-        world_abort(c);
-    else if (step.letter == 'e')
-        (void) peer_goes_on(c, true);
-    else
-        world_edge(c, true);
-}
-
 /* ---- states that have been seen ---- */
 
 #define SEEN (1u << 20)
@@ -164,11 +101,11 @@ static unsigned replay(const struct step *steps, unsigned length, struct step *n
     runs++;
     world_begin(world.config);
     for (unsigned i = 0; i < length && !world.gone; i++)
-        take(steps[i]);
+        world_take(steps[i]);
     if (!world.gone && length < world.config->depth && !seen_before(world.config->depth - length))
         for (const char *letter = letters; *letter; letter++)
             for (unsigned i = 0; i < (strchr("aeo", *letter) ? world.config->count : 1u); i++)
-                if (can((struct step) { *letter, i }))
+                if (world_can((struct step) { *letter, i }))
                     next[count++] = (struct step) { *letter, i };
     world_finish((unsigned) runs);
     return count;
@@ -283,8 +220,8 @@ static void random_close_step(void)
     if (world.count == 0)
         return;
     step.close = world.count - 1 - random_below(back);
-    if (can(step))
-        take(step);
+    if (world_can(step))
+        world_take(step);
 }
 
 static void random_step(unsigned crowd)
@@ -296,7 +233,7 @@ static void random_step(unsigned crowd)
 
         rule(world_submit((enum kind) random_below(KINDS), reaction) == 0, "submit works", NULL);
     } else if (dice < 402 && world.count < world.config->count) {
-        submit_next(dice & 1 ? 'n' : 'm');
+        world_submit_next(dice & 1 ? 'n' : 'm');
     } else if (dice < 980) {
         random_close_step();
     } else if (world_sleep(world.now + random_below(5) * FIN__NS_PER_MS)) {

@@ -12,11 +12,6 @@
 
 #define PROOFS (FIN_STAGE_GONE - FIN_STAGE_RELEASED + 1)
 
-struct step {
-    enum fin__action action; /* asked for */
-    struct fin__event event; /* and answered */
-};
-
 struct trace {
     struct config config;
     unsigned length; /* 0: none */
@@ -260,38 +255,7 @@ static void cover(struct explorer *x, const struct node *node)
             c->stages |= UINT64_C(1) << i;
 }
 
-/* ---- one step ---- */
-
-static void watch_action(struct node *node)
-{
-    const struct fin__machine *m = &node->machine;
-    struct view view = { node->action, m->deadline, fin__drain_left(m), node->now, m->interest };
-
-    monitor_action(&node->monitor, &view);
-    if (node->action == FIN__FINISH)
-        monitor_end(&node->monitor, &node->receipt);
-}
-
-static void count_wakes(struct node *node, const struct node *from, const struct fin__event *ev)
-{
-    if (ev->now != from->now)
-        node->monitor.wakes = 0;
-    else if (ev->kind == FIN__READY)
-        node->monitor.wakes++;
-}
-
-static void answer(const struct explorer *x, struct node *to, const struct node *from,
-                   const struct fin__event *ev)
-{
-    memcpy(to, from, sizeof *to); /* padding too: states are compared as bytes */
-    count_wakes(to, from, ev);
-    monitor_event(&to->monitor, from->action, ev);
-    to->now = ev->now;
-    to->action = x->step(&to->machine, ev);
-    fin__machine_report(&to->machine, &to->receipt);
-    monitor_step(&to->monitor, &from->receipt, &to->receipt, ev);
-    watch_action(to);
-}
+/* ---- the search ---- */
 
 static void visit(struct explorer *x, struct node *node, unsigned depth);
 
@@ -322,7 +286,7 @@ static void straight_end(struct explorer *x, const struct node *node, unsigned d
             ev.facts = FIN__IS_FINISHED;
         }
         x->steps[depth++] = (struct step) { at.action, ev };
-        answer(x, &to, &at, &ev);
+        node_answer(&to, &at, &ev, x->step);
         collect(x, &to, depth);
         memcpy(&at, &to, sizeof at);
     }
@@ -348,7 +312,7 @@ static void follow_one(struct explorer *x, const struct node *from, const struct
     x->steps[depth] = (struct step) { from->action, *ev };
     x->coverage.transitions++;
     x->coverage.events[from->action] |= UINT64_C(1) << ev->kind;
-    answer(x, &to, from, ev);
+    node_answer(&to, from, ev, x->step);
     if (to.action == FIN__UNWATCH && !x->exactly)
         straight_ends(x, &to, depth + 1);
     visit(x, &to, depth + 1);
@@ -401,10 +365,8 @@ static void visit(struct explorer *x, struct node *node, unsigned depth)
 
 static void run(struct explorer *x, const struct config *config, bool exactly)
 {
-    struct fin__event start = { .now = START };
     struct node node;
 
-    memset(&node, 0, sizeof node);
     for (unsigned i = 0; i < PROOFS; i++) {
         x->proofs[i] = *config;
         x->proofs[i].plan.proof = (uint8_t) (FIN_STAGE_RELEASED + i);
@@ -415,13 +377,7 @@ static void run(struct explorer *x, const struct config *config, bool exactly)
         memset(x->seen, 0, x->room * sizeof *x->seen);
         x->run = 1;
     }
-    node.now = START;
-    monitor_start(&node.monitor, config, START);
-    node.action =
-        fin__machine_start(&node.machine, &config->plan, config->traits, config->facts, START);
-    fin__machine_report(&node.machine, &node.receipt);
-    monitor_step(&node.monitor, NULL, &node.receipt, &start);
-    watch_action(&node);
+    node_start(&node, config);
     x->coverage.runs++;
     visit(x, &node, 0);
 }
@@ -462,76 +418,12 @@ const struct coverage *explorer_coverage(const struct explorer *x)
 
 /* ---- traces for people ---- */
 
-static const char *const action_names[] = {
-    "WAIT",    "FLUSH",   "NOTIFY", "ABANDON", "SHUT",   "LOOK",  "TALLY",
-    "DRAIN",   "REFUSE",  "ACCEPT", "QUENCH",  "LIMIT",  "RESET", "UNWATCH",
-    "WITNESS", "RELEASE", "CHECK",  "INSPECT", "FINISH",
-};
-
-static const char *const event_names[] = {
-    "DONE", "AGAIN", "SKIP",   "BROKEN", "BYTES",    "ANSWER", "END",   "STATE",
-    "YES",  "NO",    "FAILED", "READY",  "DEADLINE", "ABORT",  "FORCE",
-};
-
-static const char *const trait_names[] = {
-    "STREAM",     "LAYERED",   "ACK_AT_SHUT", "ACK_UNKNOWN",
-    "QUENCHABLE", "LISTENING", "CONNECTING",  "SOCKET",
-};
-
-static const char *const fact_names[] = {
-    "ACKED",    "FIN",  "OUTSTANDING",    "WRITABLE", "ASKED",
-    "FINISHED", "GONE", "RESET_ON_CLOSE", "UNKNOWN",
-};
-
-static void print_bits(unsigned bits, const char *const *names, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++)
-        if (bits & 1u << i)
-            printf(" %s", names[i]);
-}
-
-static void print_config(const struct config *c)
-{
-    const struct fin__plan *p = &c->plan;
-
-    printf("    traits:");
-    print_bits(c->traits, trait_names, sizeof trait_names / sizeof *trait_names);
-    printf("; facts:");
-    print_bits(c->facts, fact_names, sizeof fact_names / sizeof *fact_names);
-    printf("\n    courtesy %d, proof %d, scope %s, orphan %" PRId64 ", flush %" PRIu64
-           ", farewell %" PRIu64 ", linger %" PRIu64 ", total %" PRIu64 ", proof wait %" PRIu64
-           ", drain %" PRIu64 "\n",
-           p->courtesy, p->proof, p->descriptor_only ? "descriptor" : "connection", p->orphan_ms,
-           p->flush, p->farewell, p->linger, p->total, p->proof_wait, p->drain);
-}
-
-static void print_step(const struct step *s)
-{
-    const struct fin__event *ev = &s->event;
-
-    printf("    %-8s %4" PRIu64 "  %s", action_names[s->action], ev->now - START,
-           event_names[ev->kind]);
-    print_bits(ev->facts, fact_names, sizeof fact_names / sizeof *fact_names);
-    if (ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN)
-        printf(" %s", strerror(-ev->error));
-    if (ev->kind == FIN__AGAIN)
-        printf(" for%s%s", ev->interest & FIN__READ ? " read" : "",
-               ev->interest & FIN__WRITE ? " write" : "");
-    if (ev->bytes || ev->kind == FIN__BYTES)
-        printf(" bytes %" PRIu64, ev->bytes);
-    if (ev->unread)
-        printf(" unread %" PRIu64, ev->unread);
-    if (ev->wait)
-        printf(" wait %" PRIu64, ev->wait);
-    printf("\n");
-}
-
 static void print_trace(const struct trace *trace)
 {
-    print_config(&trace->config);
+    config_print(&trace->config);
     for (unsigned i = 0; i < trace->length; i++)
-        print_step(&trace->steps[i]);
-    printf("    %-8s\n", action_names[trace->last]);
+        step_print(&trace->steps[i]);
+    printf("    %-8s\n", action_name(trace->last));
 }
 
 unsigned explorer_print(const struct explorer *x)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The exploration of every reachable state of one machine in its environment. */
+/* One machine in its environment, and the exploration of every state that it can reach. */
 
 #ifndef FIN_TEST_EXPLORE_H
 #define FIN_TEST_EXPLORE_H
@@ -20,10 +20,27 @@ struct node {
     uint64_t now;
 };
 
+/* What was asked for, and how it was answered. */
+struct step {
+    enum fin__action action;
+    struct fin__event event;
+};
+
 /* Writes every event that may answer node->action (at most MAX_EVENTS); returns how many. */
 unsigned environment(const struct node *node, struct fin__event *events);
 
 typedef enum fin__action step_fn(struct fin__machine *m, const struct fin__event *ev);
+
+void node_start(struct node *node, const struct config *config);
+
+/* `to` becomes what `from` is after that event. What it breaks is in to->monitor.broken, along with
+ * what `from` did. */
+void node_answer(struct node *to, const struct node *from, const struct fin__event *ev,
+                 step_fn *step);
+
+const char *action_name(enum fin__action action);
+void config_print(const struct config *config);
+void step_print(const struct step *step);
 
 struct explorer;
 

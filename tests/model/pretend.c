@@ -456,6 +456,63 @@ void world_dispatch(void)
     check_all();
 }
 
+/* ---- one thing after the other ---- */
+
+bool world_can(struct step step)
+{
+    struct close *c = &world.close[step.close];
+
+    switch (step.letter) {
+    case 's':
+    case 'n':
+    case 'm':
+        return world.count < world.config->count;
+    case 't':
+        return !world_readable() && world.armed != UINT64_MAX;
+    case 'd':
+        return true;
+    case 'a':
+        return step.close < world.count && (!c->live || c->op->asked != FIN__ABORT);
+    case 'e':
+        return step.close < world.count && c->live && peer_goes_on(c, false);
+    default:
+        return step.close < world.count && (!c->live || c->released) && world.tail - world.head < 8;
+    }
+}
+
+void world_submit_next(char letter)
+{
+    unsigned i = world.count;
+    bool fresh = world.blocks == 1; /* the closer itself: no slots yet */
+    int want = letter == 'n' ? -ENOSPC : letter == 'm' && fresh ? -ENOMEM : 0;
+    int result;
+
+    world.refuse = letter == 'n';
+    world.starve = letter == 'm';
+    result = world_submit((enum kind) world.config->kind[i % 4],
+                          (enum reaction) world.config->reaction[i % 4]);
+    world.refuse = world.starve = false;
+    rule(result == want || (letter == 'm' && result == -ENOMEM), "submit fails as it must", NULL);
+}
+
+void world_take(struct step step)
+{
+    struct close *c = &world.close[step.close];
+
+    if (step.letter == 's' || step.letter == 'n' || step.letter == 'm')
+        world_submit_next(step.letter);
+    else if (step.letter == 't')
+        (void) world_sleep(UINT64_MAX);
+    else if (step.letter == 'd')
+        world_dispatch();
+    else if (step.letter == 'a')
+        world_abort(c);
+    else if (step.letter == 'e')
+        (void) peer_goes_on(c, true);
+    else
+        world_edge(c, true);
+}
+
 /* ---- a run ---- */
 
 void world_begin(const struct config *config)

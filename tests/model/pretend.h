@@ -76,6 +76,18 @@ extern struct world world;
 /* Notes if a rule does not hold; the first time, prints where. */
 void rule(bool holds, const char *name, const struct close *c);
 
+/* Something that the program, the kernel or a peer does. Letters: s submit, n submit without room,
+ * m without memory, t time passes, d dispatch, and with a close's number: a abort, e the peer goes
+ * on, o an edge that was fetched before it ended. */
+struct step {
+    char letter;
+    unsigned close;
+};
+
+bool world_can(struct step step);
+void world_take(struct step step); /* if it can */
+void world_submit_next(char letter);
+
 /* Makes a closer in a world where nothing has happened yet. */
 void world_begin(const struct config *config);
 

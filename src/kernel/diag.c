@@ -55,11 +55,9 @@ static int receive(struct fin__diag *diag, mnl_cb_t take, void *arg)
         }
         if (n < 0)
             return -errno;
-        result = mnl_cb_run(reply.bytes, (size_t) n, diag->sequence, port, take, arg);
-        if (result < 0)
-            return -errno;
+        result = fin__netlink_run(reply.bytes, (size_t) n, diag->sequence, port, take, arg);
     } while (result > MNL_CB_STOP);
-    return 0;
+    return result < 0 ? result : 0;
 }
 
 /* ---- TCP and UDP ---- */

@@ -124,7 +124,7 @@ int fin__events_read(struct fin__events *events, int max,
             continue;
         if (n < 0)
             return errno == EAGAIN ? 0 : -errno;
-        (void) mnl_cb_run(buf.bytes, (size_t) n, 0, 0, take_event, &taking);
+        (void) fin__netlink_run(buf.bytes, (size_t) n, 0, 0, take_event, &taking);
     }
     return 0;
 }

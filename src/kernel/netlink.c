@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/netlink.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 
 int fin__netlink_open(struct mnl_socket **ret)
@@ -27,4 +28,31 @@ void fin__netlink_close(struct mnl_socket *socket)
 {
     if (socket)
         (void) mnl_socket_close(socket);
+}
+
+static bool fits(const char *at, size_t left)
+{
+    while (left >= sizeof(struct nlmsghdr)) {
+        uint32_t length = ((const struct nlmsghdr *) (const void *) at)->nlmsg_len;
+        size_t whole = NLMSG_ALIGN((size_t) length);
+
+        if (length < sizeof(struct nlmsghdr) || length > left)
+            return false;
+        if (whole >= left)
+            return true;
+        at += whole;
+        left -= whole;
+    }
+    return true;
+}
+
+int fin__netlink_run(const void *buf, size_t size, uint32_t sequence, unsigned port, mnl_cb_t take,
+                     void *arg)
+{
+    int result;
+
+    if (!fits(buf, size))
+        return -EPROTO;
+    result = mnl_cb_run(buf, size, sequence, port, take, arg);
+    return result < 0 ? -errno : result;
 }

@@ -81,12 +81,16 @@ static void name_of(int32_t number, char name[PATH_SIZE])
 static bool parse_inode(const char *text, const char *prefix, uint64_t *inode)
 {
     size_t length = strlen(prefix);
+    uint64_t value;
     char *end;
 
     if (strncmp(text, prefix, length) != 0)
         return false;
-    *inode = strtoull(text + length, &end, 10);
-    return end != text + length && strcmp(end, "]") == 0;
+    value = strtoull(text + length, &end, 10);
+    if (end == text + length || strcmp(end, "]") != 0)
+        return false;
+    *inode = value;
+    return true;
 }
 
 int fin__link_read(const struct fin__folder *fds, int32_t number, struct fin__link *link)

@@ -2,6 +2,8 @@
 
 #include "dump.h"
 
+#include "kernel/netlink.h"
+
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/inet_diag.h>
@@ -54,7 +56,7 @@ static int take_inet_attribute(const struct nlattr *attribute, void *arg)
 static void take_inet_message(const struct inet_diag_msg *found, struct socket *s)
 {
     s->family = found->idiag_family;
-    s->state = found->idiag_state;
+    s->state = socket_state(found->idiag_state);
     s->timer = found->idiag_timer;
     s->retries = found->idiag_retrans;
     s->local_port = ntohs(found->id.idiag_sport);
@@ -189,7 +191,7 @@ static int take_unix(const struct nlmsghdr *reply, void *arg)
         return fail(ENOMEM);
     s->family = AF_UNIX;
     s->type = found->udiag_type;
-    s->state = found->udiag_state;
+    s->state = socket_state(found->udiag_state);
     s->inode = found->udiag_ino;
     s->cookie = found->udiag_cookie[0] | (uint64_t) found->udiag_cookie[1] << 32;
     return mnl_attr_parse(reply, sizeof *found, take_unix_attribute, &attributes);
@@ -247,11 +249,9 @@ static int receive(struct mnl_socket *netlink, unsigned sequence, mnl_cb_t take,
             continue;
         if (n < 0)
             return -errno;
-        result = mnl_cb_run(reply.bytes, (size_t) n, sequence, port, take, taking);
-        if (result < 0)
-            return -errno;
+        result = fin__netlink_run(reply.bytes, (size_t) n, sequence, port, take, taking);
     }
-    return 0;
+    return result < 0 ? result : 0;
 }
 
 static int ask(struct mnl_socket *netlink, struct nlmsghdr *request, mnl_cb_t take,

@@ -245,7 +245,9 @@ static void explain_fine(const struct look *look, const struct socket *s, struct
 {
     char time[WORD];
 
-    if (s->state == STATE_UNKNOWN)
+    if (s->state == STATE_UNKNOWN && s->listed)
+        put(t, "in a state that only a newer kernel has");
+    else if (s->state == STATE_UNKNOWN)
         put(t, "unlisted socket: never connected, or dead; no right to look closer");
     else if (!s->listed)
         put(t, s->protocol == PROTOCOL_TCP ? "not connected" : "not bound");

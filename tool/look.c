@@ -241,7 +241,7 @@ static void ask(struct socket *s, struct fin_kernel *kernel)
     s->gone = state.exists == FIN_NO;
     if (state.exists == FIN_YES) {
         s->inode = state.inode;
-        s->state = (uint8_t) state.tcp_state;
+        s->state = socket_state(state.tcp_state);
         s->timer = (uint8_t) state.timer;
         s->timer_ms = (uint32_t) state.timer_ms;
     }

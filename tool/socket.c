@@ -41,3 +41,8 @@ const char *socket_state_name(int state)
 
     return name_in(names, STATES, state);
 }
+
+uint8_t socket_state(int kernel)
+{
+    return kernel > 0 && kernel < STATES ? (uint8_t) kernel : STATE_UNKNOWN;
+}

@@ -138,4 +138,7 @@ const char *socket_protocol_name(int protocol);
 const char *finding_name(int finding);
 const char *socket_state_name(int state);
 
+/* A state as the kernel numbers it; STATE_UNKNOWN for one that only a newer kernel has. */
+uint8_t socket_state(int kernel);
+
 #endif

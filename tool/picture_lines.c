@@ -14,15 +14,14 @@ enum {
     NARROWEST = 12,
     WIDEST = 200,
     NAME_MAX_WIDTH = 44,
-    TIME_WIDTH = 6,     /* and a blank before it */
-    OUTCOME_WIDTH = 10, /* the same */
-    EIGHTHS = 8         /* block characters divide a column by so many */
+    TIME_WIDTH = 6, /* and a blank before it */
+    EIGHTHS = 8     /* block characters divide a column by so many */
 };
 
 struct canvas {
     FILE *out;
     const struct picture *picture;
-    int width, name, bar; /* columns */
+    int width, name, bar, outcome; /* columns */
     bool with_time, with_outcome;
     int64_t longest;
     unsigned parts; /* bit 1u << part: is on the canvas */
@@ -53,6 +52,12 @@ static int slower(const void *a, const void *b)
     return x->index < y->index ? -1 : 1;
 }
 
+static void widen(int *column, const char *text)
+{
+    if ((int) strlen(text) > *column)
+        *column = (int) strlen(text);
+}
+
 /* Which closes to show; also finds what the columns need. Returns how many, or -1 without memory. */
 static int choose(struct canvas *c, struct row **ret_rows)
 {
@@ -69,8 +74,8 @@ static int choose(struct canvas *c, struct row **ret_rows)
         if (rows[i].took > c->longest)
             c->longest = rows[i].took;
         escape(close.name, name, sizeof name);
-        if ((int) strlen(name) > c->name)
-            c->name = (int) strlen(name);
+        widen(&c->name, name);
+        widen(&c->outcome, close.outcome);
     }
     if (count > MANY)
         qsort(rows, count, sizeof *rows, slower);
@@ -86,7 +91,7 @@ static void lay_out(struct canvas *c)
     c->with_time = c->width >= 32;
     c->with_outcome = c->width >= 56;
     c->bar = c->width - c->name - 1 - (c->with_time ? TIME_WIDTH : 0)
-        - (c->with_outcome ? OUTCOME_WIDTH : 0);
+        - (c->with_outcome ? c->outcome + 1 : 0);
 }
 
 static void put_name(struct canvas *c, const char *name)
@@ -190,6 +195,14 @@ static void put_legend(struct canvas *c)
         fputc('\n', c->out);
 }
 
+static void put_count(struct canvas *c, int shown)
+{
+    char text[64];
+
+    snprintf(text, sizeof text, "%d slowest of %zu:", shown, c->picture->count);
+    fprintf(c->out, "%.*s\n", c->width, text);
+}
+
 static void draw(struct canvas *c)
 {
     struct row *rows = NULL;
@@ -198,7 +211,7 @@ static void draw(struct canvas *c)
     if (shown > 0) {
         lay_out(c);
         if ((size_t) shown < c->picture->count)
-            fprintf(c->out, "%d slowest of %zu:\n", shown, c->picture->count);
+            put_count(c, shown);
         for (i = 0; i < shown; i++)
             put_row(c, &rows[i]);
         put_scale(c);

@@ -122,8 +122,14 @@ void format_time(int64_t ns, char *buf, size_t size)
         with_decimals(us / 10000, 2, "s", buf, size);
     else if (us < 100000000)
         with_decimals(us / 10000, 1, "s", buf, size);
-    else
+    else if (us < 10000000000)
         snprintf(buf, size, "%" PRIu64 "s", us / 1000000);
+    else if (us < 360000000000)
+        with_decimals(us / 36000000, 1, "h", buf, size);
+    else if (us < 36000000000000)
+        snprintf(buf, size, "%" PRIu64 "h", us / 3600000000);
+    else
+        snprintf(buf, size, "%" PRIu64 "d", us / 86400000000);
 }
 
 void format_size(uint64_t bytes, char *buf, size_t size)

@@ -18,7 +18,8 @@ int parse_size(const char *text, uint64_t *ret);
 /* A decimal number from low to high. Errors: -EINVAL, -ERANGE. */
 int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *ret);
 
-/* At most 5 characters up to a day: "70us", "1.2ms", "301ms", "1.00s"; cut, not rounded. */
+/* At most 5 characters up to 27 years: "70us", "1.2ms", "301ms", "1.00s", "9999s", "27.7h"; cut, not
+ * rounded. */
 void format_time(int64_t ns, char *buf, size_t size);
 
 /* At most 5 characters up to a terabyte: "1000", "2560K", "12M". */

@@ -236,6 +236,25 @@ static void lines_fit_any_width(void **state)
     }
 }
 
+static void long_words_fit_too(void **state)
+{
+    struct picture picture = a_picture(50);
+    int width;
+
+    (void) state;
+    for (width = 0; width < 50; width++) {
+        closes[width] = a_close(100000, (int64_t) 400 * 86400 * 1000000000, PICTURE_NOT_REACHED);
+        closes[width].outcome = "ghost registration";
+    }
+    for (width = 12; width <= 400; width++) {
+        char *text = picture_lines(&picture, width);
+
+        assert_non_null(text);
+        check_lines(text, width);
+        free(text);
+    }
+}
+
 static void many_closes_give_the_slowest(void **state)
 {
     struct picture picture = a_picture(MANY);
@@ -292,6 +311,7 @@ int main(void)
         GUARDED(a_page_without_closes_is_fine),
         GUARDED(hostile_names_stay_names),
         GUARDED(lines_fit_any_width),
+        GUARDED(long_words_fit_too),
         GUARDED(many_closes_give_the_slowest),
         GUARDED(lines_obey_no_name),
         GUARDED(nothing_to_show_is_no_line),

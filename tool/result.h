@@ -26,7 +26,7 @@ struct probe_result {
     enum verdict verdict;
 };
 
-/* The name of an error of a receipt ("ECONNRESET"), NULL for 0. */
+/* The name of an error ("ECONNRESET"), "unknown" for one without; NULL for 0. */
 const char *error_name(int error);
 
 #endif

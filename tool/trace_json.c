@@ -2,6 +2,7 @@
 
 #include "trace_json.h"
 
+#include "result.h"
 #include "say.h"
 #include "trace_ghosts.h"
 #include "trace_receipt.h"
@@ -111,7 +112,7 @@ static void set_details(json_t *object, const struct event *event)
         break;
     }
     if (event->error)
-        json_object_set_new(object, "error", json_string(strerrorname_np(event->error)));
+        json_object_set_new(object, "error", json_string(error_name(event->error)));
 }
 
 void json_event(struct sink *sink, const struct event *event)

@@ -2,6 +2,7 @@
 
 #include "trace_text.h"
 
+#include "result.h"
 #include "say.h"
 #include "trace_ghosts.h"
 #include "trace_receipt.h"
@@ -47,7 +48,7 @@ static void put_socket(FILE *out, const struct thing *socket)
 static void put_error(FILE *out, const struct event *event)
 {
     if (event->error)
-        fprintf(out, ": %s", strerrorname_np(event->error));
+        fprintf(out, ": %s", error_name(event->error));
 }
 
 static void put_details(FILE *out, const struct event *event)

@@ -74,17 +74,21 @@ int read_file(int parent, const char *path, char *buf, size_t size)
 }
 
 /* The name, field 2, may hold anything. */
-const char *stat_field(int32_t pid, int number, char text[STAT_SIZE])
+const char *stat_find(const char *text, int number)
 {
-    char path[32], *at;
+    const char *at = strrchr(text, ')');
 
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if (read_file(AT_FDCWD, path, text, STAT_SIZE) < 0)
-        return NULL;
-    at = strrchr(text, ')');
     for (int i = 2; i < number && at; i++)
         at = strchr(at + 1, ' ');
     return at ? at + 1 : NULL;
+}
+
+const char *stat_field(int32_t pid, int number, char text[STAT_SIZE])
+{
+    char path[32];
+
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    return read_file(AT_FDCWD, path, text, STAT_SIZE) < 0 ? NULL : stat_find(text, number);
 }
 
 uint64_t link_inode(int parent, const char *path, const char *prefix)

@@ -29,6 +29,8 @@ int read_file(int parent, const char *path, char *buf, size_t size);
 /* Field `number` (from 3 on) of proc_pid_stat(5), in `text`; NULL if the process is gone. */
 #define STAT_SIZE 1024
 const char *stat_field(int32_t pid, int number, char text[STAT_SIZE]);
+/* ... of a text that was read; NULL if it has none. */
+const char *stat_find(const char *text, int number);
 
 /* The number behind `prefix` in the text of a symbolic link such as "socket:[123]", 0 for another. */
 uint64_t link_inode(int parent, const char *path, const char *prefix);

@@ -2,6 +2,7 @@
 
 #include "trace_look.h"
 
+#include "folder.h"
 #include "say.h"
 
 #include <arpa/inet.h>
@@ -21,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static enum what what_of(const char *link, uint64_t *inode)
+enum what look_what(const char *link, uint64_t *inode)
 {
     static const char socket[] = "socket:[";
 
@@ -42,7 +43,7 @@ enum what look_at(pid_t tid, int fd, uint64_t *inode)
     if (n < 0)
         return WHAT_NOTHING;
     link[n] = '\0';
-    return what_of(link, inode);
+    return look_what(link, inode);
 }
 
 int look_borrow(int pidfd, int fd)
@@ -267,19 +268,20 @@ void look_command(pid_t tid, char command[16])
     command[command[n - 1] == '\n' ? n - 1 : n] = '\0';
 }
 
+pid_t look_tgid(const char *status)
+{
+    const char *line = strstr(status, "\nTgid:");
+
+    return line ? (pid_t) strtol(line + strlen("\nTgid:"), NULL, 10) : 0;
+}
+
 pid_t look_process(pid_t tid)
 {
-    char path[64], line[128];
-    int pid = tid;
-    FILE *file;
+    char path[64], text[512];
+    pid_t pid = 0;
 
     snprintf(path, sizeof path, "/proc/%d/status", (int) tid);
-    file = fopen(path, "re");
-    if (!file)
-        return tid;
-    while (fgets(line, sizeof line, file))
-        if (sscanf(line, "Tgid: %d", &pid) == 1)
-            break;
-    fclose(file);
-    return pid;
+    if (read_file(AT_FDCWD, path, text, sizeof text) > 0)
+        pid = look_tgid(text);
+    return pid > 0 ? pid : tid;
 }

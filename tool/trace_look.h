@@ -17,6 +17,9 @@ enum what {
     WHAT_SET, /* an epoll set */
 };
 
+/* Of the text of a link; *inode is written for WHAT_SOCKET. */
+enum what look_what(const char *link, uint64_t *inode);
+
 /* Descriptor `fd` of thread `tid`; *inode is written for WHAT_SOCKET. */
 enum what look_at(pid_t tid, int fd, uint64_t *inode);
 
@@ -46,5 +49,7 @@ void look_command(pid_t tid, char command[16]);
 
 /* The process that a thread belongs to; the thread itself if it is gone. */
 pid_t look_process(pid_t tid);
+/* ... from its proc_pid_status(5); 0 if that does not tell. */
+pid_t look_tgid(const char *status);
 
 #endif

@@ -54,5 +54,7 @@ int fin__netlink_run(const void *buf, size_t size, uint32_t sequence, unsigned p
     if (!fits(buf, size))
         return -EPROTO;
     result = mnl_cb_run(buf, size, sequence, port, take, arg);
-    return result < 0 ? -errno : result;
+    if (result >= 0)
+        return result;
+    return errno > 0 ? -errno : -EPROTO; /* as the message had it, which may be INT_MIN */
 }

@@ -479,7 +479,7 @@ class Patient:
 
 
 def stat_of(pid):
-    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         head, rest = file.read().rsplit(")", 1)
     return head.split("(", 1)[1], rest.split()
 

@@ -26,7 +26,8 @@ static bool replay(const char *folder, const char *name)
     if (!file)
         return false;
     read = fseek(file, 0, SEEK_END) == 0 && (size = ftell(file)) >= 0
-        && fseek(file, 0, SEEK_SET) == 0 && (data = malloc((size_t) size + 1))
+        && fseek(file, 0, SEEK_SET) == 0
+        && (data = malloc((size_t) size + !size)) /* a read behind it is seen */
         && fread(data, 1, (size_t) size, file) == (size_t) size;
     (void) fclose(file);
     printf("%s\n", name);

@@ -116,6 +116,8 @@ static int add_unlisted(struct look *look, const struct reference *reference,
         return 0;
     if (what == UNLISTED_DEAD)
         note_finding(&s, FOUND_DEAD);
+    if (what == UNLISTED_UNKNOWN)
+        s.state = STATE_UNKNOWN;
     if (list_need(&look->dump.sockets, 1) < 0)
         return -ENOMEM;
     look->dump.sockets.at[look->dump.sockets.count++] = s;

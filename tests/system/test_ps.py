@@ -9,6 +9,7 @@ usage: test_ps.py FINACK SCHEMA        (prints TAP)
 import array
 import contextlib
 import fcntl
+import json
 import os
 import re
 import select
@@ -20,8 +21,9 @@ import sys
 import tempfile
 
 from ps_support import (
-    COMMAND, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, Python, connection, fill, finack, in_state,
-    inode, line_of, report, reset_at_close, seen, sockets, ss, ss_inodes, until,
+    COMMAND, FINACK, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, Python, check_schema, connection,
+    fill, finack, in_state, inode, line_of, report, reset_at_close, seen, sockets, ss, ss_inodes,
+    until,
 )
 from tap import main, test
 
@@ -177,6 +179,22 @@ def not_connected_is_not_dead():
         assert {row["verdict"] for row in rows} == {"fine"}, rows
         assert len(rows) == 7, rows  # all but netlink's
         assert sum(not row["listed"] for row in rows) == 4, rows
+
+
+@test
+def unknown_without_the_right_to_look_closer():
+    with socket.socket() as fresh:
+        run = subprocess.run(
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pidfd_getfd",
+             "-e", "inject=pidfd_getfd:error=EPERM", FINACK, "ps", "--json"],
+            env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # it can't under ptrace(2)
+            capture_output=True, timeout=60, check=True)
+        value = json.loads(run.stdout)
+        check_schema(value)
+        (row,) = [row for row in value["sockets"] if row["inode"] == inode(fresh)]
+        assert row["verdict"] == "fine" and row["state"] == "UNKNOWN", row
+        assert "no right to look closer" in row["why"], row
+        assert value["not_looked_at"]["unidentified"] >= 1, value["not_looked_at"]
 
 
 # ---- stalled ----

@@ -104,8 +104,8 @@ static void meet(const struct row *row)
     int fd;
 
     print_message("           %s over %s\n", peer_kind_name(row->kind), row->tls ? "TLS" : "TCP");
-    policy.flush_ms = policy.farewell_ms = 300;
-    policy.linger_ms = 600;
+    policy.flush_ms = policy.farewell_ms = 1000;
+    policy.linger_ms = 1500;
     policy.proof_ms = 5;
     assert_int_equal(peer_start(row->kind, row->tls ? credentials.server : NULL, AF_INET, &peer),
                      0);

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Runs CPython's own test_selectors on ProxySelector.
 
-usage: cpython_selectors.py [wrapped] [ARGS of unittest]
+usage: cpython_selectors.py [wrapped | stock] [ARGS of unittest]
 
-With `wrapped` it is a ProxySelector around the standard library's EpollSelector.
+With `wrapped` it is a ProxySelector around the standard library's EpollSelector, with `stock` that
+one itself.
 """
 
 import importlib
@@ -24,10 +25,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     tests: Any = importlib.import_module("test.test_selectors")
     case = tests.EpollSelectorTestCase
-    case.SELECTOR = finack.ProxySelector
-    if arguments[:1] == ["wrapped"]:
-        del arguments[0]
-        case.SELECTOR = Wrapping
+    makers = {"wrapped": Wrapping, "stock": selectors.EpollSelector}
+    if arguments and arguments[0] in makers:
+        case.SELECTOR = makers[arguments.pop(0)]
+    else:
+        case.SELECTOR = finack.ProxySelector
     unittest.main(tests, argv=[sys.argv[0], *arguments, case.__name__])
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""CPython's own tests with this package's classes in place of its own."""
+"""CPython's own tests with this package's classes in place of its own.
+
+Some of them measure time. So what fails is run again, alone, and what goes on failing then on
+CPython's own classes: only what passes there is held against ours.
+"""
 
 import concurrent.futures
 import importlib
@@ -8,36 +12,50 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 HERE = pathlib.Path(__file__).parent
 LONGEST = ("test_tasks", "test_events", "test_ssl", "test_subprocess", "test_sock_lowlevel")
 
 
-def test_selectors() -> None:
-    """Both ways at a time: the suite spends seconds in waiting."""
-    runs = [
-        subprocess.Popen(
-            [sys.executable, HERE / "cpython_selectors.py", *way],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for way in ([], ["wrapped"])
-    ]
-    for run in runs:
-        output, _ = run.communicate(timeout=120)
-        ran = re.search(r"Ran (\d+) tests", output)
-        assert run.returncode == 0 and ran and int(ran[1]) >= 20, output
-
-
 @dataclass(frozen=True)
 class Ran:
-    """One module of test_asyncio."""
+    """One module of tests."""
 
     name: str
     passed: bool
     output: str
+
+
+def run(name: str, *command: str | pathlib.Path, least: int = 1) -> Ran:
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, errors="replace", timeout=900
+    )
+    output = done.stdout + done.stderr
+    ran = re.search(r"^Ran (\d+) tests? in", output, re.M)
+    return Ran(name, done.returncode == 0 and ran is not None and int(ran[1]) >= least, output)
+
+
+def check(
+    names: Iterable[str], ours: Callable[[str], Ran], stock: Callable[[str], Ran], at_once: int
+) -> None:
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        failed = [ran for ran in pool.map(ours, names) if not ran.passed]
+    for _ in range(2):
+        failed = [ran for ran in (ours(ran.name) for ran in failed) if not ran.passed]
+    failed = [ran for ran in failed if stock(ran.name).passed]
+    assert not failed, "\n".join(ran.output[-20000:] for ran in failed)
+
+
+def test_selectors() -> None:
+    """Both ways at a time: the suite spends seconds in waiting."""
+    script = HERE / "cpython_selectors.py"
+
+    def ours(way: str) -> Ran:
+        return run(way, script, *way.split(), least=20)
+
+    check(["", "wrapped"], ours, lambda way: run(way, script, "stock"), 2)
 
 
 def asyncio_modules() -> list[str]:
@@ -49,25 +67,10 @@ def asyncio_modules() -> list[str]:
 
 
 def run_asyncio(name: str, *stock: str) -> Ran:
-    done = subprocess.run(
-        [sys.executable, HERE / "cpython_asyncio.py", *stock, "-v", f"test_asyncio.{name}"],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=500,
-    )
-    ran = re.search(r"^Ran (\d+) tests? in", done.stdout + done.stderr, re.M)
-    passed = done.returncode == 0 and ran is not None and int(ran[1]) > 0
-    return Ran(name, passed, done.stdout + done.stderr)
+    return run(name, HERE / "cpython_asyncio.py", *stock, "-v", f"test_asyncio.{name}")
 
 
 def test_asyncio() -> None:
-    """What fails is run again, since some of these tests measure time, and then on asyncio's own
-    loop: only what passes there is held against this one."""
     modules = asyncio_modules()
     assert len(modules) >= 25
-    with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
-        failed = [ran.name for ran in pool.map(run_asyncio, modules) if not ran.passed]
-    again = [ran for ran in map(run_asyncio, failed) if not ran.passed]
-    ours = [ran for ran in again if run_asyncio(ran.name, "stock").passed]
-    assert not ours, "\n".join(ran.output[-20000:] for ran in ours)
+    check(modules, run_asyncio, lambda name: run_asyncio(name, "stock"), 2 * (os.cpu_count() or 1))

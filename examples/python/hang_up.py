@@ -11,7 +11,7 @@ async def main(port: int) -> bool:
     """Whether all went as the policy asked."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
-    receipt = await finack.aclose(writer, finack.Policy(linger=1.0))
+    receipt = await finack.aclose(writer, finack.Policy(linger=5.0))
     print(receipt)
     return receipt.outcome == "graceful"
 

@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 import finack
 
-ANSWER_TIMEOUT = 1.0  # seconds
+ANSWER_TIMEOUT = 3.0  # seconds
 
 
 class TLSTransport(asyncio.Transport, asyncio.Protocol):

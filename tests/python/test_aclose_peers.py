@@ -3,7 +3,7 @@
 
 import asyncio
 
-from asyncio_lab import MEGABYTES, QUICK, Lab, Run, fileno, seen
+from asyncio_lab import MEGABYTES, PATIENT, QUICK, Lab, Run, fileno, seen
 from peers import Seen
 
 import finack
@@ -13,7 +13,7 @@ def test_clean(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, recorder = await lab.connect("clean")
         transport.write(b"hello")
-        receipt = await finack.aclose(transport)
+        receipt = await finack.aclose(transport, PATIENT)
         assert fileno(transport) == -1
         assert recorder.calls[-1] == "lost"
         assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "fin", False)
@@ -29,7 +29,7 @@ def test_many_bytes_arrive_in_order(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("clean")
         transport.write(MEGABYTES)
-        receipt = await finack.aclose(transport)
+        receipt = await finack.aclose(transport, PATIENT)
         assert (receipt.outcome, receipt.end) == ("graceful", "fin")
         assert await seen(peer) == Seen(len(MEGABYTES), lab.tls, "eof", False)
 
@@ -84,10 +84,12 @@ def test_notify_then_deaf(run: Run, lab: Lab) -> None:
 
 
 def test_flood(run: Run, lab: Lab) -> None:
+    """Bounded by bytes, not by time."""
+
     async def main() -> None:
         peer, transport, _ = await lab.connect("flood")
         transport.write(b"hello")
-        receipt = await finack.aclose(transport, QUICK)
+        receipt = await finack.aclose(transport, PATIENT)
         assert fileno(transport) == -1
         assert (receipt.outcome, receipt.phase) == ("timed_out", "linger")
         assert receipt.discarded > 0
@@ -117,7 +119,7 @@ def test_reset_meanwhile(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("mute")
         transport.write(b"hello")
-        close = asyncio.create_task(finack.aclose(transport))
+        close = asyncio.create_task(finack.aclose(transport, PATIENT))
         while fileno(transport) != -1:
             await asyncio.sleep(0.001)
         await asyncio.to_thread(peer.act, "reset")

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import os
 import pathlib
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from asyncio_lab import MEGABYTES, QUICK, Lab, Run, fileno, seen
+from asyncio_lab import MEGABYTES, PATIENT, QUICK, Lab, Run, fileno, seen
 from peers import Certificate, Peers, Seen
 
 import finack
@@ -44,7 +45,7 @@ def test_writer(run: Run, peers: Peers) -> None:
         peer = peers.listen("clean")
         reader, writer = await asyncio.open_connection(*peer.address)
         reading = asyncio.create_task(reader.read())
-        async with finack.aclosing(writer):
+        async with finack.aclosing(writer, PATIENT):
             writer.write(b"hello")
         assert await reading == b""
         assert (await finack.aclose(writer)).outcome == "graceful"
@@ -111,6 +112,7 @@ def test_server(run: Run, peers: Peers) -> None:
         clean, mute = peers.connect("clean", address, 5), peers.connect("mute", address, 5)
         assert await asyncio.to_thread(clean.opened, 5) == 5
         assert await asyncio.to_thread(mute.opened, 5) == 5
+        await asyncio.to_thread(clean.act, "notify")  # so that no answer is waited for
         receipt = await finack.aclose(server, QUICK)
         assert not server.is_serving()
         assert (receipt.outcome, receipt.held) == ("graceful", False)
@@ -136,7 +138,7 @@ def test_server_with_tls(run: Run, peers: Peers, certificate: Certificate) -> No
         server = await finack.start_server(keep(), "127.0.0.1", 0, ssl=certificate.server_context())
         peer = peers.connect("clean", server.sockets[0].getsockname(), 5, tls=True)
         assert await asyncio.to_thread(peer.opened, 5) == 5
-        receipt = await finack.aclose(server)
+        receipt = await finack.aclose(server, PATIENT)
         assert not receipt.stragglers
         ends = await asyncio.to_thread(peer.seen, 5)
         assert ends == [Seen(0, True, "eof", False)] * 5
@@ -191,7 +193,7 @@ def test_server_cancelled(run: Run, peers: Peers) -> None:
         server = await finack.start_server(keep(), "127.0.0.1", 0)
         peer = peers.connect("mute", server.sockets[0].getsockname(), 3)
         assert await asyncio.to_thread(peer.opened, 3) == 3
-        close = asyncio.create_task(finack.aclose(server))
+        close = asyncio.create_task(finack.aclose(server, PATIENT))
         await asyncio.sleep(0.05)
         close.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -211,7 +213,7 @@ def test_socket(run: Run, peers: Peers) -> None:
         peer = peers.listen("clean")
         sock = await connected(peer.address)
         await asyncio.get_running_loop().sock_sendall(sock, b"hello")
-        receipt = await finack.aclose(sock)
+        receipt = await finack.aclose(sock, PATIENT)
         assert sock.fileno() == -1
         assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "fin", False)
         assert await finack.aclose(sock) is receipt
@@ -249,7 +251,7 @@ def test_socket_with_a_writer_waiting(run: Run, peers: Peers) -> None:
         sock = await connected(peer.address)
         writing = asyncio.create_task(loop.sock_sendall(sock, MEGABYTES))
         await asyncio.sleep(0)
-        receipt = await finack.aclose(sock)
+        receipt = await finack.aclose(sock, PATIENT)
         await writing
         assert (receipt.outcome, receipt.end) == ("graceful", "fin")
         assert await seen(peer) == Seen(len(MEGABYTES), False, "eof", False)
@@ -306,7 +308,7 @@ def test_socket_cancelled(run: Run, peers: Peers) -> None:
         sock = await connected(peer.address)
         fd = sock.fileno()
         reading = asyncio.create_task(loop.sock_recv(sock, 100))
-        close = asyncio.create_task(finack.aclose(sock))
+        close = asyncio.create_task(finack.aclose(sock, PATIENT))
         await asyncio.sleep(0.01)
         close.cancel()
         for _ in range(4):
@@ -345,7 +347,7 @@ def test_socket_of_a_transport(run: Run, peers: Peers) -> None:
         sock = await connected(peer.address)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
-        receipt = await finack.aclose(sock)
+        receipt = await finack.aclose(sock, PATIENT)
         assert receipt is await finack.aclose(transport)
         assert (fileno(transport), receipt.outcome) == (-1, "graceful")
         assert await finack.aclose(sock) is receipt
@@ -449,7 +451,7 @@ def test_closed_by_aclose(run: Run, lab: Lab) -> None:
         peer, transport, _ = await lab.connect("clean")
         watch = asyncio.create_task(finack.closed(transport))
         await asyncio.sleep(0)
-        receipt = await finack.aclose(transport)
+        receipt = await finack.aclose(transport, PATIENT)
         assert await watch is receipt
         peer.stop()
 
@@ -461,7 +463,7 @@ def test_closed_cancelled(run: Run, lab: Lab) -> None:
 
     async def main() -> None:
         peer, transport, _ = await lab.connect("clean")
-        close = asyncio.create_task(finack.aclose(transport))
+        close = asyncio.create_task(finack.aclose(transport, PATIENT))
         await asyncio.sleep(0)
         watch = asyncio.create_task(finack.closed(transport))
         await asyncio.sleep(0)
@@ -494,6 +496,7 @@ def test_hole_punching(run: Run, peers: Peers, times: int) -> None:
     async def main() -> None:
         peer = peers.listen("clean")
         local = ("127.0.0.1", 0)
+        policy = dataclasses.replace(PATIENT, rebindable=True)
         for _ in range(times):
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -503,7 +506,7 @@ def test_hole_punching(run: Run, peers: Peers, times: int) -> None:
             await asyncio.get_running_loop().sock_connect(sock, peer.address)
             _, writer = await asyncio.open_connection(sock=sock)
             writer.write(b"hello")
-            receipt = await finack.aclose(writer, finack.Policy(rebindable=True))
+            receipt = await finack.aclose(writer, policy)
             assert (receipt.outcome, receipt.end) == ("graceful", "fin")
         ends = await asyncio.to_thread(peer.seen, times)
         assert ends == [Seen(5, False, "eof", False)] * times

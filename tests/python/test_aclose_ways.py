@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import gc
@@ -49,7 +50,7 @@ def test_full(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, recorder = await lab.connect("clean")
         transport.write(b"hello")
-        receipt = await finack.aclose(transport, finack.Policy(courtesy="full"))
+        receipt = await finack.aclose(transport, dataclasses.replace(PATIENT, courtesy="full"))
         assert (receipt.outcome, receipt.end) == ("graceful", "fin")
         assert ("answered" in receipt.stages) == lab.tls
         assert not receipt.unverifiable
@@ -148,7 +149,7 @@ def test_a_held_connection_ends_for_the_peer(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("clean")
         with socket.socket(fileno=os.dup(fileno(transport))) as other:
-            receipt = await finack.aclose(transport)
+            receipt = await finack.aclose(transport, PATIENT)
             assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "fin", True)
             assert [(h.pid, h.fd) for h in receipt.holders] == [(os.getpid(), other.fileno())]
             assert await seen(peer) == Seen(0, lab.tls, "eof", False)
@@ -163,7 +164,7 @@ def test_unread_input_does_not_reset(run: Run, lab: Lab) -> None:
         transport.write(bytes(100_000))
         while not lab.tls and not unread(fileno(transport)):  # TLS has a buffer of its own
             await asyncio.sleep(0.001)
-        receipt = await finack.aclose(transport)
+        receipt = await finack.aclose(transport, PATIENT)
         assert (receipt.outcome, receipt.end) == ("graceful", "fin")
         assert receipt.discarded > 0 or lab.tls
         assert "data" not in recorder.calls
@@ -178,8 +179,10 @@ def test_unread_input_does_not_reset(run: Run, lab: Lab) -> None:
 def test_twice(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("clean")
-        first, second = await asyncio.gather(finack.aclose(transport), finack.aclose(transport))
-        assert first is second is await finack.aclose(transport)
+        first, second = await asyncio.gather(
+            finack.aclose(transport, PATIENT), finack.aclose(transport, PATIENT)
+        )
+        assert first is second is await finack.aclose(transport, PATIENT)
         assert first is await finack.closed(transport)
         peer.stop()
 
@@ -189,7 +192,7 @@ def test_twice(run: Run, lab: Lab) -> None:
 def test_receipts_are_not_kept(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("clean")
-        await finack.aclose(transport)
+        await finack.aclose(transport, PATIENT)
         del transport
         peer.stop()
 
@@ -208,7 +211,7 @@ def test_after_close(run: Run, lab: Lab) -> None:
         peer, transport, recorder = await lab.connect("clean")
         transport.write(MEGABYTES)
         transport.close()
-        receipt = await finack.aclose(transport)
+        receipt = await finack.aclose(transport, PATIENT)
         assert fileno(transport) == -1
         assert recorder.calls[-1] == "lost"
         assert (receipt.outcome, receipt.end) == ("graceful", "fin")
@@ -361,7 +364,7 @@ def test_a_transport_that_never_lets_go(run: Run, peers: Peers) -> None:
         peer = peers.listen("clean")
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_connection(asyncio.Protocol, *peer.address)
-        receipt = await finack.aclose(Stubborn(transport, deaf=True), QUICK)
+        receipt = await finack.aclose(Stubborn(transport, deaf=True), PATIENT)
         assert (receipt.outcome, receipt.held, receipt.tombstone) == ("graceful", False, True)
         assert await seen(peer) == Seen(0, False, "eof", False)
         transport.abort()
@@ -393,7 +396,7 @@ def test_cancelled(run: Run, lab: Lab, size: int) -> None:
         before = descriptors()
         peer, transport, recorder = await lab.connect("deaf" if size else "mute")
         transport.write(bytes(size))
-        close = asyncio.create_task(finack.aclose(transport))
+        close = asyncio.create_task(finack.aclose(transport, PATIENT))
         for _ in range(10):
             await asyncio.sleep(0.001)
         close.cancel()
@@ -410,7 +413,7 @@ def test_cancelled(run: Run, lab: Lab, size: int) -> None:
             assert end.end == "reset"
         elif lab.kind != "unix":
             assert end.end == "reset" or end.reset_after
-        assert (await finack.aclose(transport)).outcome in ("aborted", "error")
+        assert (await finack.aclose(transport, PATIENT)).outcome in ("aborted", "error")
 
     run(main())
 
@@ -418,8 +421,8 @@ def test_cancelled(run: Run, lab: Lab, size: int) -> None:
 def test_one_of_two_cancelled(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("mute")
-        first = asyncio.create_task(finack.aclose(transport))
-        second = asyncio.create_task(finack.aclose(transport))
+        first = asyncio.create_task(finack.aclose(transport, PATIENT))
+        second = asyncio.create_task(finack.aclose(transport, PATIENT))
         await asyncio.sleep(0.01)
         second.cancel()
         receipt = await first
@@ -449,7 +452,7 @@ def test_loop_closed_meanwhile(run: Run, lab: Lab) -> None:
 
     async def main() -> Any:
         peer, transport, _ = await lab.connect("mute")
-        task = asyncio.create_task(finack.aclose(transport))
+        task = asyncio.create_task(finack.aclose(transport, PATIENT))
         await asyncio.sleep(0.01)
         return peer, transport, task
 
@@ -465,8 +468,8 @@ def test_total(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("flood")
         start = time.monotonic()
-        await finack.aclose(transport, finack.Policy(total=0.2, drain=1 << 40))
-        assert time.monotonic() - start < 5
+        await finack.aclose(transport, finack.Policy(linger=60, total=0.2, drain=1 << 40))
+        assert time.monotonic() - start < 30
         assert fileno(transport) == -1
         peer.stop()
 
@@ -500,7 +503,7 @@ def test_wrong_policy(run: Run, lab: Lab) -> None:
         with pytest.raises(TypeError, match=r"finack\.Policy"):
             await finack.aclose(transport, 3)  # type: ignore[arg-type]
         assert not transport.is_closing()
-        await finack.aclose(transport)
+        await finack.aclose(transport, PATIENT)
         peer.stop()
 
     run(main())
@@ -518,7 +521,7 @@ def test_another_loop(run: Run, lab: Lab) -> None:
         thread.start()
         await asyncio.to_thread(thread.join)
         assert not transport.is_closing()
-        receipt = await finack.aclose(transport)
+        receipt = await finack.aclose(transport, PATIENT)
         assert receipt.outcome == "graceful"
         peer.stop()
 
@@ -552,7 +555,7 @@ def test_no_descriptor_left(run: Run, lab: Lab) -> None:
             assert not transport.is_closing()
             assert transport.is_reading()
         del caught, loop
-        assert (await finack.aclose(transport)).outcome == "graceful"
+        assert (await finack.aclose(transport, PATIENT)).outcome == "graceful"
         peer.stop()
 
     run(main())

@@ -107,7 +107,7 @@ def test_a_mute_peer_is_waited_for_no_longer_than_allowed(peers: Peers) -> None:
 def test_a_flood_is_thrown_away_up_to_the_bound(peers: Peers) -> None:
     peer = peers.listen("flood")
     with socket.create_connection(peer.address) as sock:  # type: ignore[arg-type]
-        receipt = finack.close(sock, Policy(drain=1 << 18))
+        receipt = finack.close(sock, Policy(drain=1 << 18, linger=FOREVER, total=FOREVER))
     assert (receipt.outcome, receipt.phase) == ("timed_out", "linger")
     assert receipt.discarded >= 1 << 18
     peer.stop()

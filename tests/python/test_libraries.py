@@ -29,8 +29,13 @@ import finack
 COUNT = 200
 DEADLINE = 0.5
 POLICY = finack.Policy(total=DEADLINE)
+# Where all can be said: who answers is waited for, who doesn't answer isn't for long.
+POLICIES = {
+    "clean": finack.Policy(farewell=60, linger=60, total=60),
+    "mute": finack.Policy(farewell=60, linger=DEADLINE, total=60),
+}
 # Seconds that a close may take on a busy machine; without a bound it takes 30, or for ever.
-PATIENCE = 10
+PATIENCE = 25
 
 # How a peer behaves, and whether it sends its own end first.
 TEMPERS: dict[str, tuple[Temper, bool]] = {
@@ -123,7 +128,8 @@ class Trial:
         await opened.close()
 
     async def each_transport(self, opened: Opened) -> None:
-        receipts = await asyncio.gather(*(finack.aclose(t, POLICY) for t in opened.transports))
+        policy = POLICIES.get(self.world.temper, POLICY)
+        receipts = await asyncio.gather(*(finack.aclose(t, policy) for t in opened.transports))
         assert len(receipts) == self.world.count
         assert all(receipt.stages["released"] < PATIENCE for receipt in receipts)
         assert connections() == 0

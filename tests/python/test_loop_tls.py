@@ -31,21 +31,32 @@ class Client(asyncio.Protocol):
         return False
 
 
-Dial = Callable[[Peer, Certificate], Coroutine[Any, Any, tuple[asyncio.Transport, Client]]]
+Dial = Callable[..., Coroutine[Any, Any, tuple[asyncio.Transport, Client]]]
 
 
-async def dial(peer: Peer, certificate: Certificate) -> tuple[asyncio.Transport, Client]:
-    return await asyncio.get_running_loop().create_connection(
+async def opened(peer: Peer) -> None:
+    """Its part of the handshake is over: it sends nothing more by itself."""
+    assert await asyncio.to_thread(peer.opened, 1) == 1
+
+
+async def dial(
+    peer: Peer, certificate: Certificate, timeout: float = TIMEOUT
+) -> tuple[asyncio.Transport, Client]:
+    transport, client = await asyncio.get_running_loop().create_connection(
         Client,
         peer.address[0],
         int(peer.address[1]),
         ssl=certificate.client_context(),
         server_hostname="localhost",
-        ssl_shutdown_timeout=TIMEOUT,
+        ssl_shutdown_timeout=timeout,
     )
+    await opened(peer)
+    return transport, client
 
 
-async def upgrade(peer: Peer, certificate: Certificate) -> tuple[asyncio.Transport, Client]:
+async def upgrade(
+    peer: Peer, certificate: Certificate, timeout: float = TIMEOUT
+) -> tuple[asyncio.Transport, Client]:
     loop = asyncio.get_running_loop()
     plain, _ = await loop.create_connection(asyncio.Protocol, peer.address[0], int(peer.address[1]))
     client = Client()
@@ -54,9 +65,10 @@ async def upgrade(peer: Peer, certificate: Certificate) -> tuple[asyncio.Transpo
         client,
         certificate.client_context(),
         server_hostname="localhost",
-        ssl_shutdown_timeout=TIMEOUT,
+        ssl_shutdown_timeout=timeout,
     )
     assert isinstance(secure, asyncio.Transport)
+    await opened(peer)
     return secure, client
 
 
@@ -156,7 +168,7 @@ def test_answers(peers: Peers, certificate: Certificate, connect: Dial) -> None:
     peer = peers.listen("clean", tls=certificate)
 
     async def main() -> None:
-        transport, client = await connect(peer, certificate)
+        transport, client = await connect(peer, certificate, BOUND)
         transport.write(b"hello")
         error, _ = await close(transport, client)
         assert error is None

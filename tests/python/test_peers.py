@@ -76,10 +76,10 @@ def test_truncated(peers: Peers, certificate: Certificate) -> None:
 def test_late_answer(peers: Peers) -> None:
     peer = peers.listen("clean", delay=0.2)
     with connected(peer) as sock:
-        end(sock)
         start = time.monotonic()
+        end(sock)
         assert sock.recv(1) == b""
-        assert time.monotonic() - start > 0.1
+        assert time.monotonic() - start >= 0.2
 
 
 def test_echo(peers: Peers) -> None:
@@ -94,12 +94,12 @@ def test_echo(peers: Peers) -> None:
 def test_mute(peers: Peers, certificate: Certificate) -> None:
     peer = peers.listen("mute", tls=certificate)
     with connected(peer) as plain, secure(plain, certificate) as sock:
-        sock.sendall(bytes(1 << 20))
+        sock.sendall(bytes(1000))
         sock.settimeout(0.2)
         with pytest.raises(TimeoutError):
             sock.unwrap()
         end(sock)
-        assert peer.seen(1) == [Seen(1 << 20, True, "eof", False)]
+        assert peer.seen(1) == [Seen(1000, True, "eof", False)]
 
 
 def test_deaf(peers: Peers) -> None:

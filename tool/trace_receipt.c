@@ -26,8 +26,10 @@ int receipt_end(const struct thing *socket)
 {
     bool stream = socket->type == SOCK_STREAM || socket->type == SOCK_SEQPACKET;
 
-    if (!socket->looked || !stream || socket->listening || socket->refs > 0)
+    if (!stream || socket->listening || socket->refs > 0)
         return FIN_END_NONE;
+    if (!socket->looked)
+        return socket->connected ? FIN_END_KERNEL : FIN_END_NONE;
     if (socket->family != AF_UNIX && socket->protocol == IPPROTO_TCP)
         return end_of_tcp(socket);
     if (!socket->connected)

@@ -104,6 +104,19 @@ def left_open_is_a_ghost_descriptor():
 
 
 @test
+def how_a_stream_ends_at_execve_is_not_known():
+    document = trace(PYTHON, "-c", """if True:
+        import os, socket
+        listener = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+        os.execvp("true", ["true"])
+    """)
+    assert [s["closed"]["call"] for s in document["sockets"]] == 3 * ["execve"], document
+    assert [s["end"] for s in document["sockets"]] == ["none", "kernel", "kernel"], document
+
+
+@test
 def who_is_killed_leaves_no_ghost():
     document = trace(TRACED, "killed")
     assert document["exit"] == {"status": None, "signal": "SIGKILL"}

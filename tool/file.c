@@ -70,21 +70,6 @@ int file_check(const char *path)
     return EXIT_FINE;
 }
 
-static int write_all(int fd, const char *text, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, text, size);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        text += n;
-        size -= (size_t) n;
-    }
-    return 0;
-}
-
 static int write_special(const char *path, const char *text, size_t size)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);

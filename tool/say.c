@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <finack.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,21 +50,33 @@ int complain(const char *format, ...)
     return EXIT_TROUBLE;
 }
 
-int put_out(const char *text, size_t size)
+/* O_NONBLOCK is the description's: whoever shares our output may have set it. */
+int write_all(int fd, const char *text, size_t size)
 {
     while (size > 0) {
-        ssize_t n = write(STDOUT_FILENO, text, size);
+        ssize_t n = write(fd, text, size);
 
+        if (n < 0 && errno == EAGAIN) {
+            (void) poll(&(struct pollfd) { .fd = fd, .events = POLLOUT }, 1, -1);
+            continue;
+        }
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EPIPE)
-            return EXIT_FINE;
         if (n < 0)
-            return complain("cannot write the output: %s", strerror(errno));
+            return -errno;
         text += n;
         size -= (size_t) n;
     }
-    return EXIT_FINE;
+    return 0;
+}
+
+int put_out(const char *text, size_t size)
+{
+    int result = write_all(STDOUT_FILENO, text, size);
+
+    if (result == 0 || result == -EPIPE)
+        return EXIT_FINE;
+    return complain("cannot write the output: %s", strerror(-result));
 }
 
 int put_version(void)

@@ -25,6 +25,9 @@ __attribute__((format(printf, 1, 2))) int complain(const char *format, ...);
 /* Copies `text` with everything but printable ASCII as \xNN; cut to fit, always terminated. */
 void escape(const char *text, char *buf, size_t size);
 
+/* Writes all of it, waiting where the descriptor is nonblocking. Returns 0 or a negative errno. */
+int write_all(int fd, const char *text, size_t size);
+
 /* Writes to stdout. A reader that went away is no trouble; anything else gives one line on stderr
  * and EXIT_TROUBLE. */
 int put_out(const char *text, size_t size);

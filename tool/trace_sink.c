@@ -15,22 +15,20 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The tracer's timer interrupts calls that wait, such as a write to a terminal that was stopped. */
 static ssize_t write_live(void *cookie, const char *text, size_t size)
 {
-    ssize_t n;
+    struct sink *sink = cookie;
+    int result = write_all(STDERR_FILENO, text, size);
 
-    (void) cookie;
-    do
-        n = write(STDERR_FILENO, text, size);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? 0 : n;
+    if (result < 0 && sink->error == 0)
+        sink->error = result;
+    return result < 0 ? 0 : (ssize_t) size;
 }
 
 /* A stream of its own: complaints are not to wait in a buffer. */
-static FILE *open_live(void)
+static FILE *open_live(struct sink *sink)
 {
-    FILE *file = fopencookie(NULL, "w", (cookie_io_functions_t) { .write = write_live });
+    FILE *file = fopencookie(sink, "w", (cookie_io_functions_t) { .write = write_live });
 
     if (file)
         setvbuf(file, NULL, _IOFBF, 65536);
@@ -41,7 +39,7 @@ static FILE *open_live(void)
 int sink_open(struct sink *sink, const struct trace_options *options, pid_t pid)
 {
     *sink = (struct sink) { .options = options, .live = !options->json && !options->output };
-    sink->file = sink->live ? open_live() : open_memstream(&sink->text, &sink->size);
+    sink->file = sink->live ? open_live(sink) : open_memstream(&sink->text, &sink->size);
     if (!sink->file)
         return complain("cannot begin to write: %s", strerror(errno));
     if (options->json)
@@ -90,7 +88,9 @@ static int finish_live(struct sink *sink)
 {
     fclose(sink->file);
     sink->file = NULL;
-    return 0;
+    if (sink->error == 0 || sink->error == -EPIPE)
+        return 0;
+    return complain("cannot write the output: %s", strerror(-sink->error));
 }
 
 /* Everything but the page; `picture` NULL: without one. */

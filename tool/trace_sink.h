@@ -45,6 +45,7 @@ struct sink {
     size_t size;
     bool live;
     bool some; /* JSON: an event was printed */
+    int error; /* live: the first that a write gave, a negative errno */
 };
 
 /* Each returns 0, or EXIT_TROUBLE after one line on stderr. */

@@ -7,6 +7,7 @@ usage: test_trace.py FINACK SCHEMA TRACED CHURN        (prints TAP)
 
 import collections
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -725,6 +726,34 @@ def a_full_disk_leaves_no_half_file():
 
         expect_line(run("-o", path, TRACED, "plain", preexec_fn=limit), path)
         assert os.listdir(folder) == []
+
+
+@test
+def a_full_standard_error_is_told_by_the_status():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([FINACK, "trace", "true"], stderr=full, timeout=60, check=False)
+    assert done.returncode == 2, done
+
+
+MANY = "import socket\nfor _ in range(300): socket.socket().close()"
+
+
+@test
+def output_that_somebody_made_nonblocking_is_whole():
+    for stream, option in (("stderr", []), ("stdout", ["--json"])):
+        end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(write_end, False)
+        with subprocess.Popen([FINACK, "trace", *option, "--", PYTHON, "-c", MANY],
+                              **{stream: write_end}) as process:
+            os.close(write_end)
+            with open(end, encoding="utf-8") as reader:
+                text = reader.read()
+        assert process.returncode == 0, text[-300:]
+        if option:
+            assert len(check_document(text)["sockets"]) == 300
+        else:
+            assert text.count(" closed by ") == 300 and text.endswith("exited with status 0\n")
 
 
 @test

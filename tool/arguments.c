@@ -16,6 +16,9 @@ enum parse_result option_not_understood(char **argv, int id)
         complain("%s needs a value; see 'finack %s --help'", text, speaks_as());
     else if (optopt > 0 && optopt < OPTION_BASE)
         complain("unknown option '-%c'; see 'finack %s --help'", optopt, speaks_as());
+    else if (optopt >= OPTION_BASE)
+        complain("%.*s takes no value; see 'finack %s --help'", (int) strcspn(text, "="), text,
+                 speaks_as());
     else
         complain("unknown or ambiguous option '%s'; see 'finack %s --help'", text, speaks_as());
     return PARSE_WRONG;

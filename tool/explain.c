@@ -12,7 +12,8 @@
 #include <sys/socket.h>
 
 enum {
-    WORD = 32
+    WORD = 32,
+    HOLDERS_TOLD = 8
 };
 
 struct text {
@@ -190,6 +191,7 @@ static void explain_half_closed(const struct socket *s, struct text *t)
 static void explain_held(const struct look *look, const struct socket *s, struct text *t)
 {
     const struct process *before = NULL;
+    size_t told = 0;
 
     put(t, "open in");
     for (size_t i = 0; i < s->references; i++) {
@@ -198,10 +200,14 @@ static void explain_held(const struct look *look, const struct socket *s, struct
 
         if (before && before->pid == p->pid)
             continue;
-        put(t, before ? " and " : " ");
-        put_process(t, p);
         before = p;
+        if (told++ >= HOLDERS_TOLD)
+            continue;
+        put(t, told > 1 ? " and " : " ");
+        put_process(t, p);
     }
+    if (told > HOLDERS_TOLD)
+        put(t, " and %zu more", told - HOLDERS_TOLD);
 }
 
 static void explain_finding(const struct look *look, const struct socket *s, enum finding finding,

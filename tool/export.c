@@ -5,6 +5,7 @@
 #include "export_options.h"
 #include "metrics.h"
 #include "say.h"
+#include "target.h"
 
 #include <errno.h>
 #include <finack.h>
@@ -163,12 +164,18 @@ static int listen_on(const struct export_options *o)
 
 static int announce(const struct export_options *o)
 {
-    char line[400];
-    bool v6 = strchr(o->host, ':') != NULL;
-    int n = snprintf(line, sizeof line, "http://%s%s%s:%s/metrics\n", v6 ? "[" : "", o->host,
-                     v6 ? "]" : "", o->port);
+    char target[300], line[400];
 
-    return put_out(line, (size_t) n);
+    format_target(o->host, o->port, target, sizeof target);
+    return put_out(line, (size_t) snprintf(line, sizeof line, "http://%s/metrics\n", target));
+}
+
+static int cannot_listen(const struct export_options *o, int error)
+{
+    char target[300];
+
+    format_target(o->host, o->port, target, sizeof target);
+    return complain("cannot listen on %s: %s", target, strerror(error));
 }
 
 /* Blocks until the process is asked to end. The signals are blocked before any thread is there. */
@@ -187,8 +194,7 @@ static int run(struct exporter *e)
     int fd = listen_on(e->options), status;
 
     if (fd < 0)
-        return complain("cannot listen on %s:%s: %s", e->options->host, e->options->port,
-                        strerror(-fd));
+        return cannot_listen(e->options, -fd);
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);

@@ -4,6 +4,7 @@
 
 #include "say.h"
 #include "table.h"
+#include "target.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -152,6 +153,7 @@ static void name_stages(struct probe_scratch *s)
 int probe_picture_make(struct probe_picture *p, const struct probe_options *o,
                        const struct probe_result *results, size_t count)
 {
+    char target[280] = "";
     size_t i, closed = 0;
 
     *p = (struct probe_picture) { .results = results };
@@ -165,8 +167,9 @@ int probe_picture_make(struct probe_picture *p, const struct probe_options *o,
         if (results[i].closed)
             p->closed[closed++] = i;
     name_stages(p->scratch);
-    snprintf(p->title, sizeof p->title, *o->host ? "finack probe %s:%s" : "finack probe", o->host,
-             o->port);
+    if (*o->host)
+        format_target(o->host, o->port, target, sizeof target);
+    snprintf(p->title, sizeof p->title, "finack probe%s%s", *target ? " " : "", target);
     p->picture = (struct picture) {
         .title = p->title,
         .stages = p->scratch->stages,

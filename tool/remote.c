@@ -9,6 +9,7 @@
 #include "pool.h"
 #include "runs.h"
 #include "say.h"
+#include "target.h"
 #include "trust.h"
 
 #include <errno.h>
@@ -111,8 +112,7 @@ static int report(struct remote *remote)
         if (remote->results[i].receipt.outcome != FIN_OUTCOME_GRACEFUL)
             status = EXIT_FOUND;
     if (*remote->failure)
-        status =
-            complain("%s:%s: %s", remote->options->host, remote->options->port, remote->failure);
+        status = complain("%s: %s", remote->results[0].peer, remote->failure);
     for (i = 0; i < count && !remote->results[i].closed;)
         i++;
     if (i == count && !remote->options->json)
@@ -127,7 +127,7 @@ static int probe_all(struct remote *remote)
     char name[300];
     size_t i;
 
-    snprintf(name, sizeof name, strchr(o->host, ':') ? "[%s]:%s" : "%s:%s", o->host, o->port);
+    format_target(o->host, o->port, name, sizeof name);
     remote->results = calloc(o->count, sizeof *remote->results);
     if (!remote->results)
         return complain("out of memory");

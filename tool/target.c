@@ -67,3 +67,8 @@ int parse_target(const char *text, char *host, size_t host_size, char *port, siz
     snprintf(port, port_size, "%u", (unsigned) value);
     return 0;
 }
+
+void format_target(const char *host, const char *port, char *buf, size_t size)
+{
+    snprintf(buf, size, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}

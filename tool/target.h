@@ -15,4 +15,7 @@ bool is_host_name(const char *text);
 /* True for an IPv4 or IPv6 address. */
 bool is_address(const char *text);
 
+/* "HOST:PORT" or "[ADDRESS]:PORT". */
+void format_target(const char *host, const char *port, char *buf, size_t size);
+
 #endif

@@ -243,6 +243,10 @@ def no_connection_gets_one_line():
         run = finack("probe", "--json", "--count", "5", f"127.0.0.1:{port}")
     expect_line(run, "refused")
     assert json.loads(run.stdout) == []
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        target = f"[::1]:{taken.getsockname()[1]}"
+        expect_line(finack("probe", target), f" {target}: ", "refused")
 
 
 @test

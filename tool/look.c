@@ -393,6 +393,8 @@ int look_take(struct look *look, struct netns_list *spaces)
     int result;
 
     *look = (struct look) { .at_ns = now_ns() };
+    if (netns_list_renew(spaces))
+        return EXIT_TROUBLE;
     beside_run(2, take_half, &halves);
     if (halves.status)
         return halves.status;
@@ -402,6 +404,7 @@ int look_take(struct look *look, struct netns_list *spaces)
     if (result < 0)
         return complain("cannot join sockets and processes: %s", advice(result));
     look->blind.processes = look->scan.unreadable;
+    look->blind.homes = spaces->closed;
     look->blind.hidden = look->scan.hidden;
     look->blind.refused = look->dump.refused;
     judge(look);

@@ -15,6 +15,7 @@ struct blind {
     bool hidden;           /* there may be more processes, which /proc does not show */
     unsigned refused;      /* protocols that the kernel would not list */
     uint32_t namespaces;   /* that we may not enter */
+    uint32_t homes;        /* processes whose namespace we may not see */
     uint32_t elsewhere;    /* sockets that are in namespaces which were not asked for */
     uint32_t unidentified; /* TCP sockets: new, or dead */
 };

@@ -264,6 +264,7 @@ static void print_blind(FILE *out, const struct blind *b)
     fprintf(out, "%s{what=\"hidden_processes\"} %d\n", name, b->hidden);
     fprintf(out, "%s{what=\"protocols\"} %d\n", name, __builtin_popcount(b->refused));
     fprintf(out, "%s{what=\"namespaces\"} %u\n", name, b->namespaces);
+    fprintf(out, "%s{what=\"namespaces_of_processes\"} %u\n", name, b->homes);
     fprintf(out, "%s{what=\"sockets_elsewhere\"} %u\n", name, b->elsewhere);
     fprintf(out, "%s{what=\"unidentified\"} %u\n", name, b->unidentified);
 }

@@ -80,7 +80,7 @@ static int add_all(struct netns_list *list)
     while (result == 0 && folder_next(&proc, &pid, &name) > 0) {
         uint64_t inode = netns_of(pid);
 
-        list->closed += inode == 0;
+        list->closed += inode == 0 && errno == EACCES;
         if (inode == 0 || netns_find(list, inode, 0))
             continue;
         snprintf(path, sizeof path, "/proc/%d/ns/net", pid);
@@ -111,22 +111,39 @@ int netns_list_make(const char *name, struct netns_list *list)
     int result;
 
     *list = (struct netns_list) { .home = open(ours, O_RDONLY | O_CLOEXEC) };
-    if (!name)
-        result = add(list, own_inode(), -1);
-    else if (strcmp(name, "all") == 0)
-        result = add_all(list);
-    else
-        result = add_named(list, name);
+    list->all = name && strcmp(name, "all") == 0;
+    if (list->all)
+        return 0;
+    result = name ? add_named(list, name) : add(list, own_inode(), -1);
     if (result < 0)
         return complain("--netns %s: %s", name ? name : "", strerror(-result));
     return 0;
 }
 
-void netns_list_free(struct netns_list *list)
+static void forget(struct netns_list *list)
 {
     for (size_t i = 0; i < list->spaces.count; i++)
         if (list->spaces.at[i].fd >= 0)
             close(list->spaces.at[i].fd);
+    list->spaces.count = 0;
+    list->closed = 0;
+}
+
+/* They come and go, and one that we have open would not go. */
+int netns_list_renew(struct netns_list *list)
+{
+    int result;
+
+    if (!list->all)
+        return 0;
+    forget(list);
+    result = add_all(list);
+    return result < 0 ? complain("--netns all: %s", strerror(-result)) : 0;
+}
+
+void netns_list_free(struct netns_list *list)
+{
+    forget(list);
     if (list->home >= 0)
         close(list->home);
     free(list->spaces.at);

@@ -7,6 +7,7 @@
 
 #include "list.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,13 +20,15 @@ struct netns {
 struct netns_list {
     LIST(struct netns) spaces;
     int home;        /* our own */
-    uint32_t closed; /* processes of which it could not be seen */
+    bool all;        /* those that processes are in; of each look anew */
+    uint32_t closed; /* all: processes of which it could not be seen */
 };
 
 /* Our own namespace alone (`name` is NULL), the one called `name` (of ip-netns(8), a path, or the
- * number of a process), or "all" that processes are in. Returns 0, or EXIT_TROUBLE after one line on
- * stderr. netns_list_free() then, in any case. */
+ * number of a process), or "all" that processes are in, which netns_list_renew() finds. Each returns 0,
+ * or EXIT_TROUBLE after one line on stderr. netns_list_free() then, in any case. */
 int netns_list_make(const char *name, struct netns_list *list);
+int netns_list_renew(struct netns_list *list);
 void netns_list_free(struct netns_list *list);
 
 /* The inode of the space with that inode, or with that cookie; 0 if it is not in the list. */

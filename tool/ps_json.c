@@ -188,10 +188,11 @@ static json_t *blind(const struct blind *b)
     for (int p = 0; p < PROTOCOLS; p++)
         if (b->refused & (1u << p))
             json_array_append_new(refused, json_string(socket_protocol_name(p)));
-    return json_pack("{s:I, s:b, s:o, s:I, s:I, s:I}", "processes", (json_int_t) b->processes,
+    return json_pack("{s:I, s:b, s:o, s:I, s:I, s:I, s:I}", "processes", (json_int_t) b->processes,
                      "hidden_processes", b->hidden, "protocols", refused, "namespaces",
-                     (json_int_t) b->namespaces, "sockets_elsewhere", (json_int_t) b->elsewhere,
-                     "unidentified", (json_int_t) b->unidentified);
+                     (json_int_t) b->namespaces, "namespaces_of_processes", (json_int_t) b->homes,
+                     "sockets_elsewhere", (json_int_t) b->elsewhere, "unidentified",
+                     (json_int_t) b->unidentified);
 }
 
 /* Takes the value over. */

@@ -92,6 +92,9 @@ void blind_describe(const struct blind *blind, void (*put)(const char *text, voi
     if (blind->namespaces)
         remark(&r, "%u network namespace%s: no permission", blind->namespaces,
                plural(blind->namespaces, "", "s"));
+    if (blind->homes)
+        remark(&r, "the network namespace%s of %u process%s: no permission",
+               plural(blind->homes, "", "s"), blind->homes, plural(blind->homes, "", "es"));
     if (blind->elsewhere)
         remark(&r, "%u socket%s of other network namespaces (--netns all)", blind->elsewhere,
                plural(blind->elsewhere, "", "s"));

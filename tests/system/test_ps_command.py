@@ -118,6 +118,46 @@ wait()
         assert both["not_looked_at"]["sockets_elsewhere"] == 0, both
 
 
+@test
+def namespaces_come_and_go():
+    with subprocess.Popen([FINACK, "ps", "--netns", "all", "--watch=100ms", "--json"],
+                          stdout=subprocess.PIPE) as watch:
+        def look():
+            return {row["netns"] for row in json.loads(watch.stdout.readline())["sockets"]}
+
+        def holds(space):
+            links = subprocess.run(["find", f"/proc/{watch.pid}/fd", "-printf", "%l\n"], timeout=60,
+                                   capture_output=True, check=False, text=True)  # some vanish
+            return f"net:[{space}]" in links.stdout
+
+        look()
+        with Python("import ctypes\nassert ctypes.CDLL(None).unshare(0x40000000) == 0\n"
+                    "s = socket.create_server(('0.0.0.0', 0)); say('here'); wait()") as program:
+            program.read()
+            space = os.stat(f"/proc/{program.pid}/ns/net").st_ino
+            until(lambda: space in look(), "the new namespace is looked at")
+        until(lambda: space not in look() and not holds(space), "it is let go of")
+        watch.send_signal(signal.SIGINT)
+        watch.stdout.read()
+
+
+@test
+def many_holders_are_counted():
+    with connection() as (client, _), Python("""
+for _ in range(20):
+    if os.fork() == 0:
+        os.close(1); signal.pause()
+say('forked'); wait()
+""", pass_fds=[client.fileno()], start_new_session=True) as program:
+        program.read()
+        try:
+            (row,) = [row for row in sockets("--ghosts") if row["inode"] == inode(client)]
+        finally:
+            os.killpg(program.pid, signal.SIGKILL)
+    assert len(row["holders"]) == 22, row
+    assert row["why"].count("[") == 8 and row["why"].endswith(" and 14 more"), row["why"]
+
+
 CLEAR = b"\x1b[H\x1b[2J"
 
 
@@ -199,6 +239,7 @@ BAD = [
     (["--bogus"], "--bogus"),
     (["-x"], "-x"),
     (["what"], "'what'"),
+    (["--json=3"], "--json takes no value"),
     (["--pid"], "value"),
     (["--pid", "x"], "--pid 'x'"),
     (["--pid", "0"], "--pid '0'"),
@@ -289,6 +330,10 @@ def without_root():
             assert own["holders"][0]["pid"] == program.pid, own
             assert re.search(rb"not looked at: the descriptors of \d+ processes: no permission",
                              run().stdout), run()
+            blind = json.loads(run("--json", "--netns", "all").stdout)["not_looked_at"]
+            assert blind["namespaces_of_processes"] >= 2, blind
+            assert re.search(rb"not looked at: the network namespaces of \d+ processes",
+                             run("--netns", "all").stdout), run("--netns", "all")
             denied = run("--pid", str(os.getpid()))
             assert denied.returncode == 2 and b"no permission" in denied.stderr, denied
             denied = run("--netns", str(os.getpid()))

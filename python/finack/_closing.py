@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from finack import _core, _recent
-from finack._owners import Owner, is_quiet, is_writable, taken, turn
+from finack._owners import Owner, SocketOwner, is_quiet, is_writable, taken, turn
 from finack._policy import Policy
 from finack._receipt import Receipt
 
@@ -126,7 +126,13 @@ class Closing:
                 continue
             self.owner.leave_now(self._core, shared=self._shared)
             action = self._core.tell("done")
+        self._end()
         self.wake()
+
+    def finish(self) -> None:
+        """After cut(), in place of the turns that won't come."""
+        if isinstance(self.owner, SocketOwner):
+            self.owner.finish(self._core)
 
     def abandon(self) -> None:
         """Instead of run(): leave the socket as it is."""

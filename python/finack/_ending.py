@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finack._aclose import is_at_work
+from finack._closing import Closing
 from finack._names import name_of
 from finack._policy import Policy
 from finack._receipt import Straggler
@@ -56,6 +57,7 @@ class Ending:
         self._policy = policy
         self._deadline = time.monotonic() + policy.total
         self._closing: list[_Closing] = []
+        self._works: list[Any] = []  # the closes that were cut
         self._told: list[str] = []
         self._category: type[Warning] = RuntimeWarning
 
@@ -142,6 +144,7 @@ class Ending:
         for work in list(self._loop._closes):
             self._told.append(f"{work.receipt().socket}, {_STILL_CLOSING}")
             work.cut()
+            self._works.append(work)
         self._loop._closes.clear()
         transports = self._transports()
         for lower in transports:
@@ -165,6 +168,9 @@ class Ending:
         """In place of the turn that won't come. A TLS layer queues the news for its program."""
         queue = self._loop._ready
         before = len(queue)
+        for work in self._works:
+            if isinstance(work, Closing):
+                self._guard(work.finish)
         for lower in self._transports():
             self._guard(lower._call_connection_lost, None)
         while len(queue) > before:

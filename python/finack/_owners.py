@@ -100,6 +100,11 @@ def extra(transport: Any, name: str) -> Any:
     return None
 
 
+def _run(handle: asyncio.Handle) -> None:
+    if not handle.cancelled():
+        handle._run()
+
+
 class TransportOwner:
     """A transport of any loop, by what is public of it."""
 
@@ -248,7 +253,8 @@ class SocketOwner:
             self._mine = True
         return self._mine
 
-    def _finish(self, close: _core.Close) -> None:
+    def finish(self, close: _core.Close) -> None:
+        """Release the number."""
         if not self._take():
             return
         self._mine = False
@@ -266,16 +272,16 @@ class SocketOwner:
         await self.let_go()
         self._wake(close, shared=shared)
         await turn()
-        self._finish(close)
+        self.finish(close)
 
     def leave_now(self, close: _core.Close, *, shared: bool) -> None:
         if self.loop.is_closed():
-            self._finish(close)
+            self.finish(close)
             return
         if hasattr(self.loop, "_selector"):
             self._take()
         self._wake(close, shared=shared)
-        self.loop.call_soon(self.loop.call_soon, self._finish, close)
+        self.loop.call_soon(self.loop.call_soon, self.finish, close)
 
     def _wake(self, close: _core.Close, *, shared: bool) -> None:
         """A loop.sock_recv() that waits finds the socket detached, or at its end."""
@@ -284,8 +290,8 @@ class SocketOwner:
         selector = getattr(self.loop, "_selector", None)
         key = selector.get_map().get(self.fd) if selector else None
         for handle in key.data if key else ():
-            if isinstance(handle, asyncio.Handle) and not handle.cancelled():
-                self.loop.call_soon(handle._run)
+            if isinstance(handle, asyncio.Handle):
+                self.loop.call_soon(_run, handle)
 
 
 class ListenerOwner:

@@ -519,6 +519,36 @@ def test_inside_another_loop(peers: Peers, certificate: Certificate, tls: bool) 
     assert len(peer.seen(2)) == 2
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_inside_another_loop_a_socket(turns: int) -> None:
+    """One that aclose() has taken from its owner."""
+    inner = finack.EventLoop()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    number = ours.fileno()
+    tasks = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(finack.aclose(ours)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    inner.run_until_complete(begin())
+
+    async def main() -> None:
+        with ending() as ended:
+            inner.close()
+        assert "still closing" in ended.text
+
+    asyncio.run(main())
+    with pytest.raises(OSError):
+        os.fstat(number)
+    theirs.settimeout(BOUND)
+    assert theirs.recv(1) == b""
+    theirs.close()
+    tasks[0]._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
 # ---- where nothing may run ----
 
 

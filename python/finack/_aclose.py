@@ -17,8 +17,9 @@ from finack._closing import Closing
 from finack._names import name_of
 from finack._owners import ListenerOwner, Owner, SocketOwner, TransportOwner, extra, turn
 from finack._policy import Policy
-from finack._receipt import Receipt, Straggler
+from finack._receipt import End, Receipt, Straggler
 from finack._remember import receipts
+from finack._tls import lowest, unsent
 from finack._transports import Connection, connections
 from finack._watch import Watch
 
@@ -62,8 +63,11 @@ class _Shared:
         try:
             return await asyncio.shield(self.done)
         except asyncio.CancelledError:
-            self._work.cut()
+            self.cut()
             raise
+
+    def cut(self) -> None:
+        self._work.cut()
 
 
 _pending: dict[Any, _Shared | Brief] = {}
@@ -264,6 +268,39 @@ class _Gone:
         return self._receipt
 
 
+# ---- without a descriptor of our own ----
+
+
+def _break_off(x: Any, *, reset: bool) -> int:
+    """Abort a transport; how many bytes are missing. Then, too, the peer gets RST."""
+    left, fd = 0, _number_of(x)
+    with contextlib.suppress(AttributeError):  # nothing is behind it any more
+        left = unsent(lowest(x))
+    if left or reset:
+        with contextlib.suppress(OSError):  # closed, or no stream
+            _core.reset(fd)
+    with contextlib.suppress(Exception):
+        x.abort()
+    return left
+
+
+async def aclose_anyhow(x: Any, policy: Policy) -> Receipt:
+    """As aclose(); a transport for which there is no descriptor left is aborted."""
+    try:
+        return await aclose(x, policy)
+    except OSError as error:
+        name, left = "", 0
+        if _is_server(x):
+            x.close()
+        else:
+            with contextlib.suppress(OSError):
+                name = name_of(_number_of(x))
+            left = _break_off(x, reset=False)
+        await turn()
+        end: End = "reset" if left else "kernel"
+        return Receipt(outcome="error", error=error, end=end, unsent=left, socket=name)
+
+
 # ---- servers ----
 
 
@@ -291,14 +328,19 @@ class _ServerWork:
         return Closing(ListenerOwner(fd), self._policy, self._loop, self._requested, name_of(fd))
 
     async def run(self) -> Receipt:
-        self._server.close()
-        self._task = asyncio.gather(
-            self._close_connections(), *(listener.run() for listener in self._listeners)
-        )
         try:
-            await self._task
-        except asyncio.CancelledError:
-            if not self._cut:
+            self._server.close()
+            self._task = asyncio.gather(
+                self._close_connections(), *(listener.run() for listener in self._listeners)
+            )
+            await asyncio.shield(self._task)
+        except BaseException as error:
+            was_cut = self._cut
+            self.cut()
+            if self._task:
+                await asyncio.gather(self._task, return_exceptions=True)
+            self._cut_connections()  # those that were being accepted
+            if not (was_cut and isinstance(error, asyncio.CancelledError)):
                 raise
         return self.receipt()
 
@@ -310,12 +352,14 @@ class _ServerWork:
             found = [c for c in connections(self._loop) if c.server is self._server]
             if not found or time.monotonic() > end:
                 break
-            receipts = await asyncio.gather(*(aclose(c.transport, self._policy) for c in found))
+            receipts = await asyncio.gather(
+                *(aclose_anyhow(c.transport, self._policy) for c in found)
+            )
             for connection, receipt in zip(found, receipts, strict=True):
                 self._note(connection, receipt)
 
     def _note(self, connection: Connection, receipt: Receipt) -> None:
-        if receipt.outcome in ("timed_out", "aborted"):
+        if receipt.outcome in ("timed_out", "aborted", "error"):
             name, fd = receipt.socket, connection.fd
             self._stragglers.append(Straggler(name, fd, connection.made, receipt))
 
@@ -323,6 +367,19 @@ class _ServerWork:
         self._cut = True
         if self._task:
             self._task.cancel()
+        # Tasks that have not begun yet never will.
+        for listener in self._listeners:
+            listener.cut()
+        self._cut_connections()
+
+    def _cut_connections(self) -> None:
+        for c in connections(self._loop):
+            if c.server is self._server:
+                closing = _pending.get(_key(c.transport))
+                if closing:
+                    closing.cut()
+                else:
+                    _break_off(c.transport, reset=True)
 
     def receipt(self) -> Receipt:
         receipts = [listener.receipt() for listener in self._listeners]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from finack import _core, _recent
-from finack._aclose import aclose
+from finack._aclose import aclose_anyhow
 from finack._describe import STATES, describe
 from finack._leftovers import event_loops, objects
 from finack._places import places
@@ -293,7 +293,7 @@ async def close_all(timeout: float = 10.0, policy: Policy | None = None) -> Clos
         known.update((id(target.thing), target.thing) for target in found)
         left = max(0.0, begun + timeout - time.monotonic())
         now = replace(policy, total=min(policy.total, left))
-        closed = await asyncio.gather(*(_close_one(target.thing, now) for target in found))
+        closed = await asyncio.gather(*(aclose_anyhow(target.thing, now) for target in found))
         for target, receipt in zip(found, closed, strict=True):
             receipts.append(receipt)
             if receipt.outcome in _CUT:
@@ -331,12 +331,3 @@ def _targets(loop: asyncio.AbstractEventLoop) -> list[_Target]:
 def _server_types() -> list[type[Any]]:
     uvloop = sys.modules.get("uvloop.loop")
     return [asyncio.Server, *([uvloop.Server] if uvloop else [])]
-
-
-async def _close_one(thing: Any, policy: Policy) -> Receipt:
-    try:
-        return await aclose(thing, policy)
-    except OSError as error:
-        # There is no descriptor left to close it with.
-        (thing.abort if hasattr(thing, "abort") else thing.close)()
-        return Receipt(outcome="error", error=error, end="kernel")

@@ -2,7 +2,10 @@
 """Sockets that others close, watched until they are."""
 
 import asyncio
+import contextlib
+import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from finack import _core
@@ -27,16 +30,13 @@ class Watch:
         self._name = ", ".join(map(name_of, numbers))
 
     async def run(self) -> Receipt:
-        witness = _core.Witness()
-        try:
-            tokens = [witness.add(fd) for fd, _ in self._sockets]
+        with contextlib.ExitStack() as ends:
+            answers = self._witnesses(ends)
             for fd, identity in self._sockets:
                 await self._released(fd, identity)
             stages = {"requested": 0.0, "released": self._age()}
             await turn()  # TLS, uvloop: connection_lost() follows
-            held = await self._proof(witness, tokens)
-        finally:
-            witness.close()
+            held = await self._proof(answers)
         if held is False:
             stages["unreferenced"] = self._age()
         return self._receipt(stages, held)
@@ -58,11 +58,21 @@ class Watch:
             if turns < 0:
                 pause = min(2 * pause, _PAUSE_MAX)
 
-    async def _proof(self, witness: _core.Witness, tokens: list[int]) -> bool | None:
+    def _witnesses(self, ends: contextlib.ExitStack) -> list[Callable[[], bool | None]]:
+        """What tells of each socket whether it is held; nothing, without a descriptor or /proc."""
+        try:
+            witness = _core.Witness()
+            ends.callback(witness.close)
+            tokens = [witness.add(fd) for fd, _ in self._sockets]
+        except OSError:
+            return []
+        return [functools.partial(witness.held, token) for token in tokens]
+
+    async def _proof(self, held: list[Callable[[], bool | None]]) -> bool | None:
         """Whether anything still refers to one of them."""
         end, pause = time.monotonic() + _PROOF_WAIT, 0.001
         while True:
-            answers = [witness.held(token) for token in tokens]
+            answers = [ask() for ask in held]
             if True not in answers:
                 return None if None in answers or not answers else False
             if time.monotonic() >= end:

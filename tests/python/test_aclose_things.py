@@ -7,8 +7,9 @@ import dataclasses
 import errno
 import os
 import pathlib
+import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ async def connected(address: Any) -> socket.socket:
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, address)
     return sock
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def keep() -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]:
@@ -205,6 +216,64 @@ def test_server_cancelled(run: Run, peers: Peers) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3, 4, 6])
+def test_server_cancelled_early(run: Run, peers: Peers, turns: int) -> None:
+    """Its connections are cut whether their closes have begun or not."""
+
+    async def main() -> None:
+        made: list[asyncio.StreamWriter] = []
+        server = await finack.start_server(lambda r, w: made.append(w), "127.0.0.1", 0)
+        peer = peers.connect("deaf", server.sockets[0].getsockname(), 3)
+        while len(made) < 3:
+            await asyncio.sleep(0.001)
+        transports = [writer.transport for writer in made]
+        transports[0].write(MEGABYTES)
+        numbers = [server.sockets[0].fileno(), *map(fileno, transports)]
+        close = asyncio.create_task(finack.aclose(server))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        close.cancel()
+        for _ in range(3):  # in the first of them the task is told
+            await asyncio.sleep(0)
+        for number in numbers:
+            with pytest.raises(OSError):
+                os.fstat(number)
+        with pytest.raises(asyncio.CancelledError):
+            await close
+        assert finack.ghosts() == []
+        ends = await asyncio.to_thread(peer.seen, 3)
+        assert all(end.end == "reset" or end.reset_after for end in ends)
+        assert max(end.received for end in ends) < len(MEGABYTES)
+        peer.stop()
+
+    run(main())
+
+
+def test_server_without_descriptors(run: Run, peers: Peers) -> None:
+    """A connection for which there is none is aborted, and a straggler."""
+
+    async def main() -> None:
+        made: list[asyncio.StreamWriter] = []
+        server = await finack.start_server(lambda r, w: made.append(w), "127.0.0.1", 0)
+        peer = peers.connect("deaf", server.sockets[0].getsockname(), 3)
+        while len(made) < 3:
+            await asyncio.sleep(0.001)
+        made[2].transport.write(MEGABYTES)
+        close = asyncio.create_task(finack.aclose(server, QUICK))
+        await asyncio.sleep(0)
+        with no_descriptors():
+            receipt = await close
+        assert [fileno(writer.transport) for writer in made] == [-1] * 3
+        assert len(receipt.stragglers) == 3
+        assert {s.receipt.outcome for s in receipt.stragglers if s.receipt} <= {"error"}
+        assert max(s.receipt.unsent for s in receipt.stragglers if s.receipt) > 0
+        ends = await asyncio.to_thread(peer.seen, 3)
+        assert {end.end for end in ends if end.received} == {"reset"}
+        peer.stop()
+
+    run(main())
+
+
 # ---- sockets used with loop.sock_* ----
 
 
@@ -324,6 +393,32 @@ def test_socket_cancelled(run: Run, peers: Peers) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_socket_cancelled_early(run: Run, turns: int) -> None:
+    """What the reader was to be told is not told to one that has gone meanwhile."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = pair()
+        number = ours.fileno()
+        reading = asyncio.create_task(loop.sock_recv(ours, 100))
+        await asyncio.sleep(0)
+        close = asyncio.create_task(finack.aclose(ours, finack.Policy(courtesy="prompt")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        close.cancel()
+        reading.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        if turns == 0:  # it had not begun
+            ours.close()
+        with pytest.raises(OSError):
+            os.fstat(number)
+        theirs.close()
+
+    run(main())
+
+
 def test_socket_never_connected(run: Run) -> None:
     async def main() -> None:
         sock = socket.socket()
@@ -401,6 +496,24 @@ def test_closed(run: Run, lab: Lab) -> None:
         assert receipt.held is False
         assert await finack.closed(transport) is receipt
         assert await finack.aclose(transport) is receipt
+        peer.stop()
+
+    run(main())
+
+
+def test_closed_without_descriptors(run: Run, lab: Lab) -> None:
+    """Then it can't be told whether anything else refers to the socket."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        with no_descriptors():
+            watch = asyncio.create_task(finack.closed(transport))
+            await asyncio.sleep(0)
+            transport.close()
+            receipt = await watch
+        assert fileno(transport) == -1
+        assert "released" in receipt.stages
+        assert (receipt.held, "unreferenced" in receipt.unverifiable) == (None, True)
         peer.stop()
 
     run(main())

@@ -171,15 +171,21 @@ def test_close_all_without_descriptors(new_loop: Callable[[], Any]) -> None:
         a, b = tcp()
         with b:
             _, writer = await asyncio.open_connection(sock=a)
+            writer.write(bytes(16 << 20))
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
             try:
                 report = await finack.close_all(30)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert report.outcomes == {"error": 1} and writer.transport.is_closing()
-        error = report.receipts[0].error
-        assert error and error.errno == errno.EMFILE
+            assert writer.transport.get_extra_info("socket").fileno() == -1
+            with pytest.raises(ConnectionResetError):  # since bytes are missing
+                while b.recv(1 << 20):
+                    pass
+        assert report.outcomes == {"error": 1} and report.lost > 0
+        receipt = report.receipts[0]
+        assert receipt.error and receipt.error.errno == errno.EMFILE
+        assert (receipt.end, receipt.socket[:4]) == ("reset", "tcp ")
 
     before = _descriptors.sockets()
     run(new_loop, main())

@@ -49,11 +49,12 @@ def check_document(text):
 
 
 def trace(*command, status=0, options=()):
-    """The document of a traced command; its own output goes nowhere."""
+    """The document of a traced command; its own output goes nowhere. Status None: ghosts or not."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "trace.json")
         done = run("--json", "-o", path, *options, "--", *command, stdout=subprocess.DEVNULL)
-        assert done.returncode == status, (done.returncode, done.stderr)
+        fine = (0, 1) if status is None else (status,)
+        assert done.returncode in fine, (done.returncode, done.stderr)
         with open(path, encoding="utf-8") as file:
             return check_document(file.read())
 
@@ -355,7 +356,8 @@ def strace_calls(*command):
 
 
 def compare(*command):
-    document = trace(*command)
+    """A thread that is kept from leaving a call makes a ghost of a socket that another closed."""
+    document = trace(*command, status=None)
     ours, theirs = tell_calls(document), strace_calls(*command)
     assert ours == theirs, (ours, theirs)
     assert sum(theirs.values()) > 0
@@ -366,7 +368,8 @@ def compare(*command):
 def strace_saw_the_same():
     compare(CHURN, "100")
     document = compare(CHURN, "200", "3", "20")
-    assert document["exit"]["status"] == 0 and ghosts(document) == []
+    assert document["exit"]["status"] == 0
+    assert all(s["stages"]["unreferenced"] is not None for s in document["sockets"])
     assert {s["proof"] for s in document["sockets"]} == {"witness"}
     compare(TRACED, "copies")
     compare(PYTHON, "-c", "import socket\nwith socket.socket() as s: pass\nsocket.socketpair()")
@@ -375,7 +378,7 @@ def strace_saw_the_same():
 def program(folder, name, source, *build):
     path = pathlib.Path(folder, name)
     path.write_text(source, encoding="utf-8")
-    subprocess.run([*build, str(path)], check=True, cwd=folder, timeout=120,
+    subprocess.run([*build, str(path)], check=True, cwd=folder, timeout=600,
                    stdout=subprocess.DEVNULL,
                    env=os.environ | {"GO111MODULE": "off", "CGO_ENABLED": "0"})
 

@@ -192,8 +192,10 @@ class Closing:
 
     def _missing(self) -> int:
         """Bytes that were buffered, and that the kernel was never given."""
-        handed = None if self._expected is None else _core.handed(self._core.fileno())
-        return 0 if handed is None else max(0, (self._expected or 0) - handed)
+        if self._expected is None or self._cut:
+            return 0
+        handed = _core.handed(self._core.fileno())
+        return 0 if handed is None else max(0, self._expected - handed)
 
     def _again(self, left: int = 0) -> str:
         self._retries = (self._retries or 0) + 1

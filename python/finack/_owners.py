@@ -73,12 +73,10 @@ def is_writable(fd: int) -> bool:
 
 
 def taken(fd: int) -> int:
-    """A number that changes when bytes are given to the kernel."""
-    handed = _core.handed(fd)
-    if handed is not None:
-        return handed
+    """A number that changes when bytes are given to the kernel; 0: it is no socket any more."""
     try:
-        return _core.outstanding(fd)
+        handed = _core.handed(fd)
+        return _core.outstanding(fd) if handed is None else handed
     except OSError:
         return 0
 

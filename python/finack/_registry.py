@@ -22,7 +22,7 @@ from finack._places import places
 from finack._policy import Policy, _check_time
 from finack._receipt import Holder, Receipt, Straggler
 from finack._recent import Closed
-from finack._transports import connections
+from finack._transports import connections, located
 
 Kind: TypeAlias = Literal["descriptor", "description", "registration", "connection"]
 
@@ -130,11 +130,11 @@ def _transports() -> Iterator[Ghost]:
 
 def _files() -> Iterator[Ghost]:
     for sock in objects(socket.socket):
-        fd = sock.fileno()
-        if fd >= 0 and sock._closed:  # type: ignore[attr-defined]
+        # Another thread may be making it, or closing it.
+        if getattr(sock, "_closed", False) and (where := located(sock)):
+            fd, identity = where
             detail = "close() was called, and a file of makefile() is open"
-            made = places.place_of(_core.identify(fd)[2])
-            yield Ghost("descriptor", describe(fd), detail, fd, made)
+            yield Ghost("descriptor", describe(fd), detail, fd, places.place_of(identity[2]))
 
 
 def _registrations() -> Iterator[Ghost]:

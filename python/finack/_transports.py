@@ -76,7 +76,13 @@ def uppermost(lower: Any) -> Any:
 def socket_of(transport: Any) -> "tuple[int, _core.Identity] | None":
     """Number and identity of its socket; None if it is closed, or there never was one."""
     sock = transport.get_extra_info("socket")
-    if sock is None or (fd := sock.fileno()) < 0:
+    return None if sock is None else located(sock)
+
+
+def located(sock: Any) -> "tuple[int, _core.Identity] | None":
+    """The same of a socket object."""
+    fd = sock.fileno()
+    if fd < 0:
         return None
     try:
         return fd, _core.identify(fd)

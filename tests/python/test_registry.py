@@ -395,6 +395,15 @@ def test_memory_is_bounded() -> None:
     assert finack.ghosts() == [] and not _recent.closes
 
 
+def test_ghosts_while_a_socket_is_made() -> None:
+    """Another thread may be between the two steps of that."""
+    half = socket.socket.__new__(socket.socket)
+    super(socket.socket, half).__init__()
+    assert half.fileno() >= 0 and not hasattr(half, "_closed")
+    assert finack.ghosts() == []
+    os.close(half.detach())
+
+
 def test_ghosts_from_another_thread() -> None:
     a, b = tcp()
     file = a.makefile()

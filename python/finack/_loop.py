@@ -65,7 +65,14 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._held: set[asyncio.Future[Any]] = set()
         self._closes: set[Any] = set()  # those of aclose() that are at work
         self._servers: weakref.WeakSet[Any] = weakref.WeakSet()
-        super().__init__(_core.ProxySelector() if selector is None else selector)
+        own = _core.ProxySelector() if selector is None else None
+        try:
+            super().__init__(own or selector)
+        except BaseException:
+            self._closed = True
+            if own:
+                own.close()
+            raise
 
     # ---- waiting for a close ----
 

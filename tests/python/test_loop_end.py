@@ -8,6 +8,7 @@ import gc
 import os
 import pathlib
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -739,6 +740,26 @@ def test_close_while_running() -> None:
             asyncio.get_running_loop().close()
 
     finack.run(main())
+
+
+def test_no_descriptor_for_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is of it goes quietly."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    lowest = os.dup(0)
+    os.close(lowest)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for more in range(3):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, hard))
+            try:
+                with pytest.raises(OSError, match="Too many open files"):
+                    finack.EventLoop()
+                gc.collect()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert told == caught == []
 
 
 def test_close_twice() -> None:

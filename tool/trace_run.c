@@ -107,9 +107,10 @@ static int cannot_attach(pid_t pid, int error)
     return complain("cannot trace process %d: %s", (int) pid, strerror(-error));
 }
 
-static int take_over(struct trace *trace, pid_t pid, int go)
+static int take_over(struct trace *trace, int go)
 {
     bool attach = trace->options->pid;
+    pid_t pid = trace->main;
     int result = attach ? loop_attach(trace, pid) : loop_seize(trace, pid);
 
     if (result < 0 && attach)
@@ -194,13 +195,13 @@ int trace_run(const struct trace_options *options, struct roster *roster, pid_t 
                            .witness = FIN__WITNESS_INIT,
                            .began_ns = now_ns(),
                            .every_call = options->pid != 0,
-                           .main = pid,
+                           .main = options->pid ? look_process(pid) : pid,
                            .ended = -1 };
     enum loop_end end;
     int status = set_up(&trace, roster);
 
     if (!status)
-        status = take_over(&trace, pid, go);
+        status = take_over(&trace, go);
     close(go);
     if (!status) {
         wake_begin();

@@ -655,10 +655,10 @@ def attach_to_a_process():
     assert "exited with status 0" in text
 
 
-@test
-def attach_to_threads():
+def attach_to_all_threads(which):
     with running("threads") as child:
-        tracer, lines = attach(child.pid)
+        tids = sorted(map(int, os.listdir(f"/proc/{child.pid}/task")))
+        tracer, lines = attach(tids[which])
         lines += [tracer.stderr.readline() for _ in range(3)]
         assert all(" found " in line for line in lines), lines
         child.stdin.close()
@@ -668,6 +668,17 @@ def attach_to_threads():
     closed = re.findall(r"\[(\d+) traced\] #\d+ closed", text)
     assert len(closed) == 8 and len(set(closed)) == 4, text
     assert text.count(" made ") == 8 and "exited with status 0" in text, text  # 4 in the receipts
+    assert "note:" not in text, text
+
+
+@test
+def attach_to_threads():
+    attach_to_all_threads(0)
+
+
+@test
+def attach_by_the_number_of_a_thread():
+    attach_to_all_threads(-1)
 
 
 @test

@@ -115,8 +115,10 @@ int netns_list_make(const char *name, struct netns_list *list)
     if (list->all)
         return 0;
     result = name ? add_named(list, name) : add(list, own_inode(), -1);
+    if (result < 0 && !name)
+        return complain("cannot see our network namespace: %s", strerror(-result));
     if (result < 0)
-        return complain("--netns %s: %s", name ? name : "", strerror(-result));
+        return complain("--netns %s: %s", name, strerror(-result));
     return 0;
 }
 

@@ -122,10 +122,13 @@ static int take_over(struct trace *trace, int go)
     return 0;
 }
 
+/* What is noted meanwhile goes to the sink. */
 static int set_up(struct trace *trace, struct roster *roster)
 {
     const struct trace_options *options = trace->options;
 
+    if (sink_open(&trace->sink, options, trace->main))
+        return EXIT_TROUBLE;
     if (book_open(&trace->book) < 0 || tasks_open(&trace->tasks, roster) < 0)
         return complain("out of memory");
     if (options->stack && !(trace->stacks = stacks_new()))
@@ -134,7 +137,7 @@ static int set_up(struct trace *trace, struct roster *roster)
         trace->kernel = NULL;
     if (fin__witness_open(&trace->witness) < 0)
         trace_note(trace, "no witness can be had: that a socket is unreferenced is counted only");
-    return sink_open(&trace->sink, options, trace->main);
+    return 0;
 }
 
 static void tear_down(struct trace *trace)

@@ -743,6 +743,18 @@ def a_full_disk_leaves_no_half_file():
 
 
 @test
+def few_descriptors_are_told_of():
+    no_leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # that takes descriptors too
+    for limit in range(6, 24):
+        done = run(TRACED, "plain", env=no_leaks, preexec_fn=lambda limit=limit: resource.setrlimit(
+            resource.RLIMIT_NOFILE, (limit, limit)))
+        if done.returncode == 2:
+            expect_line(done, "Too many open files")
+        else:
+            assert done.returncode == 0 and b"#1 closed 3" in done.stderr, (limit, done)
+
+
+@test
 def a_full_standard_error_is_told_by_the_status():
     with open("/dev/full", "wb") as full:
         done = subprocess.run([FINACK, "trace", "true"], stderr=full, timeout=60, check=False)

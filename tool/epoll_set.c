@@ -3,64 +3,25 @@
 #include "epoll_set.h"
 
 #include "folder.h"
+#include "kernel/fdinfo.h"
 #include "kernel/witness.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* ---- fdinfo ---- */
 
-struct entry {
-    uint64_t inode, data;
-    int32_t fd;
-    uint32_t events;
-};
-
-/* fdinfo prints the kernel's own dev_t (MINORBITS in include/linux/kdev_t.h). */
-static uint64_t device_of(uint64_t kernel)
-{
-    return makedev((unsigned) (kernel >> 20), (unsigned) (kernel & 0xfffff));
-}
-
-static bool field(const char **at, const char *name, int base, uint64_t *value)
-{
-    const char *start = strstr(*at, name);
-    char *end;
-
-    if (!start)
-        return false;
-    start += strlen(name);
-    *value = strtoull(start, &end, base);
-    *at = end;
-    return end != start;
-}
-
-/* A line such as "tfd: 5 events: 19 data: 2a pos:0 ino:1b sdev:8"; false for what is no socket. */
-static bool parse(const char *line, uint64_t sockfs, struct entry *entry)
-{
-    uint64_t fd, events, device;
-
-    if (!field(&line, "tfd:", 10, &fd) || fd > INT_MAX || !field(&line, "events:", 16, &events)
-        || !field(&line, "data:", 16, &entry->data) || !field(&line, "ino:", 16, &entry->inode)
-        || !field(&line, "sdev:", 16, &device))
-        return false;
-    entry->fd = (int32_t) fd;
-    entry->events = (uint32_t) events;
-    return device_of(device) == sockfs && !fin__witness_owns(entry->events);
-}
-
 /* What the lines of a set are given to. */
 struct reading {
     uint64_t sockfs;
-    int (*take)(struct reading *r, const struct entry *entry);
+    int (*take)(struct reading *r, const struct fin__entry *entry);
+    int result; /* of the last take() */
     /* Collecting suspects: */
     struct scan *found;
     const struct reference *own;
@@ -70,44 +31,27 @@ struct reading {
     size_t suspected;
 };
 
-/* Takes the whole lines in buf[0, size); returns the length of the rest, moved to the front. */
-static ssize_t take_lines(struct reading *r, char *buf, size_t size)
+/* Of what the set has, only sockets. */
+static void take_entry(const struct fin__entry *entry, void *arg)
 {
-    char *line = buf, *end;
-    struct entry entry;
-    int result;
+    struct reading *r = arg;
 
-    while ((end = memchr(line, '\n', size - (size_t) (line - buf)))) {
-        *end = '\0';
-        if (parse(line, r->sockfs, &entry)) {
-            result = r->take(r, &entry);
-            if (result < 0)
-                return result;
-        }
-        line = end + 1;
-    }
-    size -= (size_t) (line - buf);
-    memmove(buf, line, size);
-    return (ssize_t) size;
+    if (r->result == 0 && entry->device == r->sockfs && !fin__witness_owns(entry->events))
+        r->result = r->take(r, entry);
 }
 
 static int read_entries(struct reading *r, int fds, int32_t set)
 {
-    char buf[16384], path[32];
-    ssize_t n, rest = 0;
+    char path[32];
     int fd;
 
     snprintf(path, sizeof path, "../fdinfo/%d", set);
     fd = openat(fds, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT || errno == ESRCH ? 0 : -errno;
-    do {
-        n = read(fd, buf + rest, sizeof buf - (size_t) rest);
-        if (n > 0)
-            rest = take_lines(r, buf, (size_t) (rest + n));
-    } while (n > 0 && rest >= 0 && rest < (ssize_t) sizeof buf);
+    (void) fin__fdinfo_read(fd, take_entry, r); /* less of it if the process ends */
     close(fd);
-    return rest < 0 ? (int) rest : 0;
+    return r->result;
 }
 
 /* ---- which are stale ---- */
@@ -120,7 +64,7 @@ static int by_number(const void *key, const void *element)
     return fd < reference->fd ? -1 : fd > reference->fd;
 }
 
-static int suspect(struct reading *r, const struct entry *entry)
+static int suspect(struct reading *r, const struct fin__entry *entry)
 {
     const struct reference *own =
         r->count ? bsearch(&entry->fd, r->own, r->count, sizeof *r->own, by_number) : NULL;
@@ -166,7 +110,7 @@ static int by_entry(const void *a, const void *b)
 }
 
 /* Marks a suspect that is still in the set. */
-static int confirm(struct reading *r, const struct entry *entry)
+static int confirm(struct reading *r, const struct fin__entry *entry)
 {
     struct stale_entry key = { .fd = entry->fd, .inode = entry->inode }, *found;
 

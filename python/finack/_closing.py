@@ -4,6 +4,7 @@
 import asyncio
 import errno
 import os
+from dataclasses import replace
 from typing import Final
 
 from finack import _core, _recent
@@ -112,7 +113,12 @@ class Closing:
         return receipt
 
     def receipt(self) -> Receipt:
-        return Receipt._from_core(self._core.receipt(), socket=self.name)
+        receipt = Receipt._from_core(self._core.receipt(), socket=self.name)
+        left = self._mark[0]
+        if left and not receipt.unsent and "flushed" not in receipt.stages:
+            # What is buffered was not asked for: an abort drops it, and so does scope "descriptor".
+            receipt = replace(receipt, unsent=left)
+        return receipt
 
     def cut(self) -> None:
         """Abort, and let everything go within two turns."""

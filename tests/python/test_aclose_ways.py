@@ -145,6 +145,22 @@ def test_scope_descriptor(run: Run, lab: Lab) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("policy", [{"scope": "descriptor"}, {"courtesy": "abort"}])
+def test_what_is_dropped_is_told(run: Run, lab: Lab, policy: Any) -> None:
+    if lab.tls:
+        return  # what is buffered below it can't be counted
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("deaf")
+        transport.write(MEGABYTES)
+        left = transport.get_write_buffer_size()
+        receipt = await finack.aclose(transport, finack.Policy(**policy))
+        assert (receipt.unsent, receipt.lost >= left > 0) == (left, True)
+        assert (await seen(peer)).received <= len(MEGABYTES) - left
+
+    run(main())
+
+
 def test_a_held_connection_ends_for_the_peer(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, _ = await lab.connect("clean")

@@ -23,6 +23,7 @@
 #include "close/proof.h"
 #include "handle/dead.h"
 #include "kernel/holders.h"
+#include "kernel/identity.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -393,6 +394,16 @@ static PyObject *get_stream(PyObject *object, void *unused)
     return PyBool_FromLong(((struct fin__py_close *) object)->ep.traits & FIN__STREAM);
 }
 
+/* Like identify()'s, without the device, and without the inode where nothing holds it. */
+static PyObject *get_identity(PyObject *object, void *unused)
+{
+    const struct fin__py_close *c = (struct fin__py_close *) object;
+
+    (void) unused;
+    return Py_BuildValue("(KiK)", (unsigned long long) c->id.cookie, 0,
+                         (unsigned long long) c->inode);
+}
+
 static PyObject *get_held(PyObject *object, void *unused)
 {
     (void) unused;
@@ -423,6 +434,8 @@ static int begin(struct fin__py_close *c, int fd, const struct fin_policy *polic
 
     if (result == 0)
         result = fin__endpoint_examine(kernel, fd, NULL, policy, &ep);
+    if (result == 0)
+        result = fin__py_close_set_need(c->set, news, policy->proof > FIN_STAGE_RELEASED);
     if (result < 0)
         return result;
     if (over && !(ep.traits & (FIN__LISTENING | FIN__CONNECTING)))
@@ -435,6 +448,7 @@ static int begin(struct fin__py_close *c, int fd, const struct fin_policy *polic
         c->ep.fd = -1; /* the caller's still */
         return result;
     }
+    c->id.cookie = fin__cookie(fd);
     fin__plan_make(policy, ep.traits & FIN__LISTENING, &c->plan);
     if (c->plan.proof >= FIN_STAGE_FINISHED && ep.traits & FIN__SOCKET)
         fin__proof_confirm(kernel, fd, &c->id);
@@ -457,7 +471,8 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
     if (!PyArg_ParseTuple(args, "O!iOOppO:Close", m->close_set_type, &set, &fd, &tuple, &owner,
                           &over, &blind, &requested))
         return NULL;
-    if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &start) < 0
+    if (fin__py_close_set_policy((struct fin__py_close_set *) set, tuple, &policy) < 0
+        || fin__py_moment(requested, &start) < 0
         || fin__py_close_set_usable((struct fin__py_close_set *) set) < 0)
         return NULL;
     c = (struct fin__py_close *) type->tp_alloc(type, 0);
@@ -547,6 +562,7 @@ static PyMethodDef methods[] = {
 static PyGetSetDef getters[] = {
     { "left", get_left, NULL, "Seconds to the deadline of the wait in hand.", NULL },
     { "held", get_held, NULL, "Does anything refer to the file still, as far as seen?", NULL },
+    { "identity", get_identity, NULL, "What find() and holders() know it by.", NULL },
     { "stream", get_stream, NULL, "Is it a connection that ends in FIN?", NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };

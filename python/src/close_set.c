@@ -11,7 +11,7 @@
 
 int fin__py_close_set_usable(const struct fin__py_close_set *self)
 {
-    if (self->set < 0) {
+    if (self->closed) {
         PyErr_SetString(PyExc_ValueError, "operation on closed set");
         return -1;
     }
@@ -22,20 +22,33 @@ int fin__py_close_set_usable(const struct fin__py_close_set *self)
     return 0;
 }
 
-static int open_parts(struct fin__py_close_set *self)
+int fin__py_close_set_policy(struct fin__py_close_set *self, PyObject *tuple,
+                             struct fin_policy *policy)
 {
-    int result = fin__witness_open(&self->kernel.witness);
+    if (tuple != self->tuple) {
+        if (fin__py_policy(tuple, &self->policy) < 0)
+            return -1;
+        Py_XSETREF(self->tuple, Py_NewRef(tuple));
+    }
+    *policy = self->policy;
+    return 0;
+}
+
+int fin__py_close_set_need(struct fin__py_close_set *self, bool news, bool proof)
+{
+    struct fin__witness *witness = &self->kernel.witness;
+    int result = proof && witness->set < 0 ? fin__witness_open(witness) : 0;
 
     if (fin__is_lack(result))
         return result;
-    self->set = epoll_create1(EPOLL_CLOEXEC);
-    return self->set < 0 ? -errno : 0;
+    if (news && self->set < 0)
+        self->set = epoll_create1(EPOLL_CLOEXEC);
+    return news && self->set < 0 ? -errno : 0;
 }
 
 static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     struct fin__py_close_set *self;
-    int result;
 
     if (PyTuple_GET_SIZE(args) || (keywords && PyDict_GET_SIZE(keywords))) {
         PyErr_SetString(PyExc_TypeError, "CloseSet() takes no arguments");
@@ -47,11 +60,7 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
     self->set = -1;
     fin__kernel_begin(&self->kernel);
     fin__fork_guard_init(&self->guard);
-    result = open_parts(self);
-    if (result == 0)
-        return (PyObject *) self;
-    Py_DECREF(self);
-    return fin__py_os_error(result);
+    return (PyObject *) self;
 }
 
 static PyObject *close_(PyObject *object, PyObject *unused)
@@ -59,6 +68,7 @@ static PyObject *close_(PyObject *object, PyObject *unused)
     struct fin__py_close_set *self = (struct fin__py_close_set *) object;
 
     (void) unused;
+    self->closed = true;
     fin__drop(&self->set);
     fin__kernel_end(&self->kernel);
     Py_RETURN_NONE;
@@ -72,17 +82,22 @@ static void dealloc(PyObject *object)
     fin__drop(&self->set);
     fin__kernel_end(&self->kernel);
     fin__fork_guard_end(&self->guard);
+    Py_XDECREF(self->tuple);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
 static PyObject *fileno_(PyObject *object, PyObject *unused)
 {
-    const struct fin__py_close_set *self = (struct fin__py_close_set *) object;
+    struct fin__py_close_set *self = (struct fin__py_close_set *) object;
+    int result;
 
     (void) unused;
     if (fin__py_close_set_usable(self) < 0)
         return NULL;
+    result = fin__py_close_set_need(self, true, false);
+    if (result < 0)
+        return fin__py_os_error(result);
     return PyLong_FromLong(self->set);
 }
 
@@ -98,7 +113,7 @@ static PyObject *poll_(PyObject *object, PyObject *unused)
     if (fin__py_close_set_usable(self) < 0)
         return NULL;
     list = PyList_New(0);
-    n = list ? epoll_wait(self->set, events, BATCH, 0) : 0;
+    n = list && self->set >= 0 ? epoll_wait(self->set, events, BATCH, 0) : 0;
     for (int i = 0; i < n; i++) {
         PyObject *owner = fin__py_close_ready(events[i].data.ptr, events[i].events);
 
@@ -113,7 +128,7 @@ static PyObject *poll_(PyObject *object, PyObject *unused)
 PyDoc_STRVAR(type_doc,
              "CloseSet()\n--\n\n"
              "What the closes of one loop share; its descriptor is readable when one of them has\n"
-             "something to do. OSError: no descriptor is left.");
+             "something to do. Opens nothing before there is need of it.");
 
 static PyMethodDef methods[] = {
     { "fileno", fileno_, METH_NOARGS,

@@ -2,8 +2,8 @@
 """The loop: who waits for a close runs before it can block again, and its end leaves nothing.
 
 What is private to asyncio's loops and used here is the same in CPython 3.11 to 3.13: `run_forever`
-looks `_run_once` up in each turn, `_selector` is the selector, and connections and servers are made
-by the `_make_…_transport` methods and `_start_serving`.
+looks `_run_once` up in each turn, that runs the handles in `_ready`, `_selector` is the selector,
+and connections and servers are made by the `_make_…_transport` methods and `_start_serving`.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ import sys
 import weakref
 from asyncio import tasks
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from selectors import BaseSelector
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from finack import _core, _places
 from finack._ending import Ending
@@ -26,6 +27,7 @@ from finack._transports import note_place
 from finack._waiters import Waiters
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -46,6 +48,7 @@ class EventLoop(asyncio.SelectorEventLoop):
     """
 
     _closed = True  # until there is anything to close
+    _debug: bool
     _selector: BaseSelector
     _run_once: Callable[[], None]
     _ready: Any
@@ -137,6 +140,24 @@ class EventLoop(asyncio.SelectorEventLoop):
         finally:
             self._until = None
             self._watch()
+
+    # ---- what it runs ----
+
+    def call_soon(
+        self,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """As in asyncio, in one call instead of four: a connection takes some fifteen of these."""
+        if self._debug or self._closed:
+            handle = super().call_soon(callback, *args, context=context)
+            if trace := getattr(handle, "_source_traceback", None):
+                del trace[-1]  # it ends with who called this
+            return handle
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     # ---- what it makes ----
 

@@ -18,7 +18,7 @@ from finack._names import name_of
 from finack._owners import ListenerOwner, Owner, SocketOwner, TransportOwner, extra, turn
 from finack._policy import Policy
 from finack._receipt import End, Receipt, Straggler
-from finack._remember import receipts
+from finack._remember import recall, remember
 from finack._tls import lowest, unsent
 from finack._transports import Connection, connections
 from finack._watch import Watch
@@ -210,10 +210,15 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     if type(x) is asyncio.StreamWriter:
         x = x.transport
     if fits(x, policy, loop) and x not in _pending:
-        return await _close_briefly(x, policy, requested)
+        _pending[x] = brief = Brief(x, policy, requested)
+        try:
+            return await brief.run()
+        finally:
+            del _pending[x]
+            remember(x, brief.result)
     target = _target(x, loop)
     key = _key(target)
-    if (receipt := receipts.get(key)) is not None:
+    if (receipt := recall(key)) is not None:
         return receipt
     if (shared := _pending.get(key)) is not None:
         return await shared.join()
@@ -223,18 +228,9 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
         return await shared.drive()
     finally:
         del _pending[key]
-        receipts[key] = shared.done.result()
+        remember(key, shared.done.result())
         if isinstance(x, socket.socket):
-            receipts[x] = receipts[key]
-
-
-async def _close_briefly(x: Any, policy: Policy, requested: float) -> Receipt:
-    _pending[x] = brief = Brief(x, policy, requested)
-    try:
-        return await brief.run()
-    finally:
-        del _pending[x]
-        receipts[x] = brief.result
+            remember(x, shared.done.result())
 
 
 def _begin(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop, requested: float) -> _Work:
@@ -423,12 +419,15 @@ async def closed(x: Any) -> Receipt:
     loop = asyncio.get_running_loop()
     target = _target(x, loop)
     key = _key(target)
-    if key not in receipts and key not in _pending:
-        receipt = await Watch(loop, _numbers_of(target, loop), requested).run()
-        receipts.setdefault(key, receipt)
+    receipt = recall(key)
+    if receipt is None and key not in _pending:
+        seen = await Watch(loop, _numbers_of(target, loop), requested).run()
+        receipt = recall(key) or seen
+        remember(key, receipt)
     if (shared := _pending.get(key)) is not None:
-        return await asyncio.shield(shared.done)
-    return receipts[key]
+        receipt = await asyncio.shield(shared.done)
+    assert receipt is not None
+    return receipt
 
 
 def _numbers_of(x: Any, loop: asyncio.AbstractEventLoop) -> list[int]:

@@ -5,12 +5,11 @@ The same engine as in _closing.py, without what only other closes need: this one
 do thousands of times a second.
 
 What is private to asyncio's loops and used here is the same in CPython 3.11 to 3.13: the class of
-TCP transports, its `_loop`, and that abort() calls connection_lost() and closes the socket in the
-next turn.
+TCP transports, its `_loop`, that abort() calls connection_lost() and closes the socket in the next
+turn, and the names of what it calls when the socket is ready.
 """
 
 import asyncio
-import functools
 import os
 from asyncio import selector_events
 from collections.abc import Generator
@@ -21,6 +20,7 @@ from finack import _core, _recent
 from finack._closing import hub_of
 from finack._names import address
 from finack._owners import TransportOwner
+from finack._places import places
 from finack._policy import Policy
 from finack._receipt import Receipt
 
@@ -40,22 +40,15 @@ def fits(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop) -> bool:
     )
 
 
-@coroutine
-def _pass() -> Generator[None, None, None]:
-    """Until what is queued now has run: asyncio.sleep(0) with one frame less."""
-    yield
-
-
 class Brief:
     """One such close. On failure to begin, the socket is as it was (OSError)."""
 
     __slots__ = (
         "_core",
         "_done",
-        "_fd",
         "_hub",
-        "_identity",
         "_loop",
+        "_made",
         "_over",
         "_socket",
         "_transport",
@@ -68,11 +61,11 @@ class Brief:
         self._done: asyncio.Future[Receipt] | None = None
         self._over = False
         self._transport = transport
-        self._loop = loop = transport._loop
+        self._loop = transport._loop
         self._socket = transport.get_extra_info("socket")
-        self._fd = fd = self._socket.fileno()
-        self._identity = _core.identify(fd)
-        self._hub = hub = hub_of(loop)
+        fd = self._socket.fileno()
+        self._made = places.place_at(fd)
+        self._hub = hub = hub_of(self._loop)
         dup = -1
         try:
             dup = os.dup(fd)
@@ -85,12 +78,27 @@ class Brief:
             hub.leave()
             raise
 
-    async def run(self) -> Receipt:
+    @coroutine
+    def run(self) -> Generator[Any, None, Receipt]:
         at_work = getattr(self._loop, "_closes", None)  # EventLoop lets them get to their ends
         if at_work is not None:
             at_work.add(self)
+        core, event = self._core, "done"
         try:
-            await self._steps()
+            action = core.run()
+            while action != "finish":
+                if action == "wait":
+                    yield from asyncio.sleep(core.left).__await__()
+                    event = "deadline"
+                else:
+                    self._transport.abort()
+                    yield  # until what is queued now has run
+                    if self._socket.fileno() >= 0:
+                        yield from self._insist().__await__()
+                    event = "done"
+                if self._over:
+                    break
+                action = core.tell(event)
         except BaseException:
             self.cut()
             raise
@@ -100,26 +108,9 @@ class Brief:
             self._end()
         return self.result
 
-    async def _steps(self) -> None:
-        core, event = self._core, "done"
-        action = core.run()
-        while action != "finish":
-            if action == "wait":
-                await asyncio.sleep(core.left)
-                event = "deadline"
-            else:
-                self._transport.abort()
-                await _pass()
-                if self._socket.fileno() >= 0:
-                    await self._insist()
-                event = "done"
-            if self._over:
-                return
-            action = core.tell(event)
-
     async def _insist(self) -> None:
         """A file made of the socket holds it."""
-        owner = TransportOwner(self._transport, self._fd, listen=False)
+        owner = TransportOwner(self._transport, self._socket.fileno(), listen=False)
         await owner.leave(self._core, shared=False)
 
     def cut(self) -> None:
@@ -133,17 +124,18 @@ class Brief:
             action = self._core.tell("abort" if action == "wait" else "done")
 
     def receipt(self) -> Receipt:
-        extra = self._transport.get_extra_info
-        name = functools.partial(_name, extra("sockname"), extra("peername"))
+        core, extra = self._core, self._transport.get_extra_info
         # Who holds it must be looked for now; all else can be asked later.
-        core = self._core
-        return Receipt._from_core(core.receipt() if core.held else core.receipt, socket=name)
+        values = core.receipt() if core.held else core
+        return Receipt._from_core(values, _name, extra("sockname"), extra("peername"))
 
     def _end(self) -> None:
         self._over = True
         self._hub.leave()
+        # As its own close() does since 3.12: without this cycle it is freed at once.
+        self._transport._read_ready_cb = self._transport._write_ready = None
         self.result = self.receipt()
-        _recent.note(self.result, self._identity, prompt=True)
+        _recent.note_prompt(self.result, self._core.identity, self._made)
         if self._done:
             self._done.set_result(self.result)
 

@@ -52,10 +52,13 @@ _hubs: dict[asyncio.AbstractEventLoop, Hub] = {}  # of loops with closes at work
 
 def hub_of(loop: asyncio.AbstractEventLoop) -> Hub:
     hub = _hubs.get(loop)
-    if hub is None or hub.pid != os.getpid():
+    if hub is None:
         hub = _hubs[loop] = Hub(loop)
     hub.enter()
     return hub
+
+
+os.register_at_fork(after_in_child=_hubs.clear)
 
 
 class Closing:

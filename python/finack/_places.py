@@ -145,6 +145,10 @@ class Places:
         self._found = {inode: place for inode, place in self._found.items() if inode in alive}
         self._prune_at = max(_PRUNE_AT_LEAST, 2 * len(self._found))
 
+    def place_at(self, fd: int) -> str | None:
+        """The same for what is open."""
+        return self.place_of(os.fstat(fd).st_ino) if self._users else None
+
     def place_of(self, inode: int) -> str | None:
         """Such as "app.py:12 in main"; None: not known."""
         if not self._users:

@@ -77,7 +77,7 @@ class Straggler:
         return {"socket": self.socket, "fd": self.fd, "made": self.made, "receipt": receipt}
 
 
-def _fields(values: "_core.ReceiptTuple", socket: str | Callable[[], str]) -> dict[str, Any]:
+def _fields(values: "_core.ReceiptTuple", socket: str) -> dict[str, Any]:
     """Those of a receipt, from what the core says."""
     outcome, phase, end, held, error, unverifiable, _, times = values[:8]
     unsent, unacked, discarded, accepted, forced, tombstone, search, count, holders = values[8:]
@@ -111,7 +111,7 @@ class _Source:
 
     __slots__ = ("_source",)
 
-    _source: "tuple[_core.ReceiptTuple | Callable[[], _core.ReceiptTuple], str | Callable[[], str]]"
+    _source: "tuple[_core.ReceiptTuple | _core.Close, str | Callable[..., str], tuple[Any, ...]]"
 
 
 def _nothing() -> Mapping[str, float]:
@@ -192,13 +192,13 @@ class Receipt(_Source):
     @classmethod
     def _from_core(
         cls,
-        values: "_core.ReceiptTuple | Callable[[], _core.ReceiptTuple]",
-        *,
-        socket: str | Callable[[], str] = "",
+        values: "_core.ReceiptTuple | _core.Close",
+        socket: str | Callable[..., str] = "",
+        *names: Any,
     ) -> Self:
         """Nothing is worked out before somebody asks: most receipts are thrown away."""
         receipt = object.__new__(cls)
-        object.__setattr__(receipt, "_source", (values, socket))
+        object.__setattr__(receipt, "_source", (values, socket, names))
         return receipt
 
     if not TYPE_CHECKING:  # there it would make any name an attribute
@@ -207,9 +207,9 @@ class Receipt(_Source):
             """A field of a receipt that nobody has looked at yet."""
             if name == "_source" or name not in self.__dataclass_fields__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            values, socket = self._source
-            values = values() if callable(values) else values
-            socket = socket() if callable(socket) else socket
+            values, socket, names = self._source
+            values = values if isinstance(values, tuple) else values.receipt()
+            socket = socket(*names) if callable(socket) else socket
             for field_name, value in _fields(values, socket).items():
                 object.__setattr__(self, field_name, value)
             self.__post_init__()

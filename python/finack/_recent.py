@@ -24,7 +24,8 @@ class Closed(NamedTuple):
     at: float
 
 
-closes: "deque[Closed]" = deque(maxlen=_MANY)
+# Closed takes these; that is left to those who look, who are few.
+closes: "deque[tuple[Receipt, _core.Identity, str | None, float]]" = deque(maxlen=_MANY)
 _listeners: list[Listener] = []
 
 
@@ -38,14 +39,21 @@ def unlisten(listener: Listener) -> None:
     _listeners.remove(listener)
 
 
-def note(receipt: Receipt, identity: "_core.Identity", *, prompt: bool = False) -> None:
-    """A close is over; the receipt of a prompt one needn't be looked at."""
-    loose = prompt or _may_be_left(receipt)
+def note(receipt: Receipt, identity: "_core.Identity") -> None:
+    """A close is over."""
+    loose = _may_be_left(receipt)
     if not loose and not _listeners:
         return
     made = places.place_of(identity[2])
     if loose:
-        closes.append(Closed(receipt, identity, made, time.monotonic()))
+        closes.append((receipt, identity, made, time.monotonic()))
+    for listener in _listeners:
+        listener(receipt, made)
+
+
+def note_prompt(receipt: Receipt, identity: "_core.Identity", made: str | None) -> None:
+    """A close that did not wait for the peer is over; its receipt needn't be looked at."""
+    closes.append((receipt, identity, made, time.monotonic()))
     for listener in _listeners:
         listener(receipt, made)
 

@@ -150,7 +150,7 @@ def _registrations() -> Iterator[Ghost]:
 def _left_by_closes() -> Iterator[Ghost]:
     """What is over once is over for ever, and forgotten."""
     for closed in list(_recent.closes):
-        ghost = _left_by(closed)
+        ghost = _left_by(Closed(*closed))
         if ghost:
             yield ghost
         else:

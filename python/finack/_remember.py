@@ -5,22 +5,22 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from finack._receipt import Receipt
 
-receipts: WeakKeyDictionary[object, Receipt] = WeakKeyDictionary()
+receipts: dict[ref[object], Receipt] = {}  # by weak references: a WeakKeyDictionary is slow
 _turns: WeakKeyDictionary[object, threading.RLock] = WeakKeyDictionary()
 
 
 def recall(closed: object) -> Receipt | None:
     """The receipt of a socket or transport that was closed before."""
-    return receipts.get(closed)
+    return receipts.get(ref(closed))
 
 
 def remember(closed: object, receipt: Receipt) -> None:
     """Keep a receipt for as long as there is what was closed."""
-    receipts[closed] = receipt
+    receipts[ref(closed, receipts.pop)] = receipt
 
 
 @contextmanager

@@ -135,15 +135,21 @@ static void mark_held(uint64_t token, uint64_t inode, void *arg)
 
 static void look_at_witness(struct trace *trace)
 {
+    uint64_t now = trace_now(trace);
     struct thing *socket;
 
     for (socket = trace->pending; socket; socket = socket->next_pending)
         socket->held_now = false;
     if (fin__witness_read(&trace->witness, mark_held, trace) < 0)
         return;
-    for (socket = trace->pending; socket; socket = socket->next_pending)
-        if (socket->witnessed && socket->refs == 0 && !socket->held_now)
+    for (socket = trace->pending; socket; socket = socket->next_pending) {
+        if (!socket->witnessed || socket->refs > 0)
+            continue;
+        if (socket->held_now)
+            socket->seen_held_ns = now;
+        else
             unreferenced(trace, socket, PROOF_WITNESS);
+    }
 }
 
 void after_look_fresh(struct trace *trace)

@@ -69,7 +69,8 @@ struct thing {
     struct place closed;       /* the last so far, in any way */
     uint64_t connected_ns;
     uint64_t stage_ns[FIN_STAGES];
-    uint64_t stale_ns; /* of the first registration left behind */
+    uint64_t seen_held_ns; /* when the witness said so last, after the release; 0: never */
+    uint64_t stale_ns;     /* of the first registration left behind */
     uint64_t stale_until_ns;
     bool left_open; /* its last descriptor was closed by the end of a process */
     bool killed;    /* ... that a signal killed */

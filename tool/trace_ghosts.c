@@ -32,6 +32,16 @@ static bool lasts(const struct trace *trace, uint64_t since, uint64_t until, uin
     return true;
 }
 
+/* The end is noticed late by a tracer that was kept from looking: what counts is what it saw. */
+static bool was_seen_held(const struct thing *socket, uint64_t since, uint64_t until)
+{
+    uint64_t seen = socket->stage_ns[FIN_STAGE_RELEASED];
+
+    if (seen == NEVER || seen < socket->seen_held_ns)
+        seen = socket->seen_held_ns;
+    return until == NEVER || (seen > since && seen - since > PROOF_NS);
+}
+
 static bool is_ours(const struct thing *socket)
 {
     return socket->origin == ORIGIN_MADE || socket->origin == ORIGIN_ACCEPTED;
@@ -73,7 +83,8 @@ static bool description(const struct trace *trace, const struct thing *socket, s
     char closer[96];
 
     if ((!outside && !socket->left_open) || socket->killed || !socket->first_closed.call
-        || !lasts(trace, since, until, PROOF_NS, &l))
+        || !lasts(trace, since, until, PROOF_NS, &l)
+        || (outside && !was_seen_held(socket, since, until)))
         return false;
     who(&socket->closed, closer, sizeof closer);
     *ghost = (struct ghost) { GHOST_DESCRIPTION, l.since, l.until, "" };
@@ -92,7 +103,8 @@ static bool registration(const struct trace *trace, const struct thing *socket, 
     const struct registration *r = socket->registrations;
     struct lasting l;
 
-    if (!lasts(trace, socket->stale_ns, socket->stale_until_ns, PROOF_NS, &l))
+    if (!lasts(trace, socket->stale_ns, socket->stale_until_ns, PROOF_NS, &l)
+        || !was_seen_held(socket, socket->stale_ns, socket->stale_until_ns))
         return false;
     while (r && r->stale_ns != socket->stale_ns)
         r = r->next;

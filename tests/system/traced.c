@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 /* Longer than what the trace takes for a close that is not worth a word. */
-#define LONG_MS 250
+#define LONG_MS 500
 
 static int must(int result)
 {

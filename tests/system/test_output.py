@@ -278,7 +278,7 @@ def a_terminal_gets_a_waterfall():
     assert len(bars) == 18 and max(map(len, lines)) <= 130, text
     mute = next(line for line in bars if line.startswith("mute "))
     clean = next(line for line in bars if line.startswith("clean "))
-    assert len(BLOCKS.findall(mute)) > 50 > 5 > len(BLOCKS.findall(clean)), text
+    assert len(BLOCKS.findall(mute)) > 50 > 25 > len(BLOCKS.findall(clean)), text
     assert "\u254c" in next(line for line in bars if line.startswith("held ")), text
     assert "\x1b[36m" in text, text
 

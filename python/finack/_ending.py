@@ -58,6 +58,7 @@ class Ending:
         self._deadline = time.monotonic() + policy.total
         self._closing: list[_Closing] = []
         self._works: list[Any] = []  # the closes that were cut
+        self._leaving: BaseException | None = None
         self._told: list[str] = []
         self._category: type[Warning] = RuntimeWarning
 
@@ -81,6 +82,8 @@ class Ending:
         self._cut_all()
         self._release_all()
         self._unwatch()
+        if self._leaving:
+            raise self._leaving
 
     def warn(self, stacklevel: int) -> None:
         """Name what was left or cut, if anything was."""
@@ -179,9 +182,12 @@ class Ending:
                 self._guard(handle._run)
 
     def _guard(self, call: Any, *arguments: Any) -> None:
+        """As the loop calls a program; to leave must wait until all is released."""
         try:
             call(*arguments)
-        except Exception as error:
+        except (SystemExit, KeyboardInterrupt) as error:
+            self._leaving = self._leaving or error
+        except BaseException as error:
             self._loop.call_exception_handler({"message": "at the loop's end", "exception": error})
 
     def _unwatch(self) -> None:

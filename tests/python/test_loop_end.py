@@ -520,6 +520,48 @@ def test_inside_another_loop(peers: Peers, certificate: Certificate, tls: bool) 
     assert len(peer.seen(2)) == 2
 
 
+class Leave(BaseException):
+    """Which asyncio takes for an error like any other."""
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("error", [ValueError, Leave, KeyboardInterrupt, SystemExit])
+def test_connection_lost_raises(inside: bool, error: type[BaseException]) -> None:
+    """The others are released all the same."""
+
+    class Raising(Noting):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            raise error
+
+    loop = finack.EventLoop()
+    problems: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    made, theirs = [], []
+
+    async def begin() -> None:
+        for _ in range(3):
+            a, b = socket.socketpair()
+            made.append((await loop.create_connection(Raising, sock=a))[1])
+            theirs.append(b)
+
+    async def main() -> None:
+        loop.close()
+
+    loop.run_until_complete(begin())
+    leaves = error in (KeyboardInterrupt, SystemExit)
+    with ending() as ended, pytest.raises(error) if leaves else contextlib.nullcontext():
+        asyncio.run(main()) if inside else loop.close()
+    assert loop.is_closed() and ended.text.count("never closed") == 3
+    for one in made:
+        one.check()
+    for sock in theirs:
+        sock.settimeout(BOUND)
+        assert sock.recv(1) == b""
+        sock.close()
+    assert [type(problem["exception"]) for problem in problems] == [error] * 3 * (not leaves)
+
+
 @pytest.mark.parametrize("turns", range(4))
 def test_inside_another_loop_a_socket(turns: int) -> None:
     """One that aclose() has taken from its owner."""

@@ -117,6 +117,16 @@ static bool forget_early(struct trace *trace, pid_t tid)
     return false;
 }
 
+/* Its end was not reported yet. */
+static bool is_traced(pid_t tid)
+{
+    siginfo_t info;
+
+    return waitid(P_PID, (id_t) tid, &info, WNOHANG | WNOWAIT | WEXITED | WSTOPPED | __WALL) == 0;
+}
+
+/* Of many that stop at once the parent may be reported so late that the child was adopted, and has
+ * ended. */
 static void parent_tells(struct trace *trace, struct task *parent)
 {
     unsigned long message = 0;
@@ -126,7 +136,7 @@ static void parent_tells(struct trace *trace, struct task *parent)
     if (ptrace(PTRACE_GETEVENTMSG, parent->tid, 0, &message) < 0)
         return;
     tid = (pid_t) message;
-    if (tasks_find(&trace->tasks, tid))
+    if (tasks_find(&trace->tasks, tid) || !is_traced(tid))
         return;
     pid = is_thread_of(parent->process->pid, tid) ? parent->process->pid : tid;
     task = add_task(trace, tid, pid);

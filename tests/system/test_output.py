@@ -5,6 +5,7 @@
 usage: test_output.py FINACK        (prints TAP)
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -71,6 +72,49 @@ class Server:
             last.sendall(b"stop")
         self.thread.join()
         self.listener.close()
+
+
+# ---- output that can't be written, or not at once ----
+
+@test
+def few_descriptors_are_told_of():
+    no_leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # that takes descriptors too
+    for limit in range(6, 24):
+        run = finack("trace", "true", env=no_leaks, preexec_fn=lambda limit=limit:
+                     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
+        lines = run.stderr.decode().splitlines()
+        if run.returncode == 2:
+            assert len(lines) == 1 and "Too many open files" in lines[0], (limit, lines)
+        else:
+            assert run.returncode == 0 and "exited with status 0" in lines[-1], (limit, run)
+
+
+@test
+def a_full_standard_error_is_told_by_the_status():
+    with open("/dev/full", "wb") as full:
+        run = subprocess.run([FINACK, "trace", "true"], stderr=full, timeout=60, check=False)
+    assert run.returncode == 2, run
+
+
+MANY = "import socket\nfor _ in range(300): socket.socket().close()"
+
+
+@test
+def output_that_somebody_made_nonblocking_is_whole():
+    for stream, option in (("stderr", []), ("stdout", ["--json"])):
+        end, write_end = os.pipe()
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(write_end, False)
+        with subprocess.Popen([FINACK, "trace", *option, "--", sys.executable, "-c", MANY],
+                              **{stream: write_end}) as process:
+            os.close(write_end)
+            with open(end, encoding="utf-8") as reader:
+                text = reader.read()
+        assert process.returncode == 0, text[-300:]
+        if option:
+            assert len(json.loads(text)["sockets"]) == 300
+        else:
+            assert text.count(" closed by ") == 300 and text.endswith("exited with status 0\n")
 
 
 # ---- files ----

@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -265,6 +267,43 @@ static int threads(void)
 
 /* ---- the rarer ways ---- */
 
+static atomic_bool enough;
+
+static void *keep_busy(void *arg)
+{
+    while (!atomic_load(&enough))
+        must(close(must(dup(*(int *) arg))));
+    return NULL;
+}
+
+static void *make_close(void *arg)
+{
+    must(close(make_one()));
+    return arg;
+}
+
+/* Who was born last is reported first: the parent is heard of when its child has long ended. */
+static int births(void)
+{
+    enum {
+        BUSY = 6,
+        BIRTHS = 12
+    };
+    pthread_t busy[BUSY], thread;
+    int fd = make_one();
+
+    for (int i = 0; i < BUSY; i++)
+        must(-pthread_create(&busy[i], NULL, keep_busy, &fd));
+    for (int i = 0; i < BIRTHS; i++) {
+        must(-pthread_create(&thread, NULL, make_close, NULL));
+        pthread_join(thread, NULL);
+    }
+    atomic_store(&enough, true);
+    for (int i = 0; i < BUSY; i++)
+        pthread_join(busy[i], NULL);
+    return close(fd);
+}
+
 static int range(void)
 {
     int a = make_one(), b = make_one();
@@ -410,6 +449,7 @@ static const struct {
     { "leader_ends", leader_ends },
     { "own_table", own_table },
     { "threads", threads },
+    { "births", births },
     { "range", range },
     { "in_flight", in_flight },
     { "own_filter", own_filter },

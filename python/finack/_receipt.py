@@ -295,4 +295,7 @@ class Receipt(_Source):
 
 
 def _error_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error.errno))
+    # Those of ssl and of getaddrinfo(3) have numbers of their own.
+    if error.errno is None or type(error).__module__ != "builtins":
+        return type(error).__name__
+    return errno.errorcode.get(error.errno, str(error.errno))

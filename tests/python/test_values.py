@@ -5,6 +5,7 @@ import dataclasses
 import doctest
 import json
 import math
+import ssl
 import types
 from typing import Any, get_args
 
@@ -189,3 +190,17 @@ def test_from_core() -> None:
 @pytest.mark.parametrize("module", [_policy, _receipt, _blocking, finack])
 def test_examples(module: types.ModuleType) -> None:
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (ConnectionResetError(104, "reset"), "ECONNRESET"),
+        (TimeoutError("SSL shutdown timed out"), "TimeoutError"),
+        (ssl.SSLError(1, "not errno 1, which is EPERM"), "SSLError"),
+    ],
+)
+def test_name_of_an_error(error: OSError, name: str) -> None:
+    receipt = Receipt(outcome="error", error=error)
+    assert f" error={name}" in str(receipt)
+    assert receipt.as_dict()["error"] == name

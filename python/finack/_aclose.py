@@ -76,6 +76,10 @@ _pending: dict[Any, _Shared | Brief] = {}
 # ---- what may be closed ----
 
 
+def _wrong_policy(policy: object) -> TypeError:
+    return TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
+
+
 def _has(x: Any, *names: str) -> bool:
     return not isinstance(x, type) and all(hasattr(x, name) for name in names)
 
@@ -98,7 +102,8 @@ def _target(x: Any, loop: asyncio.AbstractEventLoop) -> Any:
         # asyncio lists a closed one until it is collected, under a number that another may have.
         return transport if transport and _number_of(transport) == x.fileno() else x
     if not _is_server(x) and not _is_transport(x):
-        raise TypeError(f"{_ACCEPTED} is accepted, not {type(x).__name__}")
+        hint = " (a socket that blocks: finack.close())" if isinstance(x, socket.socket) else ""
+        raise TypeError(f"{_ACCEPTED} is accepted, not {type(x).__name__}{hint}")
     _check_loop(x, loop)
     return x
 
@@ -205,7 +210,7 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     if policy is None:
         policy = Policy()
     elif not isinstance(policy, Policy):
-        raise TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
+        raise _wrong_policy(policy)
     loop = asyncio.get_running_loop()
     if type(x) is asyncio.StreamWriter:
         x = x.transport
@@ -443,6 +448,8 @@ def _numbers_of(x: Any, loop: asyncio.AbstractEventLoop) -> list[int]:
 async def aclosing(x: _T, policy: Policy | None = None) -> AsyncIterator[_T]:
     """Close at the end of the block, as aclose(); if the block raises, too.
 
+    What can't be closed so is refused before the block begins.
+
     If the block is cancelled, the close still takes its time: bound it by the policy.
 
     >>> async def ask(host: str) -> bytes:
@@ -451,6 +458,9 @@ async def aclosing(x: _T, policy: Policy | None = None) -> AsyncIterator[_T]:
     ...         writer.write(b"GET / HTTP/1.0\\r\\n\\r\\n")
     ...         return await reader.read()
     """
+    if not isinstance(policy, Policy | None):
+        raise _wrong_policy(policy)
+    _target(x, asyncio.get_running_loop())
     try:
         yield x
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from asyncio_lab import MEGABYTES, PATIENT, QUICK, Lab, Run, fileno, seen
-from peers import Peer, Peers, Seen
+from peers import Certificate, Peer, Peers, Seen
 
 import finack
 
@@ -590,5 +590,22 @@ def test_aclosing(run: Run, lab: Lab) -> None:
                 raise ZeroDivisionError
         assert fileno(transport) == -1
         assert await seen(peer) == Seen(0, lab.tls, "eof", False)
+
+    run(main())
+
+
+def test_aclosing_refuses_before_the_block(run: Run, certificate: Certificate) -> None:
+    async def main() -> None:
+        blocking = certificate.client_context().wrap_socket(
+            socket.socket(), server_hostname="localhost"
+        )
+        for wrong, text in ((3, "not int"), (blocking, "not SSLSocket .*: finack.close")):
+            with pytest.raises(TypeError, match=text):
+                async with finack.aclosing(wrong):
+                    raise AssertionError
+        with pytest.raises(TypeError, match="policy must be"):
+            async with finack.aclosing(blocking, "full"):  # type: ignore[arg-type]
+                raise AssertionError
+        blocking.close()
 
     run(main())

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -383,11 +384,7 @@ def program(folder, name, source, *build):
 
 GO = """package main
 
-import (
-	"fmt"
-	"io"
-	"net"
-)
+import ("fmt"; "io"; "net")
 
 func main() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -561,6 +558,9 @@ def on_terminal(*command):
     """finack with a terminal of its own; (pid, the terminal's other side)."""
     pid, terminal = pty.fork()
     if pid == 0:
+        mode = termios.tcgetattr(0)
+        mode[3] |= termios.NOFLSH  # ^C sends the signal first, and then flushes what came since
+        termios.tcsetattr(0, termios.TCSANOW, mode)
         os.execv(FINACK, [FINACK, "trace", "--", *command])
     return pid, terminal
 

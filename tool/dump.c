@@ -117,6 +117,7 @@ static int take_name(struct dump *dump, const struct nlattr *attribute, struct s
 {
     size_t size;
     const char *from = payload(attribute, &size);
+    bool abstract = size > 0 && !from[0]; /* then any byte may be zero */
 
     if (size == 0)
         return 0;
@@ -125,7 +126,7 @@ static int take_name(struct dump *dump, const struct nlattr *attribute, struct s
     if (dump->names.count == 0)
         dump->names.at[dump->names.count++] = '\0';
     s->name = dump->names.count;
-    for (size_t i = 0; i < size && (from[i] || i == 0); i++) /* the first byte of an abstract one */
+    for (size_t i = 0; i < size && (from[i] || abstract); i++)
         dump->names.at[dump->names.count++] = from[i] ? from[i] : '@';
     dump->names.at[dump->names.count++] = '\0';
     return 0;

@@ -51,7 +51,7 @@ static int add(struct netns_list *list, uint64_t inode, int fd)
 
 static int add_path(struct netns_list *list, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), result;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), result;
     struct stat st;
 
     if (fd < 0)

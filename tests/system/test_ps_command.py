@@ -19,6 +19,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 
@@ -272,6 +273,14 @@ def bad_input_gets_one_line():
 
 
 @test
+def a_fifo_is_no_namespace():
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkfifo(f"{folder}/fifo")
+        run = finack("--netns", f"{folder}/fifo")
+    assert run.returncode == 2 and run.stderr.startswith(b"finack ps: --netns"), run
+
+
+@test
 def help_and_version():
     assert finack("--help").stdout.startswith(b"usage: finack ps")
     assert finack("--version").stdout.startswith(b"finack ")
@@ -304,6 +313,15 @@ def names_with_control_characters():
     (row,) = [row for row in value["sockets"] if row["proto"] == "unix"]
     assert row["holders"][0]["command"] == '\\x1b[31mred\\x0a"<b>', row
     assert row["local"]["name"] == '@\\x1b[31mred\\x0a"<b>\\x07', row
+
+
+@test
+def names_with_zero_bytes():
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
+        one.bind(b"\0name\0one")
+        two.bind(b"\0name\0two\0")
+        names = {row["local"]["name"] for row in sockets("--proto", "unix")}
+    assert names == {"@name@one", "@name@two@"}, names
 
 
 @test

@@ -59,8 +59,12 @@ static void leave_socketpair(struct trace *trace, struct task *task, int64_t res
 
     if (result < 0 || process_vm_readv(task->tid, &ours, 1, &theirs, 1, 0) != sizeof pair)
         return;
-    descriptor_made(trace, task, pair[0], ORIGIN_MADE);
-    descriptor_made(trace, task, pair[1], ORIGIN_MADE);
+    for (int i = 0; i < 2; i++) {
+        struct thing *socket = descriptor_made(trace, task, pair[i], ORIGIN_MADE);
+
+        if (socket)
+            socket->connected = true;
+    }
 }
 
 static void leave_accept(struct trace *trace, struct task *task, int64_t result)

@@ -111,10 +111,11 @@ def how_a_stream_ends_at_execve_is_not_known():
         listener = socket.create_server(("127.0.0.1", 0))
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
+        pair = socket.socketpair()
         os.execvp("true", ["true"])
     """)
-    assert [s["closed"]["call"] for s in document["sockets"]] == 3 * ["execve"], document
-    assert [s["end"] for s in document["sockets"]] == ["none", "kernel", "kernel"], document
+    assert [s["closed"]["call"] for s in document["sockets"]] == 5 * ["execve"], document
+    assert [s["end"] for s in document["sockets"]] == ["none"] + 4 * ["kernel"], document
 
 
 @test

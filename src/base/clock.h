@@ -11,4 +11,7 @@
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t fin__now(void);
 
+/* The processor time of this thread in nanoseconds. */
+uint64_t fin__used(void);
+
 #endif

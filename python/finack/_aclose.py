@@ -70,7 +70,13 @@ class _Shared:
         self._work.cut()
 
 
-_pending: dict[Any, _Shared | Brief] = {}
+# Weak: a close whose loop was closed under it ends with the task that ran it.
+_pending: "dict[Any, weakref.ref[_Shared | Brief]]" = {}
+
+
+def _at_work(key: Any) -> _Shared | Brief | None:
+    found = _pending.get(key)
+    return found() if found else None
 
 
 # ---- what may be closed ----
@@ -215,7 +221,8 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     if type(x) is asyncio.StreamWriter:
         x = x.transport
     if fits(x, policy, loop) and x not in _pending:
-        _pending[x] = brief = Brief(x, policy, requested)
+        brief = Brief(x, policy, requested)
+        _pending[x] = weakref.ref(brief)
         try:
             return await brief.run()
         finally:
@@ -225,10 +232,10 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     key = _key(target)
     if (receipt := recall(key)) is not None:
         return receipt
-    if (shared := _pending.get(key)) is not None:
+    if shared := _at_work(key):
         return await shared.join()
     shared = _Shared(_begin(target, policy, loop, requested), loop)
-    _pending[key] = shared
+    _pending[key] = weakref.ref(shared)
     try:
         return await shared.drive()
     finally:
@@ -376,7 +383,7 @@ class _ServerWork:
     def _cut_connections(self) -> None:
         for c in connections(self._loop):
             if c.server is self._server:
-                closing = _pending.get(_key(c.transport))
+                closing = _at_work(_key(c.transport))
                 if closing:
                     closing.cut()
                 else:
@@ -429,7 +436,7 @@ async def closed(x: Any) -> Receipt:
         seen = await Watch(loop, _numbers_of(target, loop), requested).run()
         receipt = recall(key) or seen
         remember(key, receipt)
-    if (shared := _pending.get(key)) is not None:
+    if shared := _at_work(key):
         receipt = await asyncio.shield(shared.done)
     assert receipt is not None
     return receipt

@@ -103,7 +103,7 @@ def _check(sock: object, policy: object) -> "_core.PolicyTuple":
 def _close(sock: socket.socket, policy: "_core.PolicyTuple") -> Receipt:
     requested = time.monotonic()
     if sock.fileno() < 0:
-        raise OSError(errno.EBADF, "the socket was closed already, and not by finack")
+        raise OSError(errno.EBADF, "the socket is closed already, and there is no receipt of it")
     _core.examine(sock.fileno(), policy)
     name = name_of(sock.fileno())
     identity = _core.identify(sock.fileno())

@@ -44,6 +44,7 @@ class Brief:
     """One such close. On failure to begin, the socket is as it was (OSError)."""
 
     __slots__ = (
+        "__weakref__",
         "_core",
         "_done",
         "_hub",

@@ -7,6 +7,7 @@
 
 #include <getopt.h>
 #include <limits.h>
+#include <string.h>
 
 enum option_id {
     OPT_JSON = OPTION_BASE,
@@ -75,6 +76,11 @@ static enum parse_result take_target(int argc, char **argv, struct trace_options
     return PARSE_RUN;
 }
 
+static bool is_one_file(const struct trace_options *o)
+{
+    return o->output && o->html && strcmp(o->output, o->html) == 0;
+}
+
 /* The command's own options are its own: '+' ends ours at the first word that is none. */
 enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o)
 {
@@ -88,6 +94,10 @@ enum parse_result trace_options_parse(int argc, char **argv, struct trace_option
             return put_help(id == OPT_HELP ? trace_help : NULL);
         if (take_option(argv, id, o))
             return PARSE_WRONG;
+    }
+    if (is_one_file(o)) {
+        complain("-o and --html name one file; give each its own");
+        return PARSE_WRONG;
     }
     return take_target(argc, argv, o);
 }

@@ -717,6 +717,7 @@ def bad_usage_is_one_line():
     expect_line(run("-p", "1", "true"), "exclude")
     expect_line(run("-o", "", "true"), "-o")
     expect_line(run("-o"), "-o")
+    expect_line(run("-o", "page", "--html", "page", "true"), "--html")
     expect_line(run("--", "/no/such\033program"), "/no/such\\x1bprogram", "No such file")
     expect_line(run("-o", "/no/such/folder/file", "true"), "/no/such/folder")
 

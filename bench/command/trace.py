@@ -10,7 +10,7 @@ import ratio
 
 CHURN_ROUNDS = 33
 CONNECTIONS = "500"
-BULK_ROUNDS = 15
+BULK_ROUNDS = 61
 MEBIBYTES = "1024"
 STRACE = ["strace", "-o", "/dev/null", "-f", "--seccomp-bpf", "-e",
           "trace=%network,close,dup,dup2,dup3,epoll_ctl,fcntl"]

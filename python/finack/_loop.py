@@ -161,11 +161,18 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     # ---- what it makes ----
 
-    def _make_socket_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return self._made(super()._make_socket_transport(*args, **kwargs))  # type: ignore[misc]
+    def set_debug(self, enabled: bool) -> None:
+        """As in asyncio; where connections are made is noted in debug mode alone."""
+        super().set_debug(enabled)
+        for name in ("_make_socket_transport", "_make_datagram_transport"):
+            if enabled:
+                make = getattr(type(self), name).__get__(self)
+                setattr(self, name, functools.partial(self._make, make))
+            else:
+                self.__dict__.pop(name, None)
 
-    def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return self._made(super()._make_datagram_transport(*args, **kwargs))  # type: ignore[misc]
+    def _make(self, make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._made(make(*args, **kwargs))
 
     def _make_ssl_transport(self, *args: Any, **kwargs: Any) -> Any:
         return self._made(bound(super()._make_ssl_transport(*args, **kwargs)))  # type: ignore[misc]

@@ -133,10 +133,10 @@ class TimedLoop(EventLoop):
     """As EventLoop; closes that nobody awaits are noted too."""
 
     def _make_socket_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return _timed(super()._make_socket_transport(*args, **kwargs))
+        return _timed(super()._make_socket_transport(*args, **kwargs))  # type: ignore[misc]
 
     def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return _timed(super()._make_datagram_transport(*args, **kwargs))
+        return _timed(super()._make_datagram_transport(*args, **kwargs))  # type: ignore[misc]
 
     def _make_ssl_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         upper = super()._make_ssl_transport(sock, *args, **kwargs)

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from finack import _core
+from finack._owners import taken
 from finack._receipt import Receipt
 from finack._wire import Wire
 
@@ -150,8 +151,8 @@ class _Tls:
             return
         self.wire.end()
         if self.is_stuck():
+            self.engine.entomb(self.sock.fileno())
             self.tomb = self.give_up()
-            self.engine.entomb(self.tomb)
             _stuck.append(self)
         self.tombstone = self.tomb >= 0 or not _core.release(self.give_up(), self.until)
 
@@ -165,8 +166,8 @@ class _Tls:
                 break
         else:
             return self.engine.tell("deadline")
-        taken, self.taken = self.taken, _taken(self.engine.fileno())
-        return self.engine.tell("ready", progress=self.taken != taken)
+        before, self.taken = self.taken, taken(self.engine.fileno())
+        return self.engine.tell("ready", progress=self.taken != before)
 
     # ---- threads inside ----
 
@@ -299,9 +300,3 @@ class _Tls:
 
 
 _stuck: list[_Tls] = []
-
-
-def _taken(fd: int) -> int:
-    """A number that changes when bytes are given to the kernel."""
-    handed = _core.handed(fd)
-    return _core.outstanding(fd) if handed is None else handed

@@ -11,10 +11,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/sockios.h>
-#include <linux/tcp.h>
-#include <netinet/in.h>
-#include <stddef.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -62,10 +58,7 @@ static PyObject *close_(PyObject *module, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     result = fin__close_guarded(fd, &policy, start, &receipt, &tomb);
     Py_END_ALLOW_THREADS
-    if (tomb) {
-        tomb->next = m->tombs;
-        m->tombs = tomb;
-    }
+    keep(m, tomb);
     return result < 0 ? fin__py_os_error(result) : fin__py_receipt(&receipt);
 }
 
@@ -183,24 +176,18 @@ static PyObject *reset_(PyObject *module, PyObject *args)
 
 static PyObject *handed(PyObject *module, PyObject *args)
 {
-    struct tcp_info info;
-    socklen_t size = sizeof info;
-    int fd;
+    uint64_t bytes;
+    int fd, result;
 
     (void) module;
     if (!PyArg_ParseTuple(args, "i:handed", &fd))
         return NULL;
-    memset(&info, 0, sizeof info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0) {
-        if (errno == EBADF)
-            return PyErr_SetFromErrno(PyExc_OSError);
+    result = fin__handed(fd, &bytes);
+    if (result == -EBADF)
+        return fin__py_os_error(result);
+    if (result < 0)
         Py_RETURN_NONE;
-    }
-    /* The kernel before 4.19 does not count what it sent. */
-    if (size < offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof info.tcpi_bytes_retrans)
-        Py_RETURN_NONE;
-    return PyLong_FromUnsignedLongLong(info.tcpi_bytes_sent - info.tcpi_bytes_retrans
-                                       + info.tcpi_notsent_bytes);
+    return PyLong_FromUnsignedLongLong(bytes);
 }
 
 static PyObject *outstanding(PyObject *module, PyObject *args)

@@ -13,6 +13,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -128,14 +129,27 @@ static uint64_t cpu_time(int32_t id)
     return (uint64_t) time.tv_sec * FIN__NS_PER_S + (uint64_t) time.tv_nsec;
 }
 
-static uint64_t handed(int fd)
+int fin__handed(int fd, uint64_t *bytes)
 {
     struct tcp_info info = { 0 };
     socklen_t size = sizeof info;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        return -errno;
+    if (size < offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof info.tcpi_bytes_retrans)
+        return -EOPNOTSUPP;
+    *bytes = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+    return 0;
+}
+
+/* A number that changes when bytes are given to the kernel. */
+static uint64_t handed(int fd)
+{
+    uint64_t bytes = 0;
     int queued = 0;
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0)
-        return info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+    if (fin__handed(fd, &bytes) == 0)
+        return bytes;
     (void) ioctl(fd, SIOCOUTQ, &queued);
     return (uint64_t) queued;
 }

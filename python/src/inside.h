@@ -52,6 +52,10 @@ static inline bool fin__inside_any(const struct fin__inside *in)
     return in->receiving || in->sending;
 }
 
+/* Bytes given to TCP so far. 0, or a negative errno: -EOPNOTSUPP where the kernel, before 4.19, does
+ * not count what it sent. */
+int fin__handed(int fd, uint64_t *bytes);
+
 /* Sleeps between two looks; *pause begins as 0. */
 void fin__inside_pause(uint64_t *pause);
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from asyncio_lab import MEGABYTES, PATIENT, QUICK, Lab, Run, fileno, seen
-from peers import Certificate, Peers, Seen
+from peers import Certificate, Peer, Peers, Seen
 
 import finack
 
@@ -216,16 +216,22 @@ def test_server_cancelled(run: Run, peers: Peers) -> None:
     run(main())
 
 
+async def server_of_three(peers: Peers) -> tuple[Any, list[asyncio.StreamWriter], Peer]:
+    """A server, what it has accepted, and the deaf peer of that."""
+    made: list[asyncio.StreamWriter] = []
+    server = await finack.start_server(lambda r, w: made.append(w), "127.0.0.1", 0)
+    peer = peers.connect("deaf", server.sockets[0].getsockname(), 3)
+    while len(made) < 3:
+        await asyncio.sleep(0.001)
+    return server, made, peer
+
+
 @pytest.mark.parametrize("turns", [1, 2, 3, 4, 6])
 def test_server_cancelled_early(run: Run, peers: Peers, turns: int) -> None:
     """Its connections are cut whether their closes have begun or not."""
 
     async def main() -> None:
-        made: list[asyncio.StreamWriter] = []
-        server = await finack.start_server(lambda r, w: made.append(w), "127.0.0.1", 0)
-        peer = peers.connect("deaf", server.sockets[0].getsockname(), 3)
-        while len(made) < 3:
-            await asyncio.sleep(0.001)
+        server, made, peer = await server_of_three(peers)
         transports = [writer.transport for writer in made]
         transports[0].write(MEGABYTES)
         numbers = [server.sockets[0].fileno(), *map(fileno, transports)]
@@ -253,11 +259,7 @@ def test_server_without_descriptors(run: Run, peers: Peers) -> None:
     """A connection for which there is none is aborted, and a straggler."""
 
     async def main() -> None:
-        made: list[asyncio.StreamWriter] = []
-        server = await finack.start_server(lambda r, w: made.append(w), "127.0.0.1", 0)
-        peer = peers.connect("deaf", server.sockets[0].getsockname(), 3)
-        while len(made) < 3:
-            await asyncio.sleep(0.001)
+        server, made, peer = await server_of_three(peers)
         made[2].transport.write(MEGABYTES)
         close = asyncio.create_task(finack.aclose(server, QUICK))
         await asyncio.sleep(0)

@@ -368,7 +368,7 @@ static bool is_dying(int32_t pid)
 
     if (!state || *state == 'Z' || *state == 'X')
         return false;
-    flags = stat_field(pid, FLAGS, text);
+    flags = stat_find(text, FLAGS);
     return flags && strtoul(flags, NULL, 10) & PF_EXITING;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* A program that does little but make and close connections: client and server threads over TCP on
- * 127.0.0.1, each connection with TCP_NODELAY, in an epoll set, with a byte each way, and a forked child now and then.
+ * 127.0.0.1, each connection with TCP_NODELAY, in an epoll set, with a byte each way, and a forked
+ * child now and then.
  *
  * usage: churn CONNECTIONS [THREADS [FORKS]]     (prints how many seconds it took) */
 

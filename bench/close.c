@@ -211,8 +211,11 @@ static struct bench_calls count_as_timed(const struct bench *b)
 /* ---- all ---- */
 
 static const struct scenario scenarios[] = {
+    /* TCP_INFO, SO_PROTOCOL, SO_LINGER, shutdown, recv, close. Nothing but SO_PROTOCOL tells MPTCP
+     * from TCP: its TCP_INFO is that of a subflow, by which a connection that lives may look as if
+     * it were over. */
     { "close.prompt/raw", FIN_COURTESY_PROMPT, FIN_STAGE_RELEASED, FIN_OUTCOME_PROMPT, true,
-      raw_prompt, 1.10, 5 },
+      raw_prompt, 1.25, 6 },
     { "close.orderly/raw", FIN_COURTESY_ORDERLY, FIN_STAGE_UNREFERENCED, FIN_OUTCOME_GRACEFUL, true,
       raw_orderly, 1.18, 11 },
     { "close.orderly.nohandle/raw", FIN_COURTESY_ORDERLY, FIN_STAGE_UNREFERENCED,

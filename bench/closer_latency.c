@@ -5,8 +5,8 @@
  *
  * The peer's process stamps CLOCK_MONOTONIC, which is one for all processes, right before it calls
  * close(2); the completion callback stamps it again. So the time has in it the peer's close(2),
- * which queues FIN and, on loopback, delivers it. The peer closes one connection each CROWD_PACE_NS,
- * in random order: it is the way of one event that is measured, not a queue.
+ * which queues FIN and, on loopback, delivers it. The peer closes one connection each
+ * CROWD_PACE_NS, in random order: it is the way of one event that is measured, not a queue.
  */
 
 #include "closer_parts.h"

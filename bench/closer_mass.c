@@ -11,8 +11,8 @@
  *   raw         EPOLL_CTL_ADD, shutdown, recv until 0, close: as ours, the sockets come unwatched
  *   raw.watched the same with all sockets in the epoll set before the clock starts
  *   libuv       uv_shutdown, read to EOF, uv_close; all reading before the clock starts
- *   libuv.blind uv_shutdown, uv_close in its callback: does not wait for the peer, reads nothing, so
- *               that input that comes late makes the kernel reset the connection
+ *   libuv.blind uv_shutdown, uv_close in its callback: does not wait for the peer, reads nothing,
+ *               so that input that comes late makes the kernel reset the connection
  *   libevent    shutdown, an event that reads to EOF and closes; all added before the clock starts
  * None but the closer has a deadline, tells FIN from reset, knows what was acked, proves that
  * nothing holds the socket, or leaves a receipt.

@@ -53,9 +53,9 @@ struct crowd {
 void crowd_start(struct crowd *crowd);
 void crowd_stop(struct crowd *crowd);
 
-/* Connects `count` sockets. The peer reads each to EOF. With `stamped` 0 it closes each at once; else
- * it closes, once all have come to EOF, that many of them in random order, one each CROWD_PACE_NS,
- * and then the others. */
+/* Connects `count` sockets. The peer reads each to EOF. With `stamped` 0 it closes each at once;
+ * else it closes, once all have come to EOF, that many of them in random order, one each
+ * CROWD_PACE_NS, and then the others. */
 #define CROWD_PACE_NS 100000
 void crowd_connect(struct crowd *crowd, int *fds, size_t count, size_t stamped);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* usage: close PORT: asks the web server at 127.0.0.1:PORT for a page, closes, shows the receipt. */
+/* usage: close PORT: asks the web server at 127.0.0.1:PORT for a page, closes, shows the
+ * receipt. */
 
 #include <arpa/inet.h>
 #include <finack.h>
@@ -17,6 +18,7 @@ int main(int argc, char **argv)
     char line[400];
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+    policy.addresses = 1; /* the receipt names both ends */
     if (connect(fd, (struct sockaddr *) &to, sizeof to) < 0)
         return 2;
     send(fd, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL);

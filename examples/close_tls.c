@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* usage: close_tls PORT CAFILE: the same over TLS, to a server that CAFILE certifies as localhost. */
+/* usage: close_tls PORT CAFILE: the same over TLS, to a server that CAFILE certifies as
+ * localhost. */
 
 #include <arpa/inet.h>
 #include <finack/openssl.h>

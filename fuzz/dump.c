@@ -3,13 +3,13 @@
 /* The sockets that sock_diag(7) lists, on their whole way through `finack ps` and `finack export`,
  * with holders and epoll entries of any name and number. */
 
-#include "export_options.h"
-#include "judge.h"
-#include "metrics.h"
+#include "export/metrics.h"
+#include "export/options.h"
 #include "netlink_fake.h"
-#include "ps_json.h"
-#include "ps_rows.h"
-#include "ps_text.h"
+#include "ps/json.h"
+#include "ps/rows.h"
+#include "ps/text.h"
+#include "sockets/judge.h"
 
 #include <jansson.h>
 #include <linux/netlink.h>
@@ -20,9 +20,9 @@
 
 /* ---- who has them ---- */
 
-static void take_processes(struct bytes *bytes, struct look *look)
+static void take_processes(struct bytes *bytes, struct snapshot *snapshot)
 {
-    struct scan *scan = &look->scan;
+    struct scan *scan = &snapshot->scan;
 
     must(list_need(&scan->processes, PROCESSES) == 0, "memory");
     must(list_need(&scan->sets, PROCESSES) == 0, "memory");
@@ -36,32 +36,40 @@ static void take_processes(struct bytes *bytes, struct look *look)
     scan->processes.count = scan->sets.count = PROCESSES;
 }
 
-static void take_holders(struct bytes *bytes, struct look *look, struct socket *s)
+static void take_holders(struct bytes *bytes, struct snapshot *snapshot, struct socket *s)
 {
     s->references = take_below(bytes, 5);
-    s->first_reference = look->held.count;
-    must(list_need(&look->held, s->references + 1) == 0, "memory");
+    s->first_reference = (uint32_t) snapshot->held.count;
+    must(list_need(&snapshot->held, s->references + 1) == 0, "memory");
     for (size_t i = 0; i < s->references; i++)
-        look->held.at[look->held.count++] = (struct reference) {
-            .inode = s->inode, .process = take_below(bytes, PROCESSES), .fd = take_byte(bytes)
-        };
+        snapshot->held.at[snapshot->held.count++] =
+            (struct reference) { .inode = s->inode,
+                                 .process = take_below(bytes, PROCESSES) & INT32_MAX,
+                                 .watched = take_below(bytes, 2) & 1u,
+                                 .fd = take_byte(bytes) };
 }
 
-static void take_stale(struct bytes *bytes, struct look *look, struct socket *s)
+static void take_stale(struct bytes *bytes, struct snapshot *snapshot, struct socket *s)
 {
-    struct scan *scan = &look->scan;
+    struct scan *scan = &snapshot->scan;
+    uint32_t stales = take_below(bytes, 3);
 
-    s->stales = take_below(bytes, 3);
-    s->first_stale = scan->stales.count;
-    must(list_need(&scan->stales, s->stales + 1) == 0, "memory");
-    for (size_t i = 0; i < s->stales; i++)
+    must(list_need(&scan->stales, stales + 1) == 0, "memory");
+    for (uint32_t i = 0; i < stales; i++)
         scan->stales.at[scan->stales.count++] =
             (struct stale_entry) { .inode = s->inode,
                                    .data = take_number(bytes, 8),
                                    .set = take_below(bytes, PROCESSES),
                                    .fd = take_byte(bytes),
                                    .events = (uint32_t) take_number(bytes, 4) };
-    s->findings |= s->stales ? 1u << FOUND_STALE : 0;
+    s->findings |= stales ? 1u << FOUND_STALE : 0;
+}
+
+static int by_inode(const void *a, const void *b)
+{
+    const struct stale_entry *x = a, *y = b;
+
+    return x->inode < y->inode ? -1 : x->inode > y->inode;
 }
 
 /* ---- what is printed ---- */
@@ -85,33 +93,36 @@ static void page_end(struct page *page)
     must(is_harmless(page->text), "no control character is printed");
 }
 
-static void print_text(const struct look *look, const struct ps_rows *rows, size_t width)
+static void print_text(const struct snapshot *snapshot, const struct ps_rows *rows, size_t width)
 {
     struct page page;
 
     page_begin(&page);
-    ps_text_rows(page.out, look, rows, width & 1, width);
-    ps_text_summary(page.out, look, rows, width);
+    ps_text_rows(page.out, snapshot, rows, width & 1, width);
+    ps_text_summary(page.out, snapshot, rows, width);
+    ps_text_advice(page.out, rows, width);
     page_end(&page);
     free(page.text);
 }
 
-static void print_json(const struct look *look, const struct ps_rows *rows, bool compact)
+static void print_json(const struct snapshot *snapshot, const struct ps_rows *rows, bool compact)
 {
     struct page page;
     json_t *value;
 
     page_begin(&page);
-    must(ps_json_print(page.out, look, rows, compact) == 0, "JSON can be printed");
+    must(ps_json_print(page.out, snapshot, rows, compact ? GROUP_NONE : GROUP_REMOTE, compact) == 0,
+         "JSON can be printed");
     page_end(&page);
     value = json_loads(page.text, 0, NULL);
-    must(json_array_size(json_object_get(value, "sockets")) == rows->rows.count,
+    must(json_is_array(json_object_get(value, compact ? "sockets" : "groups")), "JSON is whole");
+    must(!compact || json_array_size(json_object_get(value, "sockets")) == rows->rows.count,
          "JSON has all rows");
     json_decref(value);
     free(page.text);
 }
 
-static void print_metrics(const struct look *look, struct bytes *bytes)
+static void print_metrics(const struct snapshot *snapshot, struct bytes *bytes)
 {
     struct export_options o = { .commands = 1 + take_below(bytes, 4) };
     struct page page;
@@ -120,23 +131,23 @@ static void print_metrics(const struct look *look, struct bytes *bytes)
     for (size_t i = 0; i < o.ports.count; i++)
         o.ports.at[i] = (uint32_t) take_number(bytes, 2);
     page_begin(&page);
-    must(metrics_print(page.out, look, &o) == 0, "metrics can be printed");
+    must(metrics_print(page.out, snapshot, &o) == 0, "metrics can be printed");
     page_end(&page);
     free(page.text);
 }
 
-static void print_all(const struct look *look, struct bytes *bytes)
+static void print_all(const struct snapshot *snapshot, struct bytes *bytes)
 {
     struct ps_options o = { .protocols = ~0u, .states = ~0u };
     struct ps_rows rows;
 
     o.sort = (enum ps_sort) take_below(bytes, PS_SORTS);
-    must(ps_rows_pick(look, &o, &rows) == 0, "rows can be picked");
-    must(rows.rows.count == look->dump.sockets.count, "all are picked");
-    print_text(look, &rows, take_byte(bytes));
-    print_json(look, &rows, o.sort & 1);
+    must(ps_rows_pick(snapshot, &o, &rows) == 0, "rows can be picked");
+    must(rows.rows.count == snapshot->dump.sockets.count, "all are picked");
+    print_text(snapshot, &rows, take_byte(bytes));
+    print_json(snapshot, &rows, o.sort & 1);
     ps_rows_free(&rows);
-    print_metrics(look, bytes);
+    print_metrics(snapshot, bytes);
 }
 
 /* ---- a look ---- */
@@ -149,7 +160,7 @@ static const struct {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes bytes = { data, size }, list;
-    struct look look = { .at_ns = 1 };
+    struct snapshot snapshot = { .at_ns = 1 };
 
     list.left = (size_t) take_number(&bytes, 2);
     list.left = list.left < bytes.left ? list.left : bytes.left;
@@ -157,15 +168,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes.at += list.left;
     bytes.left -= list.left;
     netlink_feed(&list, &done, sizeof done);
-    (void) dump_sockets(&look.dump);
-    look.blind.refused = look.dump.refused;
-    take_processes(&bytes, &look);
-    for (size_t i = 0; i < look.dump.sockets.count; i++) {
-        take_holders(&bytes, &look, &look.dump.sockets.at[i]);
-        take_stale(&bytes, &look, &look.dump.sockets.at[i]);
+    (void) dump_sockets(&snapshot.dump);
+    snapshot.blind.refused = snapshot.dump.refused;
+    take_processes(&bytes, &snapshot);
+    for (size_t i = 0; i < snapshot.dump.sockets.count; i++) {
+        take_holders(&bytes, &snapshot, &snapshot.dump.sockets.at[i]);
+        take_stale(&bytes, &snapshot, &snapshot.dump.sockets.at[i]);
     }
-    judge(&look);
-    print_all(&look, &bytes);
-    look_free(&look);
+    if (snapshot.scan.stales.count)
+        qsort(snapshot.scan.stales.at, snapshot.scan.stales.count, sizeof *snapshot.scan.stales.at,
+              by_inode);
+    judge(&snapshot);
+    print_all(&snapshot, &bytes);
+    snapshot_free(&snapshot);
     return 0;
 }

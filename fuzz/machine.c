@@ -24,8 +24,6 @@ static const unsigned kinds[] = {
     TCP,
     TCP | FIN__LAYERED,
     TCP | FIN__LAYERED | FIN__ANSWER_UNKNOWN,
-    TCP | FIN__ACK_UNKNOWN,
-    TCP | FIN__ACK_UNKNOWN | FIN__LAYERED,
     UNIX,
     UNIX | FIN__LAYERED,
     FIN__SOCKET,
@@ -54,7 +52,7 @@ static struct config take_config(struct bytes *bytes)
     p->backoff = 1 + take_below(bytes, 4);
     p->backoff_max = p->backoff + take_below(bytes, 8);
     p->drain = take_below(bytes, 16);
-    c.facts = take_byte(bytes) & (FIN__IS_OUTSTANDING | FIN__IS_RESET_ON_CLOSE);
+    c.facts = take_byte(bytes) & FIN__IS_OUTSTANDING;
     return c;
 }
 
@@ -90,6 +88,7 @@ static void twin_step(struct twin *twin, struct fin__event ev)
     ev.wait <<= twin->time;
     ev.bytes <<= twin->action == FIN__ACCEPT ? 0 : twin->bytes;
     ev.unread <<= twin->bytes;
+    ev.unsent <<= ev.unsent == UINT64_MAX ? 0 : twin->bytes;
     twin->action = fin__machine_step(&twin->machine, &ev);
 }
 

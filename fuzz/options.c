@@ -3,15 +3,15 @@
 /* The arguments of every subcommand. What is accepted is within its bounds; what is not is told in
  * one line that obeys no byte of it. */
 
-#include "options.h"
+#include "probe/options.h"
 #include "bytes.h"
 #include "close/policy.h"
-#include "export_options.h"
-#include "ps_options.h"
-#include "say.h"
-#include "target.h"
-#include "trace_options.h"
-#include "units.h"
+#include "common/say.h"
+#include "common/target.h"
+#include "common/units.h"
+#include "export/options.h"
+#include "ps/options.h"
+#include "trace/options.h"
 
 #include <getopt.h>
 #include <stdarg.h>

@@ -3,9 +3,9 @@
 /* Pictures of any closes: nothing in a name leaves its place on a page or is obeyed by a terminal,
  * and lines fit. */
 
-#include "picture.h"
+#include "picture/picture.h"
 #include "bytes.h"
-#include "page.h"
+#include "picture/page.h"
 
 #include <jansson.h>
 #include <stdlib.h>

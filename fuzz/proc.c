@@ -5,10 +5,11 @@
 
 #include "kernel/proc.h"
 #include "bytes.h"
-#include "epoll_set.h"
-#include "folder.h"
+#include "common/procfs.h"
 #include "kernel/fdinfo.h"
-#include "trace_look.h"
+#include "sockets/container.h"
+#include "sockets/epoll_set.h"
+#include "trace/inspect.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -87,7 +88,7 @@ static void read_set(struct bytes *bytes)
     (void) epoll_set_read(fds, NUMBER, own, 2, &found);
     for (size_t i = 0; i < found.stales.count; i++)
         must(found.stales.at[i].fd >= 0, "a number is not negative");
-    scan_free(&found);
+    holders_free(&found);
 }
 
 /* ---- a link, a name, numbers in a line ---- */
@@ -107,7 +108,6 @@ static void read_link(struct bytes *bytes)
     must(link.kind != FIN__LINK_OTHER || link.inode == 0, "other things have no inode");
     inode = link_inode(fds, "5", "socket:[");
     must(link.kind != FIN__LINK_SOCKET || inode == link.inode, "the command reads the same");
-    (void) look_what(text, &inode);
 }
 
 static void read_name(const struct bytes *bytes)
@@ -127,6 +127,7 @@ static void read_stat(struct bytes *bytes)
 {
     int number = 3 + (int) take_below(bytes, 60);
     char text[STAT_SIZE];
+    struct container container;
     const char *field;
     size_t size = bytes->left < sizeof text - 1 ? bytes->left : sizeof text - 1;
 
@@ -134,7 +135,11 @@ static void read_stat(struct bytes *bytes)
     text[size] = '\0';
     field = stat_find(text, number);
     must(!field || (field > text && field <= text + strlen(text)), "a field is in its text");
-    (void) look_tgid(text);
+    (void) inspect_tgid(text);
+    container_parse(text, &container);
+    must(strlen(container.cgroup) < sizeof container.cgroup && strlen(container.id) % 64 == 0
+             && strlen(container.pod) % 36 == 0,
+         "what a container is called has its length");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

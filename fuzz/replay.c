@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Without libFuzzer: gives a target every file of a folder, so that what was found once stays found.
+ * Without libFuzzer: gives a target every file of a folder, so that what was found once stays
+ * found.
  *
  * usage: TARGET FOLDER
  */

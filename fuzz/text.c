@@ -3,9 +3,9 @@
 /* Texts of any bytes, numbers of any size: units, escaping, and receipts as lines and as JSON. */
 
 #include "bytes.h"
-#include "json.h"
-#include "say.h"
-#include "units.h"
+#include "common/say.h"
+#include "common/units.h"
+#include "probe/json.h"
 
 #include <jansson.h>
 #include <stdlib.h>

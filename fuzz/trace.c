@@ -3,12 +3,12 @@
 /* A trace's book, and all that is printed of it: addresses as the traced hand them to connect(2),
  * names, errors and times of any value. */
 
-#include "trace.h"
+#include "trace/trace.h"
 #include "bytes.h"
-#include "trace_json.h"
-#include "trace_look.h"
-#include "trace_picture.h"
-#include "trace_text.h"
+#include "trace/inspect.h"
+#include "trace/json.h"
+#include "trace/picture.h"
+#include "trace/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +23,10 @@ struct scene {
     struct files *files[TABLES];
     struct thing *thing; /* of the last operation */
     struct thing *set;
-    FILE *text;
-    char *text_at;
-    size_t text_size;
-    size_t errors; /* that were told */
+    FILE *text, *json;
+    char *text_at, *json_at;
+    size_t text_size, json_size;
+    size_t events, errors; /* that were told */
 };
 
 /* ---- operations ---- */
@@ -102,7 +102,7 @@ static void connect_to(struct bytes *bytes, struct scene *s)
     memcpy(address, bytes->at, left);
     bytes->at += left;
     bytes->left -= left;
-    look_at_target(s->thing, address, left);
+    inspect_at_target(s->thing, address, left);
     free(address);
 }
 
@@ -139,7 +139,7 @@ static void tell(struct bytes *bytes, struct scene *s)
     event.error = (int) take_number(bytes, 2) & 4095; /* a filter can make up any (seccomp(2)) */
     (void) take_text(bytes, place.command, sizeof place.command);
     s->errors += event.error != 0;
-    json_event(&s->trace.sink, &event);
+    json_event(s->json, &event, s->events++ == 0);
     text_event(s->text, &event);
 }
 
@@ -171,7 +171,8 @@ static void finish_text(struct scene *s)
     free(s->text_at);
 }
 
-/* A missing name shows in JSON: a text has "(null)" then, which may be the name of a program too. */
+/* A missing name shows in JSON: a text has "(null)" then, which may be the name of a program
+ * too. */
 static size_t count_errors(const json_t *events)
 {
     size_t count = 0, i;
@@ -183,17 +184,16 @@ static size_t count_errors(const json_t *events)
 
 static void finish_json(struct scene *s)
 {
-    struct sink *sink = &s->trace.sink;
     json_t *value;
 
-    json_end(sink, &s->trace);
-    check_text(sink->file, &sink->text, &sink->size);
-    value = json_loads(sink->text, 0, NULL);
+    json_end(s->json, &s->trace);
+    check_text(s->json, &s->json_at, &s->json_size);
+    value = json_loads(s->json_at, 0, NULL);
     must(json_array_size(json_object_get(value, "sockets")) == s->trace.book.count,
          "JSON has all sockets");
     must(count_errors(json_object_get(value, "events")) == s->errors, "every error has a name");
     json_decref(value);
-    free(sink->text);
+    free(s->json_at);
 }
 
 static void draw(const struct scene *s)
@@ -221,11 +221,10 @@ static void begin(struct scene *s, const struct trace_options *options)
         s->files[i] = files_new();
         must(s->files[i], "memory");
     }
-    s->trace.sink.options = options;
-    s->trace.sink.file = open_memstream(&s->trace.sink.text, &s->trace.sink.size);
+    s->json = open_memstream(&s->json_at, &s->json_size);
     s->text = open_memstream(&s->text_at, &s->text_size);
-    must(s->text && s->trace.sink.file, "memory");
-    json_begin(&s->trace.sink, 1);
+    must(s->text && s->json, "memory");
+    json_begin(s->json, options, 1);
 }
 
 static void finish(struct scene *s)

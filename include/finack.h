@@ -8,7 +8,10 @@
  *   - out-parameters come last and are written on success only;
  *   - a call that takes over a descriptor and fails leaves it with the caller, unchanged;
  *   - structures that can grow begin with their size, which the caller sets (the *_INIT macros do);
- *   - no function logs, exits, raises SIGPIPE, or changes a signal handler.
+ *   - no function logs, exits, raises SIGPIPE, or changes a signal handler;
+ *   - no function is a cancellation point (pthreads(7)), and callbacks run with cancellation
+ *     disabled: a pthread_cancel(3) takes effect after the call;
+ *   - no function takes more than 8 KiB of stack, besides what callbacks and OpenSSL take.
  *
  * The words (stage, courtesy, proof, holder, ...) are defined in docs/design.md.
  */
@@ -40,8 +43,8 @@ enum fin_stage {
     FIN_STAGE_SHUT,         /* FIN queued: shutdown(SHUT_WR) returned 0 */
     FIN_STAGE_ACKED,        /* the peer's kernel has all our data and our FIN */
     FIN_STAGE_EOF,          /* the peer's FIN was read */
-    FIN_STAGE_UNWATCHED,    /* out of the poller that the close ran */
-    FIN_STAGE_RELEASED,     /* close(2) returned, the number is free */
+    FIN_STAGE_UNWATCHED,    /* removed from the poller that the close itself used */
+    FIN_STAGE_RELEASED,     /* close(2) returned, the descriptor is free */
     FIN_STAGE_UNREFERENCED, /* nothing anywhere refers to the description */
     FIN_STAGE_FINISHED,     /* the kernel's connection is over: TIME_WAIT, or no such socket */
     FIN_STAGE_GONE,         /* TIME_WAIT is over too, the 4-tuple is free */
@@ -52,11 +55,15 @@ enum fin_outcome {
     FIN_OUTCOME_GRACEFUL,  /* all that the policy asked for was seen */
     FIN_OUTCOME_PROMPT,    /* closed without waiting for the peer */
     FIN_OUTCOME_TRUNCATED, /* the peer ended TLS without close_notify */
-    FIN_OUTCOME_TIMED_OUT, /* a deadline or the drain bound cut it, in `phase` */
-    FIN_OUTCOME_RESET,     /* the peer, or the kernel for unread input, reset the connection */
-    FIN_OUTCOME_ERROR,     /* `error` tells */
-    FIN_OUTCOME_ABORTED,   /* the program asked for an abort */
+    FIN_OUTCOME_TIMED_OUT, /* a deadline cut it, in `phase` */
+    FIN_OUTCOME_RESET, /* the connection was reset, by the peer, or by the kernel for unread input;
+                              or it had ended without both FINs, whoever took its error */
+    FIN_OUTCOME_ERROR, /* `error` tells; ENOTCONN: it was over, and how can't be known */
+    FIN_OUTCOME_ABORTED, /* the program asked for an abort */
+    FIN_OUTCOME_BOUNDED, /* the bound on drained bytes cut it, in `phase`; worse than truncated,
+                              better than timed_out */
 };
+#define FIN_OUTCOMES 8
 
 /* A part of the close that has a deadline of its own. */
 enum fin_phase {
@@ -69,9 +76,9 @@ enum fin_phase {
 /* How the stream ended for the peer. */
 enum fin_end {
     FIN_END_NONE,   /* no stream ended: UDP, a pipe, never connected, or others hold it still */
-    FIN_END_FIN,    /* in FIN, with every byte */
-    FIN_END_RESET,  /* in RST */
-    FIN_END_KERNEL, /* not known at release: the kernel was still at work */
+    FIN_END_FIN,    /* in FIN, with every byte, and the peer's kernel has acknowledged it */
+    FIN_END_RESET,  /* in RST: one was sent, or came */
+    FIN_END_KERNEL, /* not known: the kernel was still at work, or could not tell */
 };
 
 enum fin_answer {
@@ -103,32 +110,63 @@ enum fin_scope {
 /* How to close. Times are milliseconds, 0 to FIN_TIME_MAX_MS; 0 = do not wait. */
 struct fin_policy {
     size_t size;
-    int courtesy;   /* enum fin_courtesy */
-    int scope;      /* enum fin_scope */
-    int proof;      /* the stage that completes the close: FIN_STAGE_RELEASED and later ones */
-    int rebindable; /* nonzero: SO_REUSEADDR before FIN, so that the 4-tuple can be reused at once */
+    int courtesy;        /* enum fin_courtesy */
+    int scope;           /* enum fin_scope */
+    int proof;           /* the stage that completes the close: FIN_STAGE_RELEASED and later ones */
+    int rebindable;      /* nonzero: SO_REUSEADDR before FIN, so that the 4-tuple can be reused at
+                       once */
     int32_t flush_ms;    /* longest time without progress in sending our own buffer */
     int32_t farewell_ms; /* for close_notify, and for its answer under `full` */
     int32_t linger_ms;   /* for acked and eof; starts anew while the kernel's send queue shrinks */
     int32_t total_ms;    /* for everything up to release */
     int32_t proof_ms;    /* after release, how long to wait for the proof stage */
-    int32_t orphan_ms;   /* bytes not acked when linger ends: FIN_ORPHAN_LEAVE (the kernel goes on),
-                            FIN_ORPHAN_RESET, or how long the kernel may go on */
+    int32_t orphan_ms;   /* bytes, or FIN alone, not acked when linger ends: FIN_ORPHAN_LEAVE (the
+                            kernel goes on), FIN_ORPHAN_RESET, or how long the kernel may go on */
     uint64_t drain;      /* bytes of input thrown away at most */
     /* A listening socket closed with scope connection: each connection found in its queue is given
      * to `accepted`, which owns `fd` (CLOEXEC, NONBLOCK) from then on; it runs inside the close and
      * must not touch the listening socket. NULL: each is closed with courtesy prompt. */
     void (*accepted)(int fd, void *arg);
     void *accepted_arg;
-    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 20 us
-                         a process of the machine, at most 0.1 s) */
+    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 20
+                         us a process of the machine) in what is left of total_ms and proof_ms, for
+                         0.1 s of processor time and 1 s at most */
+    int addresses; /* nonzero: the receipt has both addresses of an IP socket, as they were when the
+                      close was asked for (two system calls; 144 bytes of a closer's while
+                      pending) */
 };
 
 /* clang-format off */
 #define FIN_POLICY_INIT                                                                            \
     { sizeof(struct fin_policy), FIN_COURTESY_ORDERLY, FIN_SCOPE_DEFAULT, FIN_STAGE_UNREFERENCED,  \
-      0, 5000, 1000, 2000, 10000, 100, FIN_ORPHAN_LEAVE, 1048576, NULL, NULL, 1 }
+      0, 5000, 1000, 2000, 10000, 100, FIN_ORPHAN_LEAVE, 1048576, NULL, NULL, 1, 0 }
 /* clang-format on */
+
+/* Ready policies, as initialisers and, in C99, as `&(const struct fin_policy) FIN_POLICY_PROMPT`.
+ * ABORT:   reset at once; for a peer that misbehaves.
+ * PROMPT:  flush, farewell, FIN, and let go without waiting for the peer.
+ * ORDERLY: the default, FIN_POLICY_INIT: also wait for acked and eof.
+ * SERVER:  for connections that a server accepted: orderly with short waits (3 s in all), and the
+ *          kernel works at most 10 s more for a peer that went away. A server that forks workers
+ *          closes its own copy with scope descriptor instead. */
+/* clang-format off */
+#define FIN_POLICY_ABORT                                                                           \
+    { sizeof(struct fin_policy), FIN_COURTESY_ABORT, FIN_SCOPE_DEFAULT, FIN_STAGE_UNREFERENCED,    \
+      0, 5000, 1000, 2000, 10000, 100, FIN_ORPHAN_LEAVE, 1048576, NULL, NULL, 1, 0 }
+#define FIN_POLICY_PROMPT                                                                          \
+    { sizeof(struct fin_policy), FIN_COURTESY_PROMPT, FIN_SCOPE_DEFAULT, FIN_STAGE_UNREFERENCED,   \
+      0, 5000, 1000, 2000, 10000, 100, FIN_ORPHAN_LEAVE, 1048576, NULL, NULL, 1, 0 }
+#define FIN_POLICY_ORDERLY FIN_POLICY_INIT
+#define FIN_POLICY_SERVER                                                                          \
+    { sizeof(struct fin_policy), FIN_COURTESY_ORDERLY, FIN_SCOPE_DEFAULT, FIN_STAGE_UNREFERENCED,  \
+      0, 2000, 500, 1000, 3000, 100, 10000, 262144, NULL, NULL, 1, 0 }
+/* clang-format on */
+
+/* Is this a policy that the calls below take? On failure `*field` (`field` may be NULL) is the name
+ * of the first member that is wrong, or "policy" for NULL: a static string. Any thread.
+ * Errors: -EINVAL  NULL, unknown size, unknown courtesy, scope, proof
+ *         -ERANGE  a time that is negative or above FIN_TIME_MAX_MS */
+FIN_API int fin_policy_check(const struct fin_policy *policy, const char **field);
 
 /* A process and descriptor that still refers to the description. */
 struct fin_holder {
@@ -144,19 +182,30 @@ enum fin_search {
     FIN_SEARCH_INVISIBLE, /* held, and no process shows it: in flight in SCM_RIGHTS, in a blocked
                              system call, in another pid namespace */
     FIN_SEARCH_BLIND,     /* held, none found, and some processes could not be read */
+    FIN_SEARCH_CUT, /* held, and the search ended early, mostly since the close's time was over:
+                       `holders` are those found by then, there may be others */
 };
 
 #define FIN_RECEIPT_HOLDERS 4
 
+/* What was closed. */
+enum fin_kind {
+    FIN_KIND_PIPE,
+    FIN_KIND_TCP,
+    FIN_KIND_MPTCP, /* also if the connection fell back to TCP */
+    FIN_KIND_UDP,   /* or another datagram socket of IP */
+    FIN_KIND_UNIX,
+};
+
 /* What happened. A plain value: nothing in it must be freed. */
 struct fin_receipt {
-    size_t size;
+    size_t size; /* sizeof; without `kind` and what is behind it, in programs built before these */
     int outcome; /* enum fin_outcome */
     int phase;   /* enum fin_phase: where the outcome was decided, if not graceful or prompt */
     int end;     /* enum fin_end */
     int held;    /* enum fin_answer: does anything still refer to the description */
     int error;   /* 0, or a negative errno */
-    uint32_t unverifiable;        /* bit 1u << stage: wanted, but can't be observed here */
+    uint32_t unverifiable;        /* bit 1u << stage: it was wanted, and can't be observed here */
     uint64_t requested_ns;        /* CLOCK_MONOTONIC */
     int64_t stage_ns[FIN_STAGES]; /* ns since requested, -1: not reached, or not looked for */
     uint64_t unsent;    /* bytes of our own that never reached the kernel (TLS: of the plaintext) */
@@ -167,14 +216,19 @@ struct fin_receipt {
     int tombstone;    /* nonzero: a thread would not leave, so that a dead descriptor has the
                            number until it does (fin_handle_close()) */
     int search;       /* enum fin_search: what the search for holders came to */
-    uint32_t holders; /* how many were found; the first of them: */
+    uint32_t holders; /* how many were found (not all after FIN_SEARCH_CUT); the first of them: */
     struct fin_holder holder[FIN_RECEIPT_HOLDERS];
+    int kind;   /* enum fin_kind */
+    int family; /* of the addresses: AF_INET or AF_INET6; 0: there are none, or the policy did not
+                   ask */
+    uint16_t local_port, remote_port; /* host order */
+    uint8_t local[16], remote[16]; /* in network order, v4 in the first 4; all 0: not connected */
 };
 
 /* clang-format off */
 #define FIN_RECEIPT_INIT                                                                           \
     { sizeof(struct fin_receipt), 0, 0, 0, 0, 0, 0, 0, { 0 }, 0, 0, 0, 0, 0, 0, 0, 0,              \
-      { { 0, 0, { 0 } } } }
+      { { 0, 0, { 0 } } }, 0, 0, 0, 0, { 0 }, { 0 } }
 /* clang-format on */
 
 /* The release of the library in use, as "major.minor.patch". Any thread. */
@@ -190,14 +244,15 @@ FIN_API const char *fin_answer_name(int answer);
 FIN_API const char *fin_courtesy_name(int courtesy);
 FIN_API const char *fin_scope_name(int scope);
 FIN_API const char *fin_search_name(int search);
+FIN_API const char *fin_kind_name(int kind);
 
 /* What closing needs from the kernel besides the descriptor itself (an epoll set to wait with, the
  * witness and its fdinfo, a netlink socket), opened once so that nothing is opened while closing.
  *
  * One thread at a time may use a handle; make one per thread or loop. It is not shared over fork:
- * in a child, calls that take the parent's handle give -ECHILD; fin_kernel_free() still works there.
- * Parts that can't be had (no /proc, no netlink) are left out, and what they would have told is
- * then unverifiable.
+ * in a child, calls that take the parent's handle give -ECHILD; fin_kernel_free() still works
+ * there. Parts that can't be had (no /proc, no netlink) are left out, and what they would have
+ * shown is then unverifiable.
  *
  * Errors: -EINVAL (ret is NULL), -ENOMEM, -EMFILE, -ENFILE. */
 struct fin_kernel;
@@ -222,25 +277,27 @@ struct fin_identity {
 };
 
 /* clang-format off */
-#define FIN_IDENTITY_INIT { sizeof(struct fin_identity), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0 }, 0 }
+#define FIN_IDENTITY_INIT                                                                          \
+    { sizeof(struct fin_identity), 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0 }, { 0 }, 0 }
 /* clang-format on */
 
-/* Tells who `fd` is. The descriptor stays the caller's. Any thread.
+/* Says which socket or pipe `fd` is. The descriptor stays the caller's. Any thread.
  * Errors: -EINVAL (NULL, unknown size), -EBADF, -EOPNOTSUPP (neither a socket nor a pipe). */
 FIN_API int fin_identify(int fd, struct fin_identity *id);
 
-/* 1 if `fd` is `id` still, 0 if the number means something else now or nothing. Any thread.
+/* 1 if `fd` still is `id`, 0 if it means something else now or nothing. Any thread.
  * Errors: -EINVAL. */
 FIN_API int fin_is(int fd, const struct fin_identity *id);
 
 /* What sock_diag(7) says of a socket, open or released. Fill `size` first (FIN_STATE_INIT). */
 struct fin_state {
     size_t size;
-    int exists;    /* enum fin_answer: does the kernel list it */
-    int tcp_state; /* a TCP_* number of netinet/tcp.h (UDP and Unix use them too), 0 if not listed */
-    int timer;     /* 0 none, 1 retransmit, 2 keepalive, 3 TIME_WAIT, 4 zero-window probe */
-    int64_t timer_ms;                   /* until that timer expires */
-    uint64_t inode;                     /* 0: no process's descriptor owns it any more */
+    int exists;       /* enum fin_answer: does the kernel list it */
+    int tcp_state;    /* a TCP_* number of netinet/tcp.h (UDP and Unix use them too), 0 if not
+                      listed */
+    int timer;        /* 0 none, 1 retransmit, 2 keepalive, 3 TIME_WAIT, 4 zero-window probe */
+    int64_t timer_ms; /* until that timer expires */
+    uint64_t inode;   /* 0: no process's descriptor owns it any more */
     uint64_t receive_queue, send_queue; /* bytes */
 };
 
@@ -254,7 +311,8 @@ struct fin_state {
  * SO_REUSEPORT, MPTCP, another network namespace (sock_diag's look-up goes by addresses).
  *
  * `kernel` may be NULL: a netlink socket is opened for the call. The handle's thread.
- * Errors: -EINVAL, -ECHILD. Whatever keeps the kernel from answering is FIN_UNVERIFIABLE instead. */
+ * Errors: -EINVAL, -ECHILD. Whatever keeps the kernel from answering is FIN_UNVERIFIABLE
+ * instead. */
 FIN_API int fin_inspect(struct fin_kernel *kernel, struct fin_identity *id,
                         struct fin_state *state);
 
@@ -265,11 +323,13 @@ FIN_API int fin_inspect(struct fin_kernel *kernel, struct fin_identity *id,
  * released, whatever the outcome says; on failure it is the caller's, unchanged.
  *
  * `kernel` may be NULL: what the close needs is opened for the call, and what can't be opened makes
- * stages unverifiable. Bounded by total_ms + proof_ms; a signal changes nothing. No other thread may
- * use the number meanwhile. The handle's thread; calls back only policy->accepted.
+ * stages unverifiable. `policy` may be NULL for the defaults (FIN_POLICY_INIT), `receipt` NULL if
+ * nobody wants it; so it is for all calls here that close. Bounded by total_ms + proof_ms; a signal
+ * changes nothing. No other thread may use the descriptor meanwhile, or close it: the receipt has
+ * error -EBADF then, and if it was given to another file the close acts on that. The handle's
+ * thread; calls back only policy->accepted.
  *
- * Errors: -EINVAL   NULL policy or receipt, unknown size, unknown courtesy, scope, proof
- *         -ERANGE   a time that is negative or above FIN_TIME_MAX_MS
+ * Errors: -EINVAL, -ERANGE  what fin_policy_check() says of the policy; a receipt of unknown size
  *         -EBADF    not an open descriptor
  *         -EOPNOTSUPP  neither a supported socket nor a pipe
  *         -ECHILD   the handle belongs to the process that forked this one
@@ -284,8 +344,9 @@ enum fin_layer_result {
     FIN_LAYER_WANT_WRITE, /* call again when the socket is writable */
     FIN_LAYER_ANSWERED,   /* from read: the peer's farewell was read; read is not called again */
     FIN_LAYER_EOF,        /* from read: the peer's FIN, and no farewell before it */
-    FIN_LAYER_NONE,   /* from notify: no farewell can be sent now (a handshake, a dead session) */
+    FIN_LAYER_NONE,       /* from notify: no farewell can be sent now (a handshake) */
     FIN_LAYER_BROKEN, /* bytes of the program's can't be completed: the stream must end in RST */
+    FIN_LAYER_DEAD,   /* from notify: none can be sent or heard any more (a dead session) */
 };
 
 /* A protocol between the program and the socket that has bytes of its own to send before FIN.
@@ -299,15 +360,20 @@ struct fin_layer {
     int (*notify)(void *arg);
     /* Reads at most `max` bytes (at least 1) and throws them away; sets *n on FIN_LAYER_DONE. */
     int (*read)(void *arg, uint64_t max, uint64_t *n);
+    /* How many bytes flush() would have to move, without moving any; UINT64_MAX: not known. Asked
+     * where nothing is flushed, under scope descriptor and courtesy abort. May be NULL: not known.
+     * A layer of the size without this member is taken too. */
+    uint64_t (*unsent)(void *arg);
 };
 
 /* clang-format off */
-#define FIN_LAYER_INIT { sizeof(struct fin_layer), NULL, NULL, NULL, NULL }
+#define FIN_LAYER_INIT { sizeof(struct fin_layer), NULL, NULL, NULL, NULL, NULL }
 /* clang-format on */
 
 /* fin_close() for a connected stream that carries `layer`. finack/openssl.h has it ready for
  * OpenSSL. Errors as fin_close(), and -EINVAL for a layer with a NULL callback, -ENOTCONN for a
- * descriptor that is no connected stream. The layer is the caller's and must live through the call. */
+ * descriptor that is no connected stream. The layer is the caller's and must live through the
+ * call. */
 FIN_API int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                               const struct fin_policy *policy, struct fin_receipt *receipt);
 
@@ -316,13 +382,20 @@ FIN_API int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fi
  * Returns the length of the whole line. Errors: -EINVAL. Any thread. */
 FIN_API int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size);
 
+/* The same for a program: a JSON object (RFC 8259) in one line, ASCII, with the receipt's members
+ * by name, values as the *_name() functions spell them, and times in ns, null for a stage that was
+ * not reached. Members are only ever added. Bytes of a command that are not printable are \xNN in
+ * it. Written, cut and counted as by fin_receipt_format(); 1,500 bytes are enough. Errors: -EINVAL.
+ * Any thread. */
+FIN_API int fin_receipt_json(const struct fin_receipt *receipt, char *buf, size_t size);
+
 /* ---- holders and stale registrations ---- */
 
 /* Finds the processes that have a descriptor for `id` open, by /proc, this one included. Fills at
  * most `max` entries of `list` (which may be NULL if max is 0). `*unreadable` (may be NULL) counts
- * the processes that could not be looked at. A thread with a descriptor table of its own
- * (unshare(CLONE_FILES)) is listed by its thread id. Both ends of a pipe have one identity: the
- * holders of either are found.
+ * the processes that could not be looked at; it is not 0 if /proc hides some (hidepid). A thread
+ * with a descriptor table of its own (unshare(CLONE_FILES)) is listed by its thread id. Both ends
+ * of a pipe have one identity: the holders of either are found.
  *
  * Not found: a descriptor in flight in SCM_RIGHTS, in a blocked system call, registered with
  * io_uring, or in a process that /proc does not show (another pid namespace, hidepid).
@@ -346,26 +419,27 @@ struct fin_stale {
     int32_t holder_fd;
 };
 
-/* Finds the stale entries of all epoll sets of process `pid` (0: this one), and for each in the list
- * a holder: another descriptor of that process if it has one, else any process's. Fills at most
- * `max` entries of `list` (which may be NULL if max is 0). finack's own sets are left out.
+/* Finds the stale entries of all epoll sets of process `pid` (0: this one), and for each in the
+ * list a holder: another descriptor of that process if it has one, else any process's. Fills at
+ * most `max` entries of `list` (which may be NULL if max is 0). finack's own sets are left out.
  *
  * A set under two numbers is reported under both. One that several processes share (fork) is judged
  * by the numbers of `pid`: what another of them registered after the fork counts as stale.
  * Sockets are told apart by inode. Other descriptions share one (both ends of a pipe, all of
- * eventfd, timerfd, ...): if such a number was reused for one of the same inode, it takes kcmp(2) to
- * see that the entry is stale, and where that is refused (seccomp) the entry counts as live.
+ * eventfd, timerfd, ...): if such a number was reused for one of the same inode, it takes kcmp(2)
+ * to see that the entry is stale, and where that is refused (seccomp) the entry counts as live.
  *
  * A set that another thread changes meanwhile may be seen half-way. Any thread.
  * Returns how many there are, which may be more than `max`.
- * Errors: -EINVAL, -ESRCH, -EACCES (may not look), -ENOENT (no /proc), -EMFILE, -ENFILE, -ENOMEM. */
+ * Errors: -EINVAL, -ESRCH, -EACCES (may not look), -ENOENT (no /proc), -EMFILE, -ENFILE,
+ * -ENOMEM. */
 FIN_API int fin_epoll_audit(int pid, struct fin_stale *list, size_t max);
 
 /* Removes a stale entry of this process, as fin_epoll_audit() reported it; holder_pid and holder_fd
- * don't matter. Takes a surviving descriptor of the same description (this process's, or another's
- * by pidfd_getfd(2), which needs the right to trace that process), gives it the old number for an
- * instant in a helper thread that has a descriptor table of its own, and deletes the entry there. No
- * number of the program's is touched, and a live entry under the same number stays.
+ * don't matter. A surviving descriptor of the same description is taken: this process's, or
+ * another's by pidfd_getfd(2), which needs the right to trace that process. A helper thread with a
+ * descriptor table of its own puts it at the old number there, and deletes the entry.
+ * No number of the program's is touched, and a live entry under the same number stays.
  *
  * The entry goes for every process that shares the set. While the helper runs it refers to every
  * description of the program: another thread's close may take effect that much later. Below 1 ms,
@@ -378,12 +452,14 @@ FIN_API int fin_epoll_heal(const struct fin_stale *stale);
 /* ---- a socket that many threads use ---- */
 
 /* A counted guard around a socket: close wakes the threads that are inside a call, waits for them
- * to leave, then closes. No call touches the number after that. All functions but free may be
+ * to leave, then closes. No call touches the descriptor after that. All functions but free may be
  * called from any thread at any time; none calls back, but for policy->accepted. Sockets only.
  *
  * Besides the socket each reference keeps one descriptor, and the process one more for all of them,
- * so that a close lacks none. In a forked child a handle is a copy, as the socket is: the child
- * closes it with scope descriptor, which wakes nobody in either process. */
+ * so that a close lacks none. In a forked child a handle is a copy, as the socket is, with none of
+ * the parent's threads inside; the child closes it with scope descriptor, which the parent does not
+ * notice. What another thread of the parent's was closing at the fork is closed there already, and
+ * the first call in the child lets its copy of the socket go. */
 struct fin_handle;
 
 /* Takes `fd` over. On failure it is the caller's, unchanged.
@@ -396,13 +472,20 @@ FIN_API int fin_handle_new(int fd, struct fin_handle **ret);
  * Errors: -EINVAL, -ECANCELED (this reference is closed), -ENOMEM, -EMFILE, -ENFILE. */
 FIN_API int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret);
 
+/* For fin_handle_send(): the peer may have a part alone if a close cuts the call short. The bit
+ * means nothing to send(2). */
+#define FIN_SEND_PART 0x40000000
+
 /* recv(2), send(2), accept4(2) that wait at most `timeout_ms` (-1: for ever) on the socket and on
  * the close of this reference at once; they block only in that wait, whatever O_NONBLOCK says, and
  * not at all with MSG_DONTWAIT. A signal changes nothing. MSG_NOSIGNAL is implied, and MSG_WAITALL
  * has no effect. send sends all of it unless it fails; bytes sent before a failure are counted in
- * the result. accept's result is CLOEXEC; accept sets O_NONBLOCK on the listening socket, since
+ * the result. If a close of the reference cuts it when a part is sent, the stream is not whole: the
+ * close of the last one then ends it in RST (a Unix stream, which can't be reset, with error), with
+ * error -ECANCELED and the rest in `unsent`. With FIN_SEND_PART among the flags it ends as usual.
+ * accept's result is CLOEXEC; accept sets O_NONBLOCK on the listening socket, since
  * another thread or process could take the connection that was waited for.
- * Return bytes (recv: 0 at the end of the stream) or a descriptor. Errors: -EINVAL, -ECANCELED (the
+ * Return bytes (recv: 0 at EOF) or a descriptor. Errors: -EINVAL, -ECANCELED (the
  * reference is or gets closed), -ETIMEDOUT, and those of the call. */
 FIN_API int64_t fin_handle_recv(struct fin_handle *handle, void *buf, size_t size, int flags,
                                 int timeout_ms);
@@ -410,26 +493,27 @@ FIN_API int64_t fin_handle_send(struct fin_handle *handle, const void *buf, size
                                 int timeout_ms);
 FIN_API int fin_handle_accept(struct fin_handle *handle, int timeout_ms);
 
-/* Around calls of one's own: enter returns the number, good until leave, which must come from the
- * same reference. A close of the last reference meanwhile wakes such calls by shutdown(SHUT_RDWR),
- * which forfeits the drain and a listening socket's queue (stage eof is then unverifiable). The
- * number may become a tombstone meanwhile: calls on it fail, or read the end of a file.
- * Errors: -EINVAL, -ECANCELED (the reference is closed): leave must not be called then. */
+/* Around calls of one's own: enter returns the descriptor, good until leave, which must come from
+ * the same reference. A close of the last reference meanwhile wakes such calls by
+ * shutdown(SHUT_RDWR), which forfeits the drain and a listening socket's queue (stage eof is then
+ * unverifiable). Meanwhile the number may be that of a tombstone, a dead descriptor: calls on it
+ * then fail, and read(2) returns 0. Errors: -EINVAL, -ECANCELED (the reference is closed): leave
+ * must not be called then. */
 FIN_API int fin_handle_enter(struct fin_handle *handle);
 FIN_API void fin_handle_leave(struct fin_handle *handle);
 
 /* Closes this reference, and wakes the recv, send and accept on it. If it is the last one, closes
  * the socket under `policy`: wakes and waits for the threads inside (for at most policy->total_ms,
  * which goes on counting for the rest), then as fin_close(). If they don't leave, a tombstone (a
- * dead descriptor, by dup2(2)) takes the number until the last of them has left. With scope
+ * dead descriptor, by dup2(2)) takes its place until the last of them has left. With scope
  * descriptor (that of a listening socket by default) nothing is shut, so threads between enter and
- * leave are neither woken nor waited for; they get the tombstone at once. A thread that closes
- * between its own enter and leave is such a thread too. Of several closes of one reference at the
- * same time one closes and the others get -ECANCELED.
+ * leave are neither woken nor waited for; they get the tombstone at once. This includes a
+ * thread that calls close between its own enter and leave. Of several closes of one reference at
+ * the same time one closes and the others get -ECANCELED.
  * Returns 0 if the socket was closed (receipt filled), 1 if other references are left (receipt
  * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED (closed already): nothing was done; and
- * -EBADF, -EPERM, -EACCES: closed, but the number meant something else or could not be looked at,
- * so that there is no receipt. */
+ * -EBADF, -EPERM, -EACCES: closed, but the descriptor meant something else or could not be looked
+ * at, so that there is no receipt. */
 FIN_API int fin_handle_close(struct fin_handle *handle, struct fin_kernel *kernel,
                              const struct fin_policy *policy, struct fin_receipt *receipt);
 
@@ -466,18 +550,19 @@ FIN_API int fin_closer_new(const struct fin_closer_options *options, struct fin_
  * -ECHILD. */
 FIN_API int fin_closer_fd(const struct fin_closer *closer);
 
-/* CLOCK_MONOTONIC ns of the next deadline, or UINT64_MAX; for a loop that likes to know. The
- * closer's descriptor becomes readable at that time by itself. What was submitted since the last
- * dispatch is not counted yet. Dispatching thread. */
+/* CLOCK_MONOTONIC ns of the next deadline, or UINT64_MAX; for loops that compute their own
+ * timeout. The closer's descriptor becomes readable at that time by itself. What was submitted
+ * since the last dispatch is not counted yet. Dispatching thread. */
 FIN_API uint64_t fin_closer_next_deadline(const struct fin_closer *closer);
 
 /* Asks for a close. On success the descriptor is the closer's, `closed` will be called, and `*op`
  * (may be NULL) names the close for fin_closer_abort(). All that can fail fails here: afterwards
- * nothing is allocated and nothing more is needed. `policy` is copied; `closed` may be NULL. A proof
- * of finished or gone takes a netlink socket for an instant; without one those stages are
+ * nothing is allocated and nothing more is needed. `policy` is copied; `closed` may be NULL. A
+ * proof of finished or gone takes a netlink socket for an instant; without one those stages are
  * unverifiable. A child forked meanwhile has a copy of the descriptor: it shows as held.
  * Errors: as fin_close(), and -ENOMEM, -ENOSPC (epoll's limit of watches), -EEXIST (that number is
- * pending already), -ECANCELED (the closer is being freed). */
+ * pending already), -ECANCELED (the closer is being freed); -EBADF also if the closer's own
+ * descriptor was closed by somebody else. */
 FIN_API int fin_closer_submit(struct fin_closer *closer, int fd, const struct fin_policy *policy,
                               fin_closed_fn closed, void *arg, uint64_t *op);
 
@@ -489,11 +574,15 @@ FIN_API int fin_closer_submit_layered(struct fin_closer *closer, int fd,
 
 /* Does a bounded amount of work and runs the completions that are due, those that end together in
  * the order in which they were asked for. Never blocks. Returns the number of completions run.
- * Errors: -EINVAL, -ECHILD, -EBUSY (called from a completion). */
+ * Errors: -EINVAL, -ECHILD, -EBUSY (called from a completion), -EBADF: the closer's own descriptor
+ * was closed by somebody else. Its closes are then forced, dispatch by dispatch, and it takes no
+ * more. */
 FIN_API int fin_closer_dispatch(struct fin_closer *closer);
 
-/* Ends one close at once: RST for a stream, unless it is released already. Its completion still
- * comes, from dispatch, after the proof if something holds the description. Any thread. Errors: -EINVAL, -ECHILD, -ENOENT: completed already. */
+/* Ends one close at once: RST for a stream. Its completion still runs, from dispatch; if something
+ * holds the description, after the wait for the proof. A close that is released already keeps its
+ * outcome and completes without that wait. Any thread. Errors:
+ * -EINVAL, -ECHILD, -ENOENT: completed already. */
 FIN_API int fin_closer_abort(struct fin_closer *closer, uint64_t op);
 
 /* Dispatches, waiting, until nothing is pending or `timeout_ms` has passed; what is then left is
@@ -506,7 +595,7 @@ struct fin_closer_counters {
     size_t size;
     uint64_t submitted, completed, forced;
     uint64_t pending;
-    uint64_t outcomes[7]; /* completed, by enum fin_outcome */
+    uint64_t outcomes[FIN_OUTCOMES]; /* completed, by enum fin_outcome */
 };
 
 /* clang-format off */
@@ -515,6 +604,24 @@ struct fin_closer_counters {
 
 /* What the closer has done so far. Any thread. Errors: -EINVAL, -ECHILD. */
 FIN_API int fin_closer_count(struct fin_closer *closer, struct fin_closer_counters *counters);
+
+/* Closes `fd` on a thread of the library's own, for programs without a loop. The thread and its
+ * closer are made by the first such call and are there until fin_close_later_drain(); it takes no
+ * signal. `closed` (may be NULL) is called on that thread, or on the one that drains. On success
+ * the descriptor is the library's, on failure the caller's, unchanged. What is pending when the
+ * process ends ends with it, as after a plain close(2): drain first.
+ * A forked child has no such thread: what its parent asked for is the parent's alone, and shows as
+ * held while the child has its copy. Any thread. The library must stay loaded meanwhile.
+ * Errors: as fin_closer_new() and fin_closer_submit(), and -EAGAIN (no thread is to be had). After
+ * -EBADF for the closer's own descriptor fin_close_later_drain() makes room for a new one. */
+FIN_API int fin_close_later(int fd, const struct fin_policy *policy, fin_closed_fn closed,
+                            void *arg);
+
+/* Waits until all of these closes are complete, aborts what is left after `timeout_ms`, and ends
+ * the thread; a later fin_close_later() starts it anew. Returns the number of stragglers, as
+ * fin_closer_drain() does. Any thread but a completion.
+ * Errors: -ERANGE, -EBUSY (called from a completion on the library's thread). */
+FIN_API int fin_close_later_drain(int32_t timeout_ms);
 
 /* Aborts what is pending, runs the completions, frees the closer. NULL is fine. Returns NULL. */
 FIN_API struct fin_closer *fin_closer_free(struct fin_closer *closer);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "command.h"
-#include "say.h"
-#include "trace_front.h"
+#include "common/command.h"
+#include "common/say.h"
+#include "trace/front.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,9 +16,12 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
-    { "probe", probe_main, "close a connection and tell how that went" },
+    { "probe", probe_main, "close a connection and show how that went" },
     { "trace", trace_main, "follow every socket of a command" },
-    { "ps", ps_main, "list sockets, and tell why each is still there" },
+    { "ps", ps_main, "list sockets, and say why each is still there" },
+    { "attach", attach_main, "ask a Python program that runs what its loops have open" },
+    { "end", end_main, "end a connection that another process has open" },
+    { "heal", heal_main, "remove stale entries from the epoll sets of a process" },
     { "export", export_main, "serve the same as Prometheus metrics" },
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
@@ -33,7 +37,7 @@ static int help(void)
                          commands[i].summary);
     snprintf(
         text + used, sizeof text - (size_t) used,
-        "\n  --help, --version\n\n'finack COMMAND --help' tells more, and so does finack(1).\n");
+        "\n  -h, --help, --version\n\n'finack COMMAND --help' tells more, and so does finack(1).\n");
     return put_out(text, strlen(text));
 }
 
@@ -47,17 +51,29 @@ static void open_standard_streams(void)
             open("/dev/null", O_RDWR);
 }
 
+/* glibc would keep what was freed once for the next that is as large: of very many sockets that is
+ * as much again as what is known of them. */
+static void give_memory_back(void)
+{
+    enum {
+        LARGE = 128 << 10
+    };
+
+    (void) mallopt(M_MMAP_THRESHOLD, LARGE);
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
     size_t i;
 
     open_standard_streams();
+    give_memory_back();
     /* Writing to a reader that went away gives EPIPE instead; TLS writes by write(2). */
     front_sigpipe = signal(SIGPIPE, SIG_IGN);
     if (!name)
         return complain("say which command; see 'finack --help'");
-    if (strcmp(name, "--help") == 0)
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         return help();
     if (strcmp(name, "--version") == 0)
         return put_version();

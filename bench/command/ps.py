@@ -8,6 +8,7 @@ import resource
 import select
 import socket
 import struct
+import subprocess
 
 import ratio
 
@@ -67,6 +68,32 @@ def crowd():
             os.waitpid(child, 0)
 
 
+# A small process that tells how much memory a command takes at most: ours would count as the command's.
+PEAK = """
+import os, sys
+child = os.fork()
+if child == 0:
+    os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
+    os.execv(sys.argv[1], sys.argv[1:])
+print(os.wait4(child, 0)[2].ru_maxrss * 1024)
+"""
+
+
+def peak(*command):
+    """Bytes."""
+    done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", PEAK, *command], check=True,
+                          stdout=subprocess.PIPE, timeout=300)
+    return int(done.stdout)
+
+
+def memory(command, count, before, after):
+    """What a socket takes."""
+    each = round((after - before) / count)
+    result = {"name": f"{command}, bytes a socket", "ratio": each, "min": each, "max": each, "limit": 200}
+    print(f"{result['name']:31} {each} (limit {result['limit']})")
+    return result
+
+
 def measure(finack):
     ways = {
         "ps": lambda: ratio.run(finack, "ps", "--proto", "tcp"),
@@ -74,12 +101,16 @@ def measure(finack):
         "ss": lambda: ratio.run("ss", "-tanpe"),
         "lsof": lambda: ratio.run("lsof", "-nP", "-i"),
     }
+    looks = {"ps": ["ps"], "ps --json": ["ps", "--json"], "ps --by": ["ps", "--by", "process"]}
+    few = {name: peak(finack, *args) for name, args in looks.items()}
     with crowd() as count:
         times = ratio.in_turns(ways, ROUNDS)
+        many = {name: peak(finack, *args) for name, args in looks.items()}
     results = [
-        ratio.ratio("ps/ss", 1.0, times["ps"], times["ss"]),
-        ratio.ratio("ps/lsof", 0.1, times["ps"], times["lsof"]),
+        ratio.ratio("ps/ss", 0.45, times["ps"], times["ss"]),
+        ratio.ratio("ps/lsof", 0.15, times["ps"], times["lsof"]),
         ratio.ratio("ps.full/ss", 2.0, times["full"], times["ss"]),
     ]
+    results += [memory(name, count, few[name], many[name]) for name in looks]
     print(f"with {count} sockets")
     return results

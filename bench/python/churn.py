@@ -12,8 +12,8 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import cast
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, cast
 
 import ratio
 import uvloop
@@ -67,17 +67,22 @@ def prove(policy: "finack.Policy") -> Close:
 class Churn:
     """One loop with its server, and a way to close."""
 
+    server_options: Mapping[str, Any] = {}
+    client_options: Mapping[str, Any] = {}
+
     def __init__(self, loop: asyncio.AbstractEventLoop, close: Close) -> None:
         self.loop, self.close = loop, close
         self.servers = [loop.run_until_complete(self.listen(host)) for host in ADDRESSES]
         self.addresses = itertools.cycle([s.sockets[0].getsockname() for s in self.servers])
 
     async def listen(self, host: str) -> asyncio.Server:
-        return await self.loop.create_server(Server, host, 0, backlog=BATCH)
+        return await self.loop.create_server(Server, host, 0, backlog=BATCH, **self.server_options)
 
     async def visit(self, count: int) -> None:
         for _ in range(count):
-            _, client = await self.loop.create_connection(Client, *next(self.addresses))
+            _, client = await self.loop.create_connection(
+                Client, *next(self.addresses), **self.client_options
+            )
             await client.answered
             await self.close(client)
 

@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import ratio
 import uvloop
@@ -51,15 +51,19 @@ class Client(asyncio.Protocol):
 class Echo:
     """One loop with a server and its clients."""
 
+    server_options: Mapping[str, Any] = {}
+    client_options: Mapping[str, Any] = {}
+
     def __init__(self, loop: asyncio.AbstractEventLoop, clients: int) -> None:
         self.loop = loop
         loop.run_until_complete(self.start(clients))
 
     async def start(self, clients: int) -> None:
-        self.server = await self.loop.create_server(Server, "127.0.0.1", 0)
+        self.server = await self.loop.create_server(Server, "127.0.0.1", 0, **self.server_options)
         where = self.server.sockets[0].getsockname()
         self.clients = [
-            (await self.loop.create_connection(Client, *where))[1] for _ in range(clients)
+            (await self.loop.create_connection(Client, *where, **self.client_options))[1]
+            for _ in range(clients)
         ]
 
     async def batch(self) -> float:

@@ -12,15 +12,23 @@ import sys
 
 import churn
 import echo
+import loops
 import ratio
 import release
+import secure
 import selector
 
 
 def main() -> int:
     folder = pathlib.Path(sys.argv[1])
     ratio.head()
-    results = [*selector.measure(), *churn.measure(), *echo.measure()]
+    results = [
+        *selector.measure(),
+        *churn.measure(),
+        *echo.measure(),
+        *loops.measure(),
+        *secure.measure(),
+    ]
     ratio.write(results, folder / "python.json")
     print()
     release.write(release.measure(), folder / "python-release.json")

@@ -31,7 +31,7 @@ struct fin_selector;
 #define FIN_READ 1
 #define FIN_WRITE 2
 
-/* What an observer is told of. */
+/* What an observer learns of. */
 enum fin_selector_change {
     FIN_SELECTOR_REGISTER,
     FIN_SELECTOR_MODIFY,
@@ -73,16 +73,16 @@ FIN_API struct fin_selector *fin_selector_free(struct fin_selector *selector);
 /* The epoll set's descriptor, readable while something is ready. It stays the selector's. */
 FIN_API int fin_selector_fd(const struct fin_selector *selector);
 
-/* Begins to watch `fd`, which stays the caller's. If the number is registered already and means
- * something else now, the old registration is dropped first (observers are told).
+/* Begins to watch `fd`, which stays the caller's. If the descriptor is registered already and
+ * means something else now, the old registration is dropped first (observers learn of it).
  * Errors: -EINVAL, -EEXIST (registered already), -EBADF, -EPERM (a file that can't be polled),
  * -ENOMEM, -ENOSPC (epoll's limit of watches), -ECHILD. */
 FIN_API int fin_selector_register(struct fin_selector *selector, int fd, int events, void *data);
 
 /* Changes what is watched for, and `data`. Events alone are given to the kernel, and only if they
  * differ.
- * Errors: -EINVAL, -ENOENT (not registered; or the number means something else now: then it is not
- * registered any more), -EBADF (closed meanwhile: not registered any more). */
+ * Errors: -EINVAL, -ENOENT (not registered; or the descriptor means something else now: then it is
+ * not registered any more), -EBADF (closed meanwhile: not registered any more). */
 FIN_API int fin_selector_modify(struct fin_selector *selector, int fd, int events, void *data);
 
 /* Stops watching. Succeeds also if `fd` has been closed since. Writes what was registered to
@@ -91,17 +91,19 @@ FIN_API int fin_selector_modify(struct fin_selector *selector, int fd, int event
 FIN_API int fin_selector_unregister(struct fin_selector *selector, int fd, void **data);
 
 /* What is registered under the number. Fill `size` first (FIN_REGISTRATION_INIT). If the number
- * means something else now, the registration is dropped (observers are told); one whose number is
- * free is still there.
+ * means something else now, the registration is dropped (observers learn of it); one whose number
+ * is free is still there.
  * Errors: -EINVAL, -ENOENT (not registered). */
 FIN_API int fin_selector_get(struct fin_selector *selector, int fd,
                              struct fin_registration *registration);
 
-/* Waits until something is ready or `timeout_ms` has passed (0: don't wait, negative: for ever), and
- * writes up to `max` of what is. Returns their number, 0 at the end of the time.
- * Events of what is not registered any more are dropped. If an epoll entry outlived its descriptor,
- * the set is replaced by a new one under the same number: whoever watches fin_selector_fd() with
- * another epoll set has to add it again then.
+/* Waits until something is ready or `timeout_ms` has passed (0: don't wait, negative: for ever),
+ * and writes up to `max` of what is. Returns how many, 0 when the time is over.
+ * Events of what is not registered any more are dropped, and those of a descriptor that was closed
+ * while it was registered, whose description something else holds; if its number means something
+ * else by then, so is the registration (observers learn of it). Such an entry is found at its first
+ * event: the set is replaced by a new one under the same number: whoever watches fin_selector_fd()
+ * with another epoll set has to add it again then.
  * Errors: -EINVAL, -EINTR, -ECHILD. */
 FIN_API int fin_selector_select(struct fin_selector *selector, struct fin_ready *ready, int max,
                                 int timeout_ms);

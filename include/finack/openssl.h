@@ -25,15 +25,17 @@ struct fin_ssl_write {
  *
  * `unfinished` is the write that was interrupted, or NULL if there is none. If there is one and it
  * is not passed, or can't be completed in time, the stream ends in RST: a peer must not take half
- * a record's stream for a whole one. Its buffer stays the caller's and may have moved. In the
- * receipt `unsent` counts what of it is not in the kernel, by whole records, and before its first
- * record got there the whole of it; a write that was not passed is not counted.
+ * a record's stream for a whole one, also of a session that has died since. Its buffer stays the
+ * caller's and may have moved. In the receipt `unsent` counts what of it is not in the kernel, by
+ * whole records, and before its first record got there the whole of it; a write that was not
+ * passed is not counted.
  *
  * The SSL object stays the caller's, to be freed by SSL_free(), which does not close anything: its
  * BIO is replaced, SSL_OP_IGNORE_UNEXPECTED_EOF and quiet shutdown are cleared, and after success
  * reading and writing it fails. On failure all of these are as they were.
  * No close_notify is sent in the middle of a handshake or after a fatal TLS error (stage `notified`
- * stays empty). What an SSL_shutdown() of the program's claimed under quiet shutdown is not
+ * stays empty). After an error, which the peer's FIN without close_notify is too, the outcome is
+ * truncated. What an SSL_shutdown() of the program's claimed under quiet shutdown is not
  * believed. The thread's error queue is left as it was. Nothing else may use `ssl` meanwhile. The
  * handle's thread.
  *

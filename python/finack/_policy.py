@@ -3,9 +3,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from finack import _core
+from finack._receipt import STAGES
+
+if TYPE_CHECKING:
+    from finack import _core
 
 Courtesy: TypeAlias = Literal["abort", "prompt", "orderly", "full"]
 Scope: TypeAlias = Literal["default", "connection", "descriptor"]
@@ -13,9 +16,9 @@ Proof: TypeAlias = Literal["released", "unreferenced", "finished", "gone"]
 Orphan: TypeAlias = Literal["leave", "reset"] | float
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "courtesy": _core.COURTESIES,
-    "scope": _core.SCOPES,
-    "proof": _core.STAGES[_core.STAGES.index("released") :],
+    "courtesy": get_args(Courtesy),
+    "scope": get_args(Scope),
+    "proof": get_args(Proof),
 }
 _TIMES = ("flush", "farewell", "linger", "total", "proof_wait")
 _TIME_MAX = 86400.0
@@ -66,7 +69,7 @@ class _Kept:
 
     __slots__ = ("_kept",)
 
-    _kept: "_core.PolicyTuple"
+    _kept: Any  # a PolicyTuple of _core
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,16 +142,16 @@ class Policy(_Kept):
     def _as_tuple(self) -> "_core.PolicyTuple":
         """What _core takes: numbers and milliseconds. Kept: a policy is used many times."""
         try:
-            return self._kept
+            kept: _core.PolicyTuple = self._kept
         except AttributeError:
-            object.__setattr__(self, "_kept", self._made_tuple())
-            return self._kept
+            object.__setattr__(self, "_kept", kept := self._made_tuple())
+        return kept
 
     def _made_tuple(self) -> "_core.PolicyTuple":
         return (
-            _core.COURTESIES.index(self.courtesy),
-            _core.SCOPES.index(self.scope),
-            _core.STAGES.index(self.proof),
+            _CHOICES["courtesy"].index(self.courtesy),
+            _CHOICES["scope"].index(self.scope),
+            STAGES.index(self.proof),
             self.rebindable,
             _ms(self.flush),
             _ms(self.farewell),

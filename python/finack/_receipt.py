@@ -2,20 +2,38 @@
 """What a close came to."""
 
 import errno
+import functools
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
-from finack import _core
+if TYPE_CHECKING:
+    from finack import _core
 
 Outcome: TypeAlias = Literal[
-    "graceful", "prompt", "truncated", "timed_out", "reset", "error", "aborted"
+    "graceful", "prompt", "truncated", "timed_out", "reset", "error", "aborted", "bounded"
 ]
 Phase: TypeAlias = Literal["flush", "farewell", "linger"]
 End: TypeAlias = Literal["none", "fin", "reset", "kernel"]
-Search: TypeAlias = Literal["none", "found", "invisible", "blind"]
+Stage: TypeAlias = Literal[
+    "requested",
+    "flushed",
+    "notified",
+    "answered",
+    "shut",
+    "acked",
+    "eof",
+    "unwatched",
+    "released",
+    "unreferenced",
+    "finished",
+    "gone",
+]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+Search: TypeAlias = Literal["none", "found", "invisible", "blind", "cut"]
 
 
 def _printable(text: str) -> str:
@@ -50,8 +68,12 @@ class Holder:
         """As in a receipt."""
         return f"{self.pid}/{_printable(self.command)} fd {self.fd}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """For json.dumps(), the command escaped."""
+        return {"pid": self.pid, "fd": self.fd, "command": _printable(self.command)}
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True)
 class Straggler:
     """A connection that had not ended by the deadline given for closing many.
 
@@ -81,14 +103,14 @@ def _fields(values: "_core.ReceiptTuple", socket: str) -> dict[str, Any]:
     """Those of a receipt, from what the core says."""
     outcome, phase, end, held, error, unverifiable, _, times = values[:8]
     unsent, unacked, discarded, accepted, forced, tombstone, search, count, holders = values[8:]
-    named = zip(_core.STAGES, times, strict=True)
+    named = zip(STAGES, times, strict=True)
     return {
         "outcome": outcome,
         "phase": None if phase == "none" else phase,
         "end": end,
         "stages": {stage: ns / 1e9 for stage, ns in named if ns >= 0},
         "unverifiable": frozenset(
-            stage for bit, stage in enumerate(_core.STAGES) if unverifiable >> bit & 1
+            stage for bit, stage in enumerate(STAGES) if unverifiable >> bit & 1
         ),
         "unsent": unsent,
         "unacked": unacked,
@@ -111,10 +133,13 @@ class _Source:
 
     __slots__ = ("_source",)
 
-    _source: "tuple[_core.ReceiptTuple | _core.Close, str | Callable[..., str], tuple[Any, ...]]"
+    _source: Any  # the arguments of _from_core()
 
 
-def _nothing() -> Mapping[str, float]:
+_OBJECTS = ("stages", "error")  # fields that can't be compared or hashed as they are
+
+
+def _nothing() -> Mapping[Stage, float]:
     return MappingProxyType({})
 
 
@@ -122,16 +147,20 @@ def _nothing() -> Mapping[str, float]:
 class Receipt(_Source):
     """What happened in a close. str() is one line, as_dict() is for json.dumps().
 
+    Receipts are equal if all fields are, and can be pickled and copied.
+
     outcome
         "graceful": all that the policy asked for was seen; "prompt": the peer wasn't waited for;
-        "truncated": the peer ended TLS without close_notify; "timed_out": a deadline or the bound
-        for drained input cut it; "reset": the peer reset the connection; "error": see `error`;
-        "aborted": the program asked for an abort.
+        "truncated": the peer ended TLS without close_notify; "bounded": the bound for drained input
+        cut it; "timed_out": a deadline did; "reset": the connection was reset, or had ended without
+        both FINs, whoever took its error; "error": see `error`; "aborted": the program asked for
+        it.
     phase
         Where the outcome was decided, unless it is "graceful" or "prompt".
     end
-        How the stream ended for the peer: "fin": with every byte; "reset"; "kernel": not known, the
-        kernel was still at work; "none": there was none, or others hold it.
+        How the stream ended for the peer: "fin": with every byte, and acknowledged; "reset": a RST
+        was sent or came; "kernel": not known, the kernel was still at work; "none": there was none,
+        or others hold it.
     stages
         Each stage that was reached, with its time in seconds since the close was requested.
     unverifiable
@@ -148,9 +177,11 @@ class Receipt(_Source):
         Whether anything still refers to the open file; None: not observed.
     search
         What the search for holders came to: "none": there was none; "found"; "invisible": held, but
-        no process shows it; "blind": held, but not all processes could be looked at.
+        no process shows it; "blind": held, but not all processes could be looked at; "cut": held,
+        and the search ended early, mostly since the close's time was over.
     holders
-        The first of the holders; `holder_count` is how many there are.
+        The first of the holders; `holder_count` is how many were found, which after a search
+        that was "cut" need not be all.
     error
         What the system said, if anything failed.
     forced
@@ -169,8 +200,8 @@ class Receipt(_Source):
     outcome: Outcome
     phase: Phase | None = None
     end: End = "none"
-    stages: Mapping[str, float] = field(default_factory=_nothing)
-    unverifiable: frozenset[str] = frozenset()
+    stages: Mapping[Stage, float] = field(default_factory=_nothing)
+    unverifiable: frozenset[Stage] = frozenset()
     unsent: int = 0
     unacked: int = 0
     discarded: int = 0
@@ -215,6 +246,26 @@ class Receipt(_Source):
             self.__post_init__()
             return object.__getattribute__(self, name)
 
+    def _value(self) -> tuple[object, ...]:
+        """All of it, as what can be compared: an exception equals itself alone."""
+        plain = (getattr(self, name) for name in self.__dataclass_fields__ if name not in _OBJECTS)
+        error = self.error and (type(self.error), self.error.args)
+        return (*plain, frozenset(self.stages.items()), error)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all fields are equal; an error by its type and arguments."""
+        return self._value() == other._value() if isinstance(other, Receipt) else NotImplemented
+
+    def __hash__(self) -> int:
+        """As __eq__() has it."""
+        return hash(self._value())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: what it was made from stays where it is."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields["stages"] = dict(self.stages)
+        return functools.partial(type(self), **fields), ()
+
     @property
     def lost(self) -> int:
         """Bytes that the program wrote and that may not have arrived: `unsent` and `unacked`.
@@ -234,7 +285,7 @@ class Receipt(_Source):
 
     def _stages(self) -> str:
         line = ""
-        for stage in _core.STAGES[1:]:
+        for stage in STAGES[1:]:
             if stage in self.stages:
                 line += f" {stage}={_time(self.stages[stage])}"
             elif stage in self.unverifiable:
@@ -258,6 +309,9 @@ class Receipt(_Source):
             line += "; held by " + ", ".join(map(str, self.holders))
             more = self.holder_count - len(self.holders)
             line += f", +{more} more" if more > 0 else ""
+            line += ", and the search was cut" * (self.search == "cut")
+        elif self.search == "cut":
+            line += "; held, and there was no time to search by whom"
         if self.stragglers:
             line += f"; stragglers: {len(self.stragglers)}: " + ", ".join(map(str, self.stragglers))
         return line
@@ -274,7 +328,7 @@ class Receipt(_Source):
             "phase": self.phase,
             "end": self.end,
             "stages": dict(self.stages),
-            "unverifiable": [stage for stage in _core.STAGES if stage in self.unverifiable],
+            "unverifiable": [stage for stage in STAGES if stage in self.unverifiable],
             "unsent": self.unsent,
             "unacked": self.unacked,
             "lost": self.lost,
@@ -282,14 +336,60 @@ class Receipt(_Source):
             "accepted": self.accepted,
             "held": self.held,
             "search": self.search,
-            "holders": [
-                {"pid": holder.pid, "fd": holder.fd, "command": _printable(holder.command)}
-                for holder in self.holders
-            ],
+            "holders": [holder.as_dict() for holder in self.holders],
             "holder_count": self.holder_count,
             "error": _error_name(self.error) if self.error else None,
             "forced": self.forced,
             "tombstone": self.tombstone,
+            "stragglers": [straggler.as_dict() for straggler in self.stragglers],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReport:
+    """What close_all() came to: str() is one line, as_dict() is for json.dumps().
+
+    receipts
+        One for every connection and server.
+    stragglers
+        Connections that had not ended in time, and were cut.
+    elapsed
+        Seconds that it took.
+
+    >>> print(CloseReport((Receipt(outcome="graceful"), Receipt(outcome="reset")), (), 0.25))
+    2 closed in 0.250 s: 1 graceful, 1 reset
+    """
+
+    receipts: tuple[Receipt, ...]
+    stragglers: tuple[Straggler, ...]
+    elapsed: float
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many there were of each outcome, the most frequent first."""
+        return dict(Counter(receipt.outcome for receipt in self.receipts).most_common())
+
+    @property
+    def lost(self) -> int:
+        """Bytes that the program wrote and that may not have arrived."""
+        return sum(receipt.lost for receipt in self.receipts)
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        line = f"{len(self.receipts)} closed in {self.elapsed:.3f} s"
+        if self.receipts:
+            line += ": " + ", ".join(f"{many} {name}" for name, many in self.outcomes.items())
+        if self.stragglers:
+            line += f"; stragglers: {len(self.stragglers)}: " + ", ".join(map(str, self.stragglers))
+        return line
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, with outcomes and lost."""
+        return {
+            "elapsed": self.elapsed,
+            "outcomes": self.outcomes,
+            "lost": self.lost,
+            "receipts": [receipt.as_dict() for receipt in self.receipts],
             "stragglers": [straggler.as_dict() for straggler in self.stragglers],
         }
 

@@ -2,7 +2,6 @@
 """Running an unmodified asyncio program on EventLoop, with a report at its end."""
 
 import argparse
-import asyncio
 import atexit
 import heapq
 import importlib.machinery
@@ -10,22 +9,24 @@ import io
 import itertools
 import json
 import os
-import runpy
 import sys
 import threading
 import time
 import types
-from asyncio import unix_events
 from collections import Counter
 from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
 import finack
-from finack import _loop, _recent
-from finack._leftovers import Leftover, Watch
+from finack import _private
+from finack._loop import loop
+from finack._loop.timed import TimedLoop
 from finack._receipt import Receipt, _time
-from finack._registry import Ghost, Kind, ghosts
-from finack._timing import TimedLoop
+from finack._report.ghosts import Ghost, Kind, ghosts
+from finack._report.leftovers import Leftover, Watch
+from finack._report.loop_end import NEVER_CLOSED, Left, loop_end
+from finack._report.recent import recent
+from finack._sockets.places import Place
 
 _SLOWEST = 10
 _KERNEL_WAIT = 1.0
@@ -37,8 +38,9 @@ _KINDS: dict[str, Kind] = {
     "registered": "registration",
 }
 _UVLOOP = (
-    "uvloop is loaded: the closes of its loops are not timed, and their sockets are seen only by"
-    " the descriptor table"
+    "uvloop is loaded: the closes of its loops are not timed, what they had to release at their end"
+    " is not known, and their sockets are seen only by the descriptor table; to see all, give the"
+    " program finack.EventLoop (uvicorn: --loop finack:EventLoop)"
 )
 
 
@@ -48,13 +50,20 @@ _UVLOOP = (
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m finack",
-        usage="%(prog)s [--json FILE] [--strict] (APP.py | -m MODULE) [ARGS ...]",
+        usage="%(prog)s [--version] [--json FILE] [--strict] [--all] (APP.py | -m MODULE)"
+        " [ARGS ...]",
         description="Run an asyncio program on finack's event loop, and report at its end what was"
         " closed, how long that took, and what was left.",
     )
+    parser.add_argument("--version", action="version", version=f"finack {finack.__version__}")
     parser.add_argument("--json", metavar="FILE", help="write the report to FILE too; -: to stdout")
     parser.add_argument(
-        "--strict", action="store_true", help="exit with status 1 if ghosts are left"
+        "--strict",
+        action="store_true",
+        help="exit with status 1 if something was never closed, or ghosts are left",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="list too what was handed over to other processes"
     )
     parser.add_argument(
         "-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="run a module"
@@ -90,7 +99,7 @@ def _file(path: str) -> _Program:
 
 def _module(name: str) -> _Program:
     """As `python -m MODULE` has it. ImportError."""
-    _, spec, code = runpy._get_module_details(name)  # type: ignore[attr-defined]
+    spec, code = _private.find_module(name)
     attributes = {
         "__file__": spec.origin,
         "__loader__": spec.loader,
@@ -118,12 +127,8 @@ def _main_module(program: _Program) -> types.ModuleType:
 
 def _substitute() -> None:
     """Whatever the program calls asyncio's loop is the timed one; it has asked for that."""
-    for module in (asyncio, unix_events):
-        for name in ("EventLoop", "SelectorEventLoop", "_UnixSelectorEventLoop"):
-            if hasattr(module, name):
-                setattr(module, name, TimedLoop)
-    unix_events._UnixDefaultEventLoopPolicy._loop_factory = TimedLoop  # type: ignore[attr-defined]
-    finack.EventLoop = _loop.EventLoop = TimedLoop  # type: ignore[misc]
+    _private.make_default_loop(TimedLoop)
+    finack.EventLoop = loop.EventLoop = TimedLoop  # type: ignore[misc]
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -144,7 +149,7 @@ def main() -> None:
         sys.exit(2)
     sys.argv = [program.name, *(arguments.module or arguments.app)[1:]]
     _substitute()
-    report = _Report(arguments.json, strict=arguments.strict)
+    report = _Report(arguments.json, strict=arguments.strict, everything=arguments.all)
     # Registered before those of the program, and so called after them.
     atexit.register(report.finish)
     main = sys.modules["__main__"] = _main_module(program)
@@ -162,7 +167,7 @@ class _Slow(NamedTuple):
     seconds: float
     order: int
     receipt: Receipt
-    made: str | None
+    made: Place | None
 
     def __str__(self) -> str:
         made = f", made at {self.made}" if self.made else ""
@@ -172,23 +177,38 @@ class _Slow(NamedTuple):
         )
 
     def as_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "made": self.made, "receipt": self.receipt.as_dict()}
+        return {
+            "seconds": self.seconds,
+            "made": _text(self.made),
+            "receipt": self.receipt.as_dict(),
+        }
+
+
+def _text(place: Place | None) -> str | None:
+    return str(place) if place else None
 
 
 class _Report:
-    def __init__(self, file: str | None, *, strict: bool) -> None:
+    def __init__(self, file: str | None, *, strict: bool, everything: bool) -> None:
         self.failed = False  # the program has said so itself
         self._file = file
         self._strict = strict
+        self._everything = everything
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._outcomes: Counter[str] = Counter()
         self._slowest: list[_Slow] = []
         self._order = itertools.count()
         self._watch = Watch(threads=False)
-        _recent.listen(self._note)
+        self._never_closed: list[Left] = []
+        recent.listen(self._note)
+        loop_end.listen(self._note_left)
 
-    def _note(self, receipt: Receipt, made: str | None) -> None:
+    def _note_left(self, found: list[Left]) -> None:
+        with self._lock:
+            self._never_closed += [left for left in found if left.state == NEVER_CLOSED]
+
+    def _note(self, receipt: Receipt, made: Place | None) -> None:
         with self._lock:
             self._outcomes[receipt.outcome] += 1
             slow = _Slow(receipt.stages.get("released", 0.0), next(self._order), receipt, made)
@@ -205,7 +225,7 @@ class _Report:
         self._watch.close()
         self._print(found)
         self._write(found)
-        if found and self._strict and not self.failed:
+        if (found or self._never_closed) and self._strict and not self.failed:
             _exit(1)
 
     def _ghosts(self) -> list[Ghost]:
@@ -215,18 +235,39 @@ class _Report:
             time.sleep(_PAUSE)
             found = ghosts()
         known = {(ghost.kind, ghost.socket) for ghost in found}
-        left = map(_ghost_of, self._watch.left())
+        # What loops released is a finding of its own.
+        left = [_ghost_of(left) for left in self._watch.left() if left.kind != "released"]
         return found + [ghost for ghost in left if (ghost.kind, ghost.socket) not in known]
 
     def _lines(self, found: list[Ghost]) -> list[str]:
+        lines = self._lines_never_closed()
         outcomes = ", ".join(f"{many} {name}" for name, many in self._outcomes.most_common())
-        lines = [f"{self._outcomes.total()} closes" + (f": {outcomes}" if outcomes else "")]
+        lines.append(f"{self._outcomes.total()} closes" + (f": {outcomes}" if outcomes else ""))
         if self._slowest:
             lines.append("slowest, from close() to released:")
             lines += [f"  {slow}" for slow in sorted(self._slowest, reverse=True)]
-        lines.append(f"{len(found) or 'no'} ghost{'' if len(found) == 1 else 's'}")
+        if found or not self._never_closed:
+            lines.append(f"{len(found) or 'no'} ghost{'' if len(found) == 1 else 's'}")
         lines += [f"  {ghost}" for ghost in found]
-        return lines + self._notes()
+        return lines + self._lines_handed_over() + self._notes()
+
+    def _lines_never_closed(self) -> list[str]:
+        if not self._never_closed:
+            return []
+        lines = [f"{len(self._never_closed)} never closed, and released when the loop was closed:"]
+        return lines + [f"  {left}" for left in self._never_closed]
+
+    def _handed_over(self) -> list[Ghost]:
+        return [_ghost_of(left) for left in self._watch.handed_over] if self._everything else []
+
+    def _lines_handed_over(self) -> list[str]:
+        handed_over = self._handed_over()
+        if not self._everything:
+            return []
+        return [
+            f"{len(handed_over) or 'nothing'} handed over",
+            *(f"  {_handed(ghost)}" for ghost in handed_over),
+        ]
 
     def _notes(self) -> list[str]:
         return [_UVLOOP] if "uvloop" in sys.modules else []
@@ -247,7 +288,7 @@ class _Report:
             with open(self._file, "w") as file:
                 file.write(text + "\n")
         except OSError as error:
-            print(f"finack: {error}", file=sys.stderr)
+            print(f"finack: the report can't be written: {error}", file=sys.stderr)
             _exit(1)
 
     def _as_dict(self, found: list[Ghost]) -> dict[str, Any]:
@@ -255,14 +296,35 @@ class _Report:
             "closes": self._outcomes.total(),
             "outcomes": dict(self._outcomes.most_common()),
             "slowest": [slow.as_dict() for slow in sorted(self._slowest, reverse=True)],
+            "never_closed": [_as_dict(left) for left in self._never_closed],
             "ghosts": [ghost.as_dict() for ghost in found],
+            **(
+                {"handed_over": [ghost.as_dict() for ghost in self._handed_over()]}
+                if self._everything
+                else {}
+            ),
             "notes": self._notes(),
         }
 
 
 def _ghost_of(left: Leftover) -> Ghost:
     facts = ["never closed", *left.facts[1:]] if left.kind == "open" else left.facts
-    return Ghost(_KINDS[left.kind], left.socket, ", ".join(facts), left.fd, left.made)
+    return Ghost(_KINDS[left.kind], left.socket, ", ".join(facts), left.fd, _text(left.made))
+
+
+def _handed(ghost: Ghost) -> str:
+    made = f", made at {ghost.made}" if ghost.made else ""
+    return f"{ghost.socket}: {ghost.detail}{made}"
+
+
+def _as_dict(left: Left) -> dict[str, Any]:
+    return {
+        "socket": left.name,
+        "fd": left.fd,
+        "made": _text(left.place),
+        "server": left.server,
+        "unsent": left.unsent,
+    }
 
 
 def _exit(status: int) -> None:

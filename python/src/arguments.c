@@ -6,6 +6,8 @@
 #include <limits.h>
 #include <math.h>
 
+#include "slots.h"
+
 /* ---- calls ---- */
 
 static int index_of(const struct fin__py_call *call, PyObject *name)
@@ -198,6 +200,7 @@ PyObject *fin__py_key(struct fin__py_module *m, PyObject *fileobj, int fd, PyObj
         Py_DECREF(number);
         return NULL;
     }
+    FIN__PY_NO_HASH_YET(key);
     PyTuple_SET_ITEM(key, 0, Py_NewRef(fileobj));
     PyTuple_SET_ITEM(key, 1, number);
     PyTuple_SET_ITEM(key, 2, Py_NewRef(events));

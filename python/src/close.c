@@ -2,12 +2,13 @@
 
 /*
  * One close that a driver in Python takes from step to step. All that needs no Python is done here;
- * the names of what does, and how it is answered by tell():
+ * the names of what does, and how it is answered by pyclose_tell():
  *
  *     wait      for `left` seconds or until poll() of the set lists it: ready, deadline
  *     flush     send what is buffered above the kernel: done; again, broken, failed (bytes = left)
  *     notify    send the farewell: done, again, skip, broken, failed
- *     read      has the answer to the farewell come: again, answer, end, failed
+ *     read      read through the layer: bytes (discarded), again, failed; answer, end, broken: from
+ *               here on the stream is read as it is, which tells how it ended
  *     detach    whoever else uses the socket is to let it go: done
  *     unwatch   the last chance for that, and for the poller that is not ours: done
  *     finish    the close is complete: receipt()
@@ -16,13 +17,14 @@
  */
 
 #include "close.h"
+#include "locks.h"
 
 #include "base/clock.h"
 #include "base/descriptor.h"
 #include "close/policy.h"
 #include "close/proof.h"
+#include "close/run.h"
 #include "handle/dead.h"
-#include "kernel/holders.h"
 #include "kernel/identity.h"
 
 #include <errno.h>
@@ -38,87 +40,131 @@ struct fin__py_close {
     struct fin__plan plan;
     struct fin__endpoint ep;
     struct fin__machine machine;
-    struct fin_identity id; /* for sock_diag after release */
+    struct fin__proof proof;
     enum fin__action action;
-    uint64_t token; /* of the witness */
-    uint64_t inode; /* what the witness last said is held, 0: nothing */
-    bool begun, running;
-    bool watched;  /* in the set */
-    bool proving;  /* counted in the set */
-    bool detached; /* nothing but us uses the socket */
-    bool ready;    /* an edge came */
-    bool answered; /* the layer has seen the answer already */
+    uint64_t watched; /* its identifier in the set, 0: it isn't there */
+    bool running;
+    bool sole;       /* no other close asks the set's witness */
+    bool proving;    /* has an entry in the witness */
+    bool counted;    /* among those of the set that have */
+    bool detached;   /* nothing but us uses the socket */
+    bool ready;      /* an edge came */
+    bool answered;   /* the layer has seen the answer already */
+    bool over;       /* nothing more is read through the layer */
+    bool lent;       /* the number is its owner's, who closes it */
+    bool shut;       /* by wake() */
+    uint64_t unsent; /* what its owner has buffered; UINT64_MAX: not to be known */
     bool tombstone;
 };
 
 /* ---- steps that need no Python ---- */
 
-static void unwatch(struct fin__py_close *c)
+static void pyclose_unwatch(struct fin__py_close *c)
 {
-    if (c->watched && c->set->set >= 0)
-        (void) epoll_ctl(c->set->set, EPOLL_CTL_DEL, c->ep.fd, NULL);
-    c->watched = false;
+    if (c->watched)
+        fin__py_close_set_unwatch(c->set, c->watched, c->ep.fd);
+    c->watched = 0;
 }
 
-static void prepare_proof(struct fin__py_close *c, struct fin__event *ev)
+/* pyclose_tell() has, with the interpreter's lock. */
+static void is_unwatched(void *self)
 {
-    c->token =
-        fin__proof_prepare(&c->set->kernel, c->ep.fd, c->id.confirmed, c->set->proving == 0, ev);
-    if (ev->kind == FIN__DONE) {
-        c->proving = true;
+    (void) self;
+}
+
+static void prepare_proof(void *self, struct fin__event *ev)
+{
+    struct fin__py_close *c = self;
+
+    fin__proof_prepare(&c->proof, &c->set->kernel, c->ep.fd, c->sole, ev);
+    c->proving = c->proving || ev->kind == FIN__DONE;
+}
+
+static void count_proof(struct fin__py_close *c)
+{
+    if (c->proving && !c->counted)
         c->set->proving++;
-    }
+    c->counted = c->proving;
 }
 
+/* While another thread uses the witness, what is given up may stay in it. */
 static void end_proof(struct fin__py_close *c)
 {
-    if (!c->proving)
+    if (!c->counted)
         return;
-    c->proving = false;
+    c->proving = c->counted = false;
     c->set->proving--;
-    if (c->machine.held == FIN_YES)
+    if (c->machine.held == FIN_YES && !c->set->busy)
         fin__witness_give_up(&c->set->kernel.witness);
 }
 
-static void release(struct fin__py_close *c, struct fin__event *ev)
+static void pyclose_check(void *self, struct fin__event *ev)
 {
-    fin__proof_release(c->ep.fd, ev);
-    c->ep.fd = -1;
+    struct fin__py_close *c = self;
+
+    fin__proof_check(&c->proof, &c->set->kernel, ev);
 }
+
+static void pyclose_inspect(void *self, struct fin__event *ev)
+{
+    struct fin__py_close *c = self;
+
+    fin__proof_inspect(&c->set->kernel, &c->proof.id, ev);
+}
+
+static int pyclose_release(void *self, int fd)
+{
+    const struct fin__py_close *c = self;
+    int result = fin__release(fd);
+
+    return result == 0 && c->shut ? FIN__IS_SHUT : result;
+}
+
+static const struct fin__driver driver = {
+    .unwatch = is_unwatched,
+    .prepare_proof = prepare_proof,
+    .check = pyclose_check,
+    .inspect = pyclose_inspect,
+    .release = pyclose_release,
+};
+
+static void prove_nothing(void *self, struct fin__event *ev)
+{
+    (void) self;
+    ev->kind = FIN__FAILED;
+}
+
+/* Its owner has done that by now, and the number may mean something else. */
+static int leave_open(void *self, int fd)
+{
+    const struct fin__py_close *c = self;
+
+    (void) fd;
+    return c->shut ? FIN__IS_SHUT : 0;
+}
+
+static const struct fin__driver lent_driver = {
+    .unwatch = is_unwatched,
+    .prepare_proof = prove_nothing,
+    .check = pyclose_check,
+    .inspect = pyclose_inspect,
+    .release = leave_open,
+};
 
 static void carry_out(struct fin__py_close *c, enum fin__action action, struct fin__event *ev)
 {
-    *ev = (struct fin__event) { .kind = FIN__DONE };
-    switch (action) {
-    case FIN__WAIT:
-        ev->kind = FIN__READY;
+    if (action == FIN__WAIT) {
+        *ev = (struct fin__event) { .kind = FIN__READY };
         c->ready = false;
-        break;
-    case FIN__UNWATCH:
-        unwatch(c);
-        break;
-    case FIN__WITNESS:
-        prepare_proof(c, ev);
-        break;
-    case FIN__RELEASE:
-        release(c, ev);
-        break;
-    case FIN__CHECK:
-        fin__proof_check(&c->set->kernel, c->token, &c->inode, ev);
-        break;
-    case FIN__INSPECT:
-        fin__proof_inspect(&c->set->kernel, &c->id, ev);
-        break;
-    case FIN__DRAIN:
-        if (c->answered) {
-            c->answered = false;
-            ev->kind = FIN__ANSWER;
-            break;
-        }
-        __attribute__((fallthrough));
-    default:
-        fin__endpoint_do(&c->ep, &c->set->kernel, &c->machine, action, ev);
-        break;
+    } else if (action == FIN__DRAIN && c->answered) {
+        *ev = (struct fin__event) { .kind = FIN__ANSWER };
+        c->answered = false;
+        c->over = true;
+    } else {
+        fin__run(c->lent ? &lent_driver : &driver, c, &c->set->kernel, &c->ep, &c->machine, action,
+                 ev);
+        if (action == FIN__RESET || (action == FIN__TALLY && c->plan.descriptor_only))
+            ev->unsent = c->unsent;
     }
 }
 
@@ -130,7 +176,7 @@ static bool layered(const struct fin__py_close *c)
 }
 
 /* What the driver has to do next, NULL: nothing. */
-static const char *asked(const struct fin__py_close *c)
+static const char *next_step(const struct fin__py_close *c)
 {
     switch (c->action) {
     case FIN__WAIT:
@@ -143,7 +189,7 @@ static const char *asked(const struct fin__py_close *c)
     case FIN__QUENCH:
         return layered(c) && !c->detached ? "detach" : NULL;
     case FIN__DRAIN:
-        return layered(c) && !c->detached && !c->answered ? "read" : NULL;
+        return layered(c) && !c->over && !c->answered ? "read" : NULL;
     case FIN__UNWATCH:
         return "unwatch";
     case FIN__FINISH:
@@ -153,38 +199,63 @@ static const char *asked(const struct fin__py_close *c)
     }
 }
 
-static void step(struct fin__py_close *c, struct fin__event *ev)
+static void pyclose_step(struct fin__py_close *c, struct fin__event *ev)
 {
     ev->now = fin__now();
     c->action = fin__machine_step(&c->machine, ev);
 }
 
+/* It ends: what a peer can make repeat the machine bounds, by bytes and by time. */
 static void go_on(struct fin__py_close *c)
 {
     struct fin__event ev;
 
-    while (!asked(c)) {
+    while (!next_step(c)) {
         carry_out(c, c->action, &ev);
-        step(c, &ev);
+        pyclose_step(c, &ev);
     }
-    if (c->action == FIN__FINISH)
-        end_proof(c);
+}
+
+/* What came of reading through the layer. Its end says nothing of the stream: look there. */
+static void take_read(struct fin__py_close *c, struct fin__event *ev)
+{
+    uint64_t left = fin__drain_left(&c->machine);
+
+    if (ev->kind == FIN__BYTES && ev->bytes > left)
+        ev->bytes = left;
+    if (ev->kind == FIN__ANSWER || ev->kind == FIN__END || ev->kind == FIN__BROKEN)
+        c->over = true;
+    if (ev->kind == FIN__END)
+        carry_out(c, FIN__DRAIN, ev);
+}
+
+static void take_detached(struct fin__py_close *c, struct fin__event *ev)
+{
+    c->detached = true;
+    c->over |= (c->ep.traits & FIN__ANSWER_UNKNOWN) != 0;
+    carry_out(c, c->action, ev);
 }
 
 /* The driver has done what it was asked to do, or something happened while it waited. */
-static void take(struct fin__py_close *c, struct fin__event *ev)
+static void pyclose_take(struct fin__py_close *c, struct fin__event *ev)
 {
     if (ev->kind == FIN__DEADLINE && fin__now() < c->machine.deadline)
         return;
     if (ev->kind == FIN__READY)
         c->ready = false;
+    if (ev->kind == FIN__SKIP)
+        c->over = true;
+    if (ev->kind == FIN__DEADLINE) /* its owner has sent by itself meanwhile */
+        c->unsent = ev->bytes;
     if (ev->kind != FIN__ABORT) {
-        if (c->action == FIN__SHUT || c->action == FIN__QUENCH || c->action == FIN__UNWATCH) {
-            c->detached = true;
-            carry_out(c, c->action, ev);
-        }
+        if (c->action == FIN__FLUSH)
+            c->unsent = ev->bytes;
+        if (c->action == FIN__DRAIN)
+            take_read(c, ev);
+        if (c->action == FIN__SHUT || c->action == FIN__QUENCH || c->action == FIN__UNWATCH)
+            take_detached(c, ev);
     }
-    step(c, ev);
+    pyclose_step(c, ev);
 }
 
 static const struct {
@@ -196,7 +267,8 @@ static const struct {
     { "done", FIN__DONE, BIT(FLUSH) | BIT(NOTIFY) | BIT(SHUT) | BIT(QUENCH) | BIT(UNWATCH) },
     { "again", FIN__AGAIN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
     { "skip", FIN__SKIP, BIT(NOTIFY) },
-    { "broken", FIN__BROKEN, BIT(FLUSH) | BIT(NOTIFY) },
+    { "bytes", FIN__BYTES, BIT(DRAIN) },
+    { "broken", FIN__BROKEN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
     { "failed", FIN__FAILED, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
     { "answer", FIN__ANSWER, BIT(DRAIN) },
     { "end", FIN__END, BIT(DRAIN) },
@@ -214,46 +286,66 @@ static int find_event(const struct fin__py_close *c, const char *name, struct fi
         ev->kind = told[i].kind;
         return 0;
     }
-    PyErr_Format(PyExc_ValueError, "%s is no answer to %s", name, asked(c));
+    PyErr_Format(PyExc_ValueError, "%s is no answer to %s", name,
+                 next_step(c) ? next_step(c) : "run()");
     return -1;
 }
 
 /* ---- the methods ---- */
 
-static int begin_call(struct fin__py_close *c)
+/* Its state is another thread's, which runs without the interpreter's lock. */
+static int at_rest(const struct fin__py_close *c)
 {
-    if (c->running) {
-        PyErr_SetString(PyExc_RuntimeError, "another thread is at this close");
-        return -1;
-    }
-    return fin__py_close_set_usable(c->set);
+    if (!c->running)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "another thread is driving this close");
+    return -1;
 }
 
-static PyObject *next_name(struct fin__py_close *c)
+static int usable(const struct fin__py_close *c)
 {
-    if (c->action == FIN__FINISH)
+    return at_rest(c) < 0 ? -1 : fin__py_close_set_usable(c->set);
+}
+
+/* From here to end_run() no other thread gets at the close or its set. */
+static void begin_run(struct fin__py_close *c)
+{
+    c->sole = c->set->proving == 0;
+    c->running = c->set->busy = true;
+}
+
+/* Returns the name of what is to be done. Dropping the owner may run anything. */
+static PyObject *end_run(struct fin__py_close *c)
+{
+    PyObject *name = PyUnicode_FromString(next_step(c));
+
+    c->running = c->set->busy = false;
+    count_proof(c);
+    if (c->action == FIN__FINISH) {
+        pyclose_unwatch(c);
+        end_proof(c);
         Py_CLEAR(c->owner);
-    return PyUnicode_FromString(asked(c));
+    }
+    return name;
 }
 
-static PyObject *run(PyObject *object, PyObject *unused)
+static PyObject *pyclose_run(PyObject *object, PyObject *unused)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
 
     (void) unused;
-    if (begin_call(c) < 0)
+    if (usable(c) < 0)
         return NULL;
+    begin_run(c);
     if (c->action != FIN__FINISH) {
-        c->running = true;
         Py_BEGIN_ALLOW_THREADS
         go_on(c);
         Py_END_ALLOW_THREADS
-        c->running = false;
     }
-    return next_name(c);
+    return end_run(c);
 }
 
-static PyObject *tell(PyObject *object, PyObject *args, PyObject *keywords)
+static PyObject *pyclose_tell(PyObject *object, PyObject *args, PyObject *keywords)
 {
     static char *names[] = { "event", "bytes", "error", "progress", "write", NULL };
     struct fin__py_close *c = (struct fin__py_close *) object;
@@ -265,21 +357,20 @@ static PyObject *tell(PyObject *object, PyObject *args, PyObject *keywords)
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "s|Kipp:tell", names, &name, &bytes, &ev.error,
                                      &progress, &write))
         return NULL;
-    if (begin_call(c) < 0 || find_event(c, name, &ev) < 0)
+    if (usable(c) < 0 || find_event(c, name, &ev) < 0)
         return NULL;
     ev.bytes = bytes;
     ev.error = -ev.error;
     ev.facts = progress ? FIN__IS_WRITABLE : 0;
     ev.interest = write ? FIN__WRITE : FIN__READ;
-    if (c->action == FIN__DRAIN && ev.kind == FIN__END)
-        ev.facts = FIN__IS_FIN;
-    c->running = true;
+    if (c->action == FIN__UNWATCH && ev.kind == FIN__DONE)
+        pyclose_unwatch(c);
+    begin_run(c);
     Py_BEGIN_ALLOW_THREADS
-    take(c, &ev);
+    pyclose_take(c, &ev);
     go_on(c);
     Py_END_ALLOW_THREADS
-    c->running = false;
-    return next_name(c);
+    return end_run(c);
 }
 
 PyObject *fin__py_close_ready(struct fin__py_close *c, uint32_t events)
@@ -287,20 +378,30 @@ PyObject *fin__py_close_ready(struct fin__py_close *c, uint32_t events)
     c->ready = true;
     if (events & EPOLLERR)
         fin__endpoint_discard_errors(&c->ep);
-    return c->owner;
+    return Py_XNewRef(c->owner);
+}
+
+int fin__py_close_fd(const struct fin__py_close *c)
+{
+    return c->ep.fd;
 }
 
 static PyObject *receipt(PyObject *object, PyObject *unused)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
     struct fin_receipt receipt = FIN_RECEIPT_INIT;
-    bool search = c->plan.find_holders && c->machine.held == FIN_YES;
+    enum fin__kind kind = (enum fin__kind) c->ep.kind;
+    uint64_t inode, until;
 
     (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
     fin__machine_report(&c->machine, &receipt);
     receipt.tombstone = c->tombstone;
+    inode = c->plan.find_holders && c->machine.held == FIN_YES ? c->proof.inode : 0;
+    until = fin__proof_time(&c->machine);
     Py_BEGIN_ALLOW_THREADS
-    fin__receipt_holders(&receipt, search ? c->inode : 0, (enum fin__kind) c->ep.kind);
+    fin__receipt_holders(&receipt, inode, kind, until);
     Py_END_ALLOW_THREADS
     return fin__py_receipt(&receipt);
 }
@@ -314,6 +415,8 @@ static PyObject *error(PyObject *object, PyObject *unused)
     struct pollfd entry = { .fd = c->ep.fd };
 
     (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
     (void) getsockopt(c->ep.fd, SOL_SOCKET, SO_ERROR, &error, &size);
     if (error == 0 && poll(&entry, 1, 0) > 0 && entry.revents & POLLHUP)
         error = ECONNRESET;
@@ -325,18 +428,22 @@ static PyObject *note_answer(PyObject *object, PyObject *unused)
     struct fin__py_close *c = (struct fin__py_close *) object;
 
     (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
     c->answered = true;
     Py_RETURN_NONE;
 }
 
 /* Wakes whoever waits for the socket; the last thing done to it, since it forfeits its input. */
-static PyObject *wake(PyObject *object, PyObject *unused)
+static PyObject *pyclose_wake(PyObject *object, PyObject *unused)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
 
     (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
     if (c->ep.fd >= 0)
-        (void) shutdown(c->ep.fd, SHUT_RDWR);
+        c->shut |= shutdown(c->ep.fd, SHUT_RDWR) == 0;
     Py_RETURN_NONE;
 }
 
@@ -346,7 +453,7 @@ static PyObject *entomb(PyObject *object, PyObject *args)
     struct fin__py_close *c = (struct fin__py_close *) object;
     int fd, result;
 
-    if (!PyArg_ParseTuple(args, "i:entomb", &fd))
+    if (!PyArg_ParseTuple(args, "i:entomb", &fd) || at_rest(c) < 0)
         return NULL;
     result = fin__dead_take();
     if (result < 0)
@@ -373,25 +480,49 @@ static PyObject *release_number(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* The owner of a lent number has closed it: it must not be touched any more. */
+static PyObject *lose(PyObject *object, PyObject *unused)
+{
+    struct fin__py_close *c = (struct fin__py_close *) object;
+
+    (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
+    if (c->lent)
+        c->ep.fd = -1;
+    Py_RETURN_NONE;
+}
+
 static PyObject *get_left(PyObject *object, void *unused)
 {
     const struct fin__py_close *c = (struct fin__py_close *) object;
-    uint64_t now = fin__now(), end = c->machine.deadline;
+    uint64_t now = fin__now(), end;
 
     (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
+    end = c->machine.deadline;
     return PyFloat_FromDouble(end > now ? (double) (end - now) / 1e9 : 0);
 }
 
 static PyObject *get_fileno(PyObject *object, PyObject *unused)
 {
+    const struct fin__py_close *c = (struct fin__py_close *) object;
+
     (void) unused;
-    return PyLong_FromLong(((struct fin__py_close *) object)->ep.fd);
+    return at_rest(c) < 0 ? NULL : PyLong_FromLong(c->ep.fd);
 }
 
 static PyObject *get_stream(PyObject *object, void *unused)
 {
-    (void) unused;
+    (void) unused; /* it does not change */
     return PyBool_FromLong(((struct fin__py_close *) object)->ep.traits & FIN__STREAM);
+}
+
+static PyObject *get_spares(PyObject *object, void *unused)
+{
+    (void) unused; /* it does not change */
+    return PyBool_FromLong(((struct fin__py_close *) object)->plan.descriptor_only);
 }
 
 /* Like identify()'s, without the device, and without the inode where nothing holds it. */
@@ -400,42 +531,43 @@ static PyObject *get_identity(PyObject *object, void *unused)
     const struct fin__py_close *c = (struct fin__py_close *) object;
 
     (void) unused;
-    return Py_BuildValue("(KiK)", (unsigned long long) c->id.cookie, 0,
-                         (unsigned long long) c->inode);
+    if (at_rest(c) < 0)
+        return NULL;
+    return Py_BuildValue("(KiK)", (unsigned long long) c->proof.id.cookie, 0,
+                         (unsigned long long) c->proof.inode);
 }
 
 static PyObject *get_held(PyObject *object, void *unused)
 {
+    const struct fin__py_close *c = (struct fin__py_close *) object;
+
     (void) unused;
-    return PyBool_FromLong(((struct fin__py_close *) object)->machine.held == FIN_YES);
+    return at_rest(c) < 0 ? NULL : PyBool_FromLong(c->machine.held == FIN_YES);
 }
 
 /* ---- life ---- */
 
-static int watch(struct fin__py_close *c)
+static int pyclose_watch(struct fin__py_close *c)
 {
-    struct epoll_event entry = {
-        .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-        .data.ptr = c,
-    };
+    int64_t id = fin__py_close_set_watch(c->set, c, c->ep.fd);
 
-    if (epoll_ctl(c->set->set, EPOLL_CTL_ADD, c->ep.fd, &entry) < 0)
-        return -errno;
-    c->watched = true;
+    if (id < 0)
+        return (int) id;
+    c->watched = (uint64_t) id;
     return 0;
 }
 
-static int begin(struct fin__py_close *c, int fd, const struct fin_policy *policy, bool over,
-                 bool blind, bool news, uint64_t requested)
+static int pyclose_begin(struct fin__py_close *c, int fd, const struct fin_policy *policy,
+                         bool over, bool blind, bool news, uint64_t requested)
 {
     struct fin_kernel *kernel = &c->set->kernel;
     struct fin__endpoint ep = { .fd = -1 };
     int result = fin__policy_check(policy);
 
     if (result == 0)
-        result = fin__endpoint_examine(kernel, fd, NULL, policy, &ep);
-    if (result == 0)
-        result = fin__py_close_set_need(c->set, news, policy->proof > FIN_STAGE_RELEASED);
+        result = fin__endpoint_examine(kernel, fd, NULL, &ep);
+    if (result == 0 && !c->lent && policy->proof > FIN_STAGE_RELEASED)
+        result = fin__py_close_set_need_proof(c->set);
     if (result < 0)
         return result;
     if (over && !(ep.traits & (FIN__LISTENING | FIN__CONNECTING)))
@@ -443,44 +575,64 @@ static int begin(struct fin__py_close *c, int fd, const struct fin_policy *polic
     if (blind)
         ep.traits |= FIN__ANSWER_UNKNOWN;
     c->ep = ep;
-    result = news ? watch(c) : 0;
+    result = news ? pyclose_watch(c) : 0;
     if (result < 0) {
         c->ep.fd = -1; /* the caller's still */
         return result;
     }
-    c->id.cookie = fin__cookie(fd);
+    c->proof.id.cookie = fin__cookie(fd);
     fin__plan_make(policy, ep.traits & FIN__LISTENING, &c->plan);
     if (c->plan.proof >= FIN_STAGE_FINISHED && ep.traits & FIN__SOCKET)
-        fin__proof_confirm(kernel, fd, &c->id);
+        fin__proof_confirm(kernel, fd, &c->proof.id);
     fin__endpoint_take_over(&c->ep, &c->plan);
     c->action = fin__machine_start(&c->machine, &c->plan, c->ep.traits, c->ep.facts, requested);
-    c->begun = true;
     return 0;
+}
+
+/* A number, None (not to be known), or NULL (nothing). */
+static int take_unsent(PyObject *value, uint64_t *bytes)
+{
+    unsigned long long number;
+
+    if (!value || Py_IsNone(value)) {
+        *bytes = value ? UINT64_MAX : 0;
+        return 0;
+    }
+    number = PyLong_AsUnsignedLongLong(value);
+    *bytes = number;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     struct fin__py_module *m = PyType_GetModuleState(type);
-    PyObject *set, *tuple, *owner, *requested;
+    PyObject *set, *tuple, *owner, *requested, *unsent = NULL;
     struct fin_policy policy;
     struct fin__py_close *c;
-    int fd, over, blind, result;
-    uint64_t start;
+    int fd, over, blind, lent = 0, result;
+    uint64_t start, left = 0;
 
     (void) keywords;
-    if (!PyArg_ParseTuple(args, "O!iOOppO:Close", m->close_set_type, &set, &fd, &tuple, &owner,
-                          &over, &blind, &requested))
+    if (!PyArg_ParseTuple(args, "O!iOOppO|pO:Close", m->close_set_type, &set, &fd, &tuple, &owner,
+                          &over, &blind, &requested, &lent, &unsent)
+        || take_unsent(unsent, &left) < 0)
         return NULL;
     if (fin__py_close_set_policy((struct fin__py_close_set *) set, tuple, &policy) < 0
-        || fin__py_moment(requested, &start) < 0
-        || fin__py_close_set_usable((struct fin__py_close_set *) set) < 0)
+        || fin__py_moment(requested, &start) < 0)
         return NULL;
     c = (struct fin__py_close *) type->tp_alloc(type, 0);
     if (!c)
         return NULL;
-    c->set = (struct fin__py_close_set *) Py_NewRef(set);
     c->ep.fd = -1;
-    result = begin(c, fd, &policy, over, blind, owner != Py_None, start ? start : fin__now());
+    if (fin__py_close_set_usable((struct fin__py_close_set *) set) < 0) {
+        Py_DECREF(c);
+        return NULL;
+    }
+    c->set = (struct fin__py_close_set *) Py_NewRef(set);
+    c->lent = lent;
+    c->unsent = left;
+    result = pyclose_begin(c, fd, &policy, over, blind, owner != Py_None && !lent,
+                           start ? start : fin__now());
     if (result < 0) {
         Py_DECREF(c);
         return fin__py_os_error(result);
@@ -489,7 +641,7 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
     return (PyObject *) c;
 }
 
-static int traverse(PyObject *object, visitproc visit, void *arg)
+static int pyclose_traverse(PyObject *object, visitproc visit, void *arg)
 {
     const struct fin__py_close *c = (struct fin__py_close *) object;
 
@@ -498,7 +650,7 @@ static int traverse(PyObject *object, visitproc visit, void *arg)
     return 0;
 }
 
-static int clear(PyObject *object)
+static int pyclose_clear(PyObject *object)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
 
@@ -506,40 +658,63 @@ static int clear(PyObject *object)
     return 0;
 }
 
-/* Of a close that was dropped half-way. A parent's set is left as it is. */
+/* Of a close that was dropped half-way. Until it is out of the set, poll() may find it there. */
 static void let_go(struct fin__py_close *c)
 {
-    struct fin__event ev;
-
-    if (c->ep.fd < 0)
-        return;
-    if (fin__fork_check(&c->set->guard) == 0)
-        unwatch(c);
-    release(c, &ev);
+    Py_BEGIN_CRITICAL_SECTION(c->set);
+    pyclose_unwatch(c);
+    if (!c->lent)
+        fin__drop(&c->ep.fd);
     end_proof(c);
+    Py_END_CRITICAL_SECTION();
 }
 
-static void dealloc(PyObject *object)
+static void pyclose_dealloc(PyObject *object)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
     PyTypeObject *type = Py_TYPE(object);
 
     PyObject_GC_UnTrack(object);
-    (void) clear(object);
     if (c->set)
         let_go(c);
+    (void) pyclose_clear(object);
     Py_XDECREF(c->set);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
+/* ---- one thread at a time ---- */
+
+#ifdef Py_GIL_DISABLED
+static PyObject *set_of(PyObject *object)
+{
+    return (PyObject *) ((struct fin__py_close *) object)->set;
+}
+#endif
+
+FIN__PY_LOCK_WITH(pyclose_run, set_of(self))
+FIN__PY_LOCK_WITH(receipt, set_of(self))
+FIN__PY_LOCK_WITH(error, set_of(self))
+FIN__PY_LOCK_WITH(note_answer, set_of(self))
+FIN__PY_LOCK_WITH(pyclose_wake, set_of(self))
+FIN__PY_LOCK_WITH(entomb, set_of(self))
+FIN__PY_LOCK_WITH(lose, set_of(self))
+FIN__PY_LOCK_WITH(get_fileno, set_of(self))
+FIN__PY_LOCK_KEYWORDS_WITH(pyclose_tell, set_of(self))
+FIN__PY_LOCK_GETTER_WITH(get_left, set_of(self))
+FIN__PY_LOCK_GETTER_WITH(get_held, set_of(self))
+FIN__PY_LOCK_GETTER_WITH(get_identity, set_of(self))
+FIN__PY_LOCK_NEW(new)
+
 PyDoc_STRVAR(
     type_doc,
-    "Close(set, fd, policy, owner, layered, blind, requested, /)\n--\n\n"
+    "Close(set, fd, policy, owner, layered, blind, requested, lent=False, unsent=0, /)\n--\n\n"
     "One close that a driver in Python takes from step to step. On success the descriptor\n"
     "is the close's. owner: what poll() lists when there is news, None: nobody wants to know.\n"
     "layered: something above the kernel uses the socket too; blind: its farewell's answer\n"
-    "can't be observed once it has let go.");
+    "can't be observed once it has let go. lent: the descriptor stays its owner's, who closes\n"
+    "it at \"unwatch\"; there is no news of it and no proof, and nothing else is opened. unsent:\n"
+    "what its owner has buffered; None: not to be known.");
 PyDoc_STRVAR(run_doc, "run($self, /)\n--\n\nDo what needs no Python; the name of what does.");
 PyDoc_STRVAR(tell_doc,
              "tell($self, /, event, bytes=0, error=0, progress=False, write=False)\n--\n\n"
@@ -547,31 +722,43 @@ PyDoc_STRVAR(tell_doc,
 PyDoc_STRVAR(receipt_doc, "receipt($self, /)\n--\n\nWhat Receipt._from_core() takes.");
 
 static PyMethodDef methods[] = {
-    { "run", run, METH_NOARGS, run_doc },
-    { "tell", (PyCFunction) (void (*)(void)) tell, METH_VARARGS | METH_KEYWORDS, tell_doc },
-    { "receipt", receipt, METH_NOARGS, receipt_doc },
-    { "note_answer", note_answer, METH_NOARGS, "The farewell has been answered already." },
-    { "error", error, METH_NOARGS, "The errno of a connection that has broken, else 0." },
-    { "wake", wake, METH_NOARGS, "Wake whoever waits for the socket, by shutdown()." },
-    { "entomb", entomb, METH_VARARGS, "Put a dead descriptor on a number that is not let go." },
+    { "run", FIN__PY_LOCKED(pyclose_run), METH_NOARGS, run_doc },
+    { "tell", (PyCFunction) (void (*)(void)) FIN__PY_LOCKED(pyclose_tell),
+      METH_VARARGS | METH_KEYWORDS, tell_doc },
+    { "receipt", FIN__PY_LOCKED(receipt), METH_NOARGS, receipt_doc },
+    { "note_answer", FIN__PY_LOCKED(note_answer), METH_NOARGS,
+      "The farewell has been answered already." },
+    { "error", FIN__PY_LOCKED(error), METH_NOARGS,
+      "The errno of a connection that has broken, else 0." },
+    { "wake", FIN__PY_LOCKED(pyclose_wake), METH_NOARGS,
+      "Wake whoever waits for the socket, by shutdown()." },
+    { "entomb", FIN__PY_LOCKED(entomb), METH_VARARGS,
+      "Put a dead descriptor on a number that is not let go." },
     { "release", release_number, METH_VARARGS, "Release a number that was taken from its owner." },
-    { "fileno", get_fileno, METH_NOARGS, "The descriptor, -1 once it is released." },
+    { "lose", FIN__PY_LOCKED(lose), METH_NOARGS,
+      "The owner has closed the number that it had lent." },
+    { "fileno", FIN__PY_LOCKED(get_fileno), METH_NOARGS,
+      "The descriptor, -1 once it is released." },
     { NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getters[] = {
-    { "left", get_left, NULL, "Seconds to the deadline of the wait in hand.", NULL },
-    { "held", get_held, NULL, "Does anything refer to the file still, as far as seen?", NULL },
-    { "identity", get_identity, NULL, "What find() and holders() know it by.", NULL },
+    { "left", FIN__PY_LOCKED(get_left), NULL, "Seconds to the deadline of the wait in hand.",
+      NULL },
+    { "held", FIN__PY_LOCKED(get_held), NULL,
+      "Does anything refer to the file still, as far as seen?", NULL },
+    { "identity", FIN__PY_LOCKED(get_identity), NULL, "What find() and holders() know it by.",
+      NULL },
     { "stream", get_stream, NULL, "Is it a connection that ends in FIN?", NULL },
+    { "spares", get_spares, NULL, "Does the connection go on, for other holders?", NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
-    { Py_tp_doc, (void *) type_doc }, { Py_tp_new, new },
-    { Py_tp_methods, methods },       { Py_tp_getset, getters },
-    { Py_tp_traverse, traverse },     { Py_tp_clear, clear },
-    { Py_tp_dealloc, dealloc },       { 0, NULL },
+    { Py_tp_doc, (void *) type_doc },     { Py_tp_new, FIN__PY_LOCKED(new) },
+    { Py_tp_methods, methods },           { Py_tp_getset, getters },
+    { Py_tp_traverse, pyclose_traverse }, { Py_tp_clear, pyclose_clear },
+    { Py_tp_dealloc, pyclose_dealloc },   { 0, NULL },
 };
 
 static PyType_Spec spec = {

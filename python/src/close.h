@@ -12,12 +12,25 @@
 
 struct fin__py_close;
 
+/* Who is watched. Not owned: a close takes itself out before it goes. */
+struct fin__py_watched {
+    struct fin__py_close *close; /* NULL: free */
+    uint64_t id;                 /* if free: which is the next one, from 1; 0: none */
+};
+
 /* What the closes of one loop share: a set that tells which of them has something to do, and what
- * the proof needs. One thread. */
+ * the proof needs. One thread at a time: another one is refused, and all but what `busy` protects
+ * is touched with the interpreter's lock held. */
 struct fin__py_close_set {
     PyObject ob_base;
+    struct fin__py_module *module;
     bool closed;
-    int set;                  /* epoll, edge-triggered, data = the close; -1: not needed yet */
+    bool busy;     /* a thread without the interpreter's lock uses `kernel` */
+    bool doubtful; /* an entry was not found in `set`: perhaps its number is not ours any more */
+    int set;       /* epoll, edge-triggered, data = an identifier; -1: not needed yet, or lost */
+    struct fin__py_watched *watched;
+    uint32_t size;            /* of `watched` */
+    uint32_t free;            /* the first free one, from 1; 0: none */
     unsigned proving;         /* closes with an entry in the witness that they may ask about */
     struct fin_kernel kernel; /* its witness is whole, the rest is opened when it is needed */
     struct fin__fork_guard guard;
@@ -25,17 +38,28 @@ struct fin__py_close_set {
     struct fin_policy policy;
 };
 
-/* 0, or -1 with an exception: it is closed, or made by a parent process. */
+/* 0, or -1 with an exception: it is closed, made by a parent process, or in use by another
+ * thread. */
 int fin__py_close_set_usable(const struct fin__py_close_set *self);
 
 /* As fin__py_policy(). */
 int fin__py_close_set_policy(struct fin__py_close_set *self, PyObject *tuple,
                              struct fin_policy *policy);
 
-/* Opens what a close needs that wants news, or a proof. 0 or a negative errno. */
-int fin__py_close_set_need(struct fin__py_close_set *self, bool news, bool proof);
+/* Opens what a close needs that wants a proof. 0 or a negative errno. */
+int fin__py_close_set_need_proof(struct fin__py_close_set *self);
 
-/* An edge for this close. Returns what the set's poll() lists for it, borrowed; may be NULL. */
+/* Has poll() list the close when there is news of `fd`. Returns its identifier, or a negative
+ * errno. An identifier is not used again. */
+int64_t fin__py_close_set_watch(struct fin__py_close_set *self, struct fin__py_close *c, int fd);
+
+/* Forgets it. `fd` may be closed already. */
+void fin__py_close_set_unwatch(struct fin__py_close_set *self, uint64_t id, int fd);
+
+/* An edge for this close. Returns what the set's poll() lists for it (new reference), or NULL:
+ * nothing. */
 PyObject *fin__py_close_ready(struct fin__py_close *c, uint32_t events);
+
+int fin__py_close_fd(const struct fin__py_close *c);
 
 #endif

@@ -3,16 +3,19 @@
 /* The blocking close, and what a driver in Python asks of a socket beside it. */
 
 #include "guarded.h"
+#include "slots.h"
 #include "values.h"
 
 #include "base/clock.h"
 #include "close/endpoint.h"
+#include "close/machine.h"
+#include "close/policy.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* ---- close ---- */
 
@@ -29,53 +32,135 @@ static int take_number(PyObject *from, int *fd)
     return 0;
 }
 
-/* For reap(). NULL is fine. */
-static void keep(struct fin__py_module *m, struct fin__tomb *tomb)
+/* ---- tombs ---- */
+
+/* Of a callable: 1, 0, or -1 with an exception. */
+static int ask_users(PyObject *in_use)
+{
+    PyObject *answer = PyObject_CallNoArgs(in_use);
+    int result = answer ? PyObject_IsTrue(answer) : -1;
+
+    Py_XDECREF(answer);
+    return result;
+}
+
+/* For reap(), which asks `user`, if there is one, whether somebody is inside. A tomb of NULL is
+ * fine. */
+static void close_now_keep(struct fin__py_module *m, struct fin__tomb *tomb, PyObject *user)
 {
     if (!tomb)
         return;
+    tomb->user = Py_XNewRef(user);
+    FIN__PY_MUTEX_LOCK(m);
     tomb->next = m->tombs;
     m->tombs = tomb;
+    FIN__PY_MUTEX_UNLOCK(m);
 }
 
-/* No kernel handle is kept: its descriptors would be those of no one, and show up wherever a program
- * counts its own. */
-static PyObject *close_(PyObject *module, PyObject *args)
+/* ---- signals meanwhile ---- */
+
+struct interrupts {
+    PyThreadState *state;
+    PyObject *raised; /* by a handler; NULL: nothing */
+    bool watched;
+    PyObject *in_use; /* asked whether somebody is inside above the kernel; NULL: nobody */
+};
+
+/* Called without the interpreter: runs the handlers of signals that came. */
+static bool is_interrupted(void *arg)
+{
+    struct interrupts *in = arg;
+
+    if (!in->watched || in->raised)
+        return in->raised;
+    PyEval_RestoreThread(in->state);
+    if (PyErr_CheckSignals() < 0)
+        in->raised = fin__py_take_error();
+    in->state = PyEval_SaveThread();
+    return in->raised;
+}
+
+/* Called without the interpreter. Where that can't be told somebody may be. */
+static bool are_inside(void *arg)
+{
+    struct interrupts *in = arg;
+    PyObject *error;
+    int result;
+
+    PyEval_RestoreThread(in->state);
+    result = ask_users(in->in_use);
+    error = result < 0 ? fin__py_take_error() : NULL;
+    if (in->raised)
+        Py_XDECREF(error);
+    else
+        in->raised = error;
+    in->state = PyEval_SaveThread();
+    return result != 0;
+}
+
+/* What came of it is in the list before any Python can run: an interrupt might lose what is
+ * returned. Steals what was raised. */
+static int note_result(const struct interrupts *in, PyObject *values, PyObject *list)
+{
+    int result = values && list ? PyList_Append(list, values) : 0;
+
+    if (result == 0 && in->raised)
+        result = PyList_Append(list, in->raised);
+    Py_XDECREF(in->raised);
+    return result;
+}
+
+/* No kernel handle is kept: its descriptors would be those of no one, and show up wherever a
+ * program counts its own. */
+static PyObject *close_now_close(PyObject *module, PyObject *args)
 {
     struct fin__py_module *m = PyModule_GetState(module);
     struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct interrupts in = { 0 };
+    struct fin__guarded_options options = { .cut = is_interrupted, .arg = &in };
     struct fin_policy policy;
     struct fin__tomb *tomb = NULL;
-    PyObject *from, *tuple, *requested = Py_None;
-    uint64_t start;
+    PyObject *from, *tuple, *requested = Py_None, *kept = NULL, *values;
     int fd, result;
 
-    if (!PyArg_ParseTuple(args, "OO|O:close", &from, &tuple, &requested))
+    if (!PyArg_ParseTuple(args, "OO|OO!O:close", &from, &tuple, &requested, &PyList_Type, &kept,
+                          &in.in_use))
         return NULL;
-    if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &start) < 0
+    if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &options.requested) < 0
         || take_number(from, &fd) < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    result = fin__close_guarded(fd, &policy, start, &receipt, &tomb);
-    Py_END_ALLOW_THREADS
-    keep(m, tomb);
-    return result < 0 ? fin__py_os_error(result) : fin__py_receipt(&receipt);
+    in.watched = kept;
+    options.in_use = in.in_use ? are_inside : NULL;
+    in.state = PyEval_SaveThread();
+    result = fin__close_guarded(fd, &policy, &options, &receipt, &tomb);
+    PyEval_RestoreThread(in.state);
+    close_now_keep(m, tomb, in.in_use);
+    values = result < 0 ? NULL : fin__py_receipt(&receipt);
+    if (note_result(&in, values, kept) < 0)
+        Py_CLEAR(values);
+    return result < 0 ? fin__py_os_error(result) : values;
 }
 
-static PyObject *release(PyObject *module, PyObject *args)
+static PyObject *close_now_release(PyObject *module, PyObject *args)
 {
     struct fin__py_module *m = PyModule_GetState(module);
+    struct interrupts in = { 0 };
+    struct fin__guarded_options options = { .arg = &in };
     struct fin__tomb *tomb = NULL;
     uint64_t deadline;
-    PyObject *until;
+    PyObject *until, *raised = NULL;
     int fd, result;
 
-    if (!PyArg_ParseTuple(args, "iO:release", &fd, &until) || fin__py_moment(until, &deadline) < 0)
+    if (!PyArg_ParseTuple(args, "iO|OO!:release", &fd, &until, &in.in_use, &PyList_Type, &raised)
+        || fin__py_moment(until, &deadline) < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    result = fin__release_guarded(fd, deadline, &tomb);
-    Py_END_ALLOW_THREADS
-    keep(m, tomb);
+    options.in_use = raised ? are_inside : NULL;
+    in.state = PyEval_SaveThread();
+    result = fin__release_guarded(fd, deadline, &options, &tomb);
+    PyEval_RestoreThread(in.state);
+    close_now_keep(m, tomb, in.in_use);
+    if (note_result(&in, NULL, raised) < 0)
+        return NULL;
     return result < 0 && result != -EINTR ? fin__py_os_error(result) : PyBool_FromLong(!tomb);
 }
 
@@ -98,23 +183,86 @@ static PyObject *inside(PyObject *module, PyObject *args)
                          (unsigned long long) in.unsent);
 }
 
+static bool is_left(struct fin__tomb *tomb)
+{
+    int result;
+
+    if (!fin__tomb_is_left(tomb))
+        return false;
+    result = tomb->user ? ask_users(tomb->user) : 0;
+    if (result < 0)
+        PyErr_WriteUnraisable(tomb->user);
+    return result == 0;
+}
+
+static void close_now_open(struct fin__py_module *m, struct fin__tomb *tomb)
+{
+    struct fin__tomb **at = &m->tombs;
+    PyObject *user = tomb->user;
+
+    FIN__PY_MUTEX_LOCK(m);
+    while (*at != tomb)
+        at = &(*at)->next;
+    *at = tomb->next;
+    FIN__PY_MUTEX_UNLOCK(m);
+    fin__tomb_open(tomb);
+    Py_XDECREF(user);
+}
+
+/* So that nobody else takes a tomb out meanwhile: Python that is asked may come here again, and so
+ * may another thread. In a forked child whoever was at it is not there. */
+static bool begin_reaping(struct fin__py_module *m, long *tombs)
+{
+    bool busy;
+
+    *tombs = 0;
+    FIN__PY_MUTEX_LOCK(m);
+    busy = m->reaper == getpid();
+    if (!busy)
+        m->reaper = getpid();
+    for (struct fin__tomb *tomb = m->tombs; tomb; tomb = tomb->next)
+        ++*tombs;
+    FIN__PY_MUTEX_UNLOCK(m);
+    return !busy;
+}
+
+static struct fin__tomb *first_tomb(struct fin__py_module *m)
+{
+    struct fin__tomb *first;
+
+    FIN__PY_MUTEX_LOCK(m);
+    first = m->tombs;
+    FIN__PY_MUTEX_UNLOCK(m);
+    return first;
+}
+
 static PyObject *reap(PyObject *module, PyObject *unused)
 {
     struct fin__py_module *m = PyModule_GetState(module);
-    long left = 0;
+    struct fin__tomb *next;
+    long left;
 
     (void) unused;
-    for (struct fin__tomb **at = &m->tombs; *at;) {
-        struct fin__tomb *next = (*at)->next;
-
-        if (fin__tomb_open(*at)) {
-            at = &(*at)->next;
-            left++;
-        } else {
-            *at = next;
+    if (!begin_reaping(m, &left))
+        return PyLong_FromLong(left);
+    for (struct fin__tomb *tomb = first_tomb(m); tomb; tomb = next) {
+        next = tomb->next;
+        if (is_left(tomb)) {
+            close_now_open(m, tomb);
+            left--;
         }
     }
+    FIN__PY_MUTEX_LOCK(m);
+    m->reaper = 0;
+    FIN__PY_MUTEX_UNLOCK(m);
     return PyLong_FromLong(left);
+}
+
+int fin__py_tombs_traverse(struct fin__py_module *m, visitproc visit, void *arg)
+{
+    for (struct fin__tomb *tomb = m->tombs; tomb; tomb = tomb->next)
+        Py_VISIT(tomb->user);
+    return 0;
 }
 
 static PyObject *examine(PyObject *module, PyObject *args)
@@ -129,27 +277,41 @@ static PyObject *examine(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "iO:examine", &fd, &tuple) || fin__py_policy(tuple, &policy) < 0)
         return NULL;
     fin__kernel_begin(&kernel);
-    result = fin__endpoint_examine(&kernel, fd, NULL, &policy, &ep);
+    result = fin__endpoint_examine(&kernel, fd, NULL, &ep);
     fin__kernel_end(&kernel);
     if (result < 0)
         return fin__py_os_error(result);
+    return PyBool_FromLong(fin__policy_spares_connection(&policy, ep.traits & FIN__LISTENING));
+}
+
+/* As the interpreter does with what a finaliser raises. */
+static PyObject *unraisable(PyObject *module, PyObject *args)
+{
+    PyObject *error, *where;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "OO:unraisable", &error, &where))
+        return NULL;
+    if (!PyExceptionInstance_Check(error)) {
+        PyErr_SetString(PyExc_TypeError, "an exception is needed");
+        return NULL;
+    }
+    PyErr_SetObject((PyObject *) Py_TYPE(error), error);
+    PyErr_WriteUnraisable(where);
     Py_RETURN_NONE;
 }
 
 /* ---- RST ---- */
 
-static int reset(int fd, bool *at_once)
+static int close_now_reset(int fd, bool *at_once)
 {
-    struct fin_policy policy = FIN_POLICY_INIT;
     struct fin_kernel kernel;
     struct fin__endpoint ep;
     struct fin__event ev;
     int result;
 
-    policy.courtesy = FIN_COURTESY_ABORT;
-    policy.proof = FIN_STAGE_RELEASED;
     fin__kernel_begin(&kernel);
-    result = fin__endpoint_examine(&kernel, fd, NULL, &policy, &ep);
+    result = fin__endpoint_examine(&kernel, fd, NULL, &ep);
     fin__kernel_end(&kernel);
     if (result < 0)
         return result;
@@ -168,8 +330,61 @@ static PyObject *reset_(PyObject *module, PyObject *args)
     (void) module;
     if (!PyArg_ParseTuple(args, "i:reset", &fd))
         return NULL;
-    result = reset(fd, &at_once);
+    result = close_now_reset(fd, &at_once);
     return result < 0 ? fin__py_os_error(result) : PyBool_FromLong(at_once);
+}
+
+/* ---- closes that nobody drove ---- */
+
+static int take_kind(const char *kind, unsigned *traits)
+{
+    *traits = 0;
+    if (strcmp(kind, "stream") == 0)
+        *traits = FIN__STREAM;
+    else if (strcmp(kind, "listener") == 0)
+        *traits = FIN__LISTENING;
+    else if (strcmp(kind, "other") != 0) {
+        PyErr_Format(PyExc_ValueError, "%s is no kind of socket", kind);
+        return -1;
+    }
+    return 0;
+}
+
+/* None, True or False. */
+static uint8_t take_answer(PyObject *held)
+{
+    if (Py_IsNone(held))
+        return FIN_UNVERIFIABLE;
+    return Py_IsTrue(held) ? FIN_YES : FIN_NO;
+}
+
+static PyObject *unseen(PyObject *module, PyObject *args)
+{
+    struct fin__unseen unseen = { 0 };
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct fin__machine machine;
+    struct fin_policy policy;
+    struct fin__plan plan;
+    PyObject *tuple, *requested, *released = Py_None, *held = Py_None, *unreferenced = Py_None;
+    const char *kind;
+    int before;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "OspiO|OOO:unseen", &tuple, &kind, &before, &unseen.error,
+                          &requested, &released, &held, &unreferenced))
+        return NULL;
+    if (fin__py_policy(tuple, &policy) < 0 || take_kind(kind, &unseen.traits) < 0
+        || fin__py_moment(requested, &unseen.requested) < 0
+        || fin__py_moment(released, &unseen.released) < 0
+        || fin__py_moment(unreferenced, &unseen.unreferenced) < 0)
+        return NULL;
+    unseen.error = unseen.error > 0 ? -unseen.error : 0;
+    unseen.before = before;
+    unseen.held = take_answer(held);
+    fin__plan_make(&policy, unseen.traits & FIN__LISTENING, &plan);
+    fin__machine_unseen(&machine, &plan, &unseen);
+    fin__machine_report(&machine, &receipt);
+    return fin__py_receipt(&receipt);
 }
 
 /* ---- counters ---- */
@@ -190,45 +405,57 @@ static PyObject *handed(PyObject *module, PyObject *args)
     return PyLong_FromUnsignedLongLong(bytes);
 }
 
-static PyObject *outstanding(PyObject *module, PyObject *args)
+static PyObject *taken(PyObject *module, PyObject *args)
 {
-    int fd, bytes = 0;
+    int fd;
 
     (void) module;
-    if (!PyArg_ParseTuple(args, "i:outstanding", &fd))
+    if (!PyArg_ParseTuple(args, "i:taken", &fd))
         return NULL;
-    if (ioctl(fd, SIOCOUTQ, &bytes) < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    return PyLong_FromLong(bytes);
+    return PyLong_FromUnsignedLongLong(fin__taken(fd));
 }
 
 /* ---- the module's part ---- */
 
 PyDoc_STRVAR(
     close_doc,
-    "close($module, fd, policy, requested=None, /)\n--\n\n"
+    "close($module, fd, policy, requested=None, kept=<none>, in_use=<nobody>, /)\n--\n\n"
     "Close a descriptor, or what a callable returns, which gives it up; returns what\n"
     "Receipt._from_core() takes. Threads inside a call on it are woken and waited for. If\n"
-    "one stays, there is a tombstone on the number, to be released by reap().");
+    "one stays, there is a tombstone on the number, to be released by reap(). With a list\n"
+    "handlers of signals run meanwhile; if one raises, the close is aborted. The list gets\n"
+    "what is returned, and then the exception. in_use() is as for release().");
 
 PyDoc_STRVAR(
     release_doc,
-    "release($module, fd, until, /)\n--\n\n"
+    "release($module, fd, until, in_use=<nobody>, raised=<none>, /)\n--\n\n"
     "Close a copy of a socket that ends anyway. Threads inside a call on it are woken, and\n"
-    "have until that moment of time.monotonic(). False: a tombstone is on the number.");
+    "have until that moment of time.monotonic(). in_use() is asked whether somebody uses the\n"
+    "number between two calls; the list gets what it raises. False: a tombstone is on it.");
+
+PyDoc_STRVAR(
+    unseen_doc,
+    "unseen($module, policy, kind, before, errno, requested, released=None, held=None,\n"
+    "       unreferenced=None, /)\n--\n\n"
+    "What Receipt._from_core() takes, of a close that nobody drove: `before`, it was over when\n"
+    "it was asked for; `kind` is stream, listener or other; `errno` is what its user heard.");
 
 static PyMethodDef methods[] = {
-    { "close", close_, METH_VARARGS, close_doc },
-    { "release", release, METH_VARARGS, release_doc },
+    { "close", close_now_close, METH_VARARGS, close_doc },
+    { "release", close_now_release, METH_VARARGS, release_doc },
     { "inside", inside, METH_VARARGS,
       "inside($module, fd, /)\n--\n\n"
       "How many threads are in a call on it that receives, and that sends or may do so, and\n"
       "how many bytes those may have to send." },
     { "reap", reap, METH_NOARGS, "reap($self, /)\n--\n\nOpen tombs; returns how many are left." },
-    { "examine", examine, METH_VARARGS, "examine(fd, policy, /): OSError if it can't be closed" },
+    { "examine", examine, METH_VARARGS,
+      "examine(fd, policy, /): OSError if it can't be closed; does the connection go on?" },
     { "reset", reset_, METH_VARARGS, "reset(fd, /): RST now; False: at the last close" },
+    { "unraisable", unraisable, METH_VARARGS,
+      "unraisable(error, where, /): for sys.unraisablehook" },
+    { "unseen", unseen, METH_VARARGS, unseen_doc },
     { "handed", handed, METH_VARARGS, "handed(fd, /): bytes given to the kernel so far" },
-    { "outstanding", outstanding, METH_VARARGS, "outstanding(fd, /): bytes not yet acknowledged" },
+    { "taken", taken, METH_VARARGS, "taken(fd, /): changes when the kernel is given bytes" },
     { NULL, NULL, 0, NULL },
 };
 
@@ -255,12 +482,12 @@ static int add_names(PyObject *module)
         int count;
     } all[] = {
         { "STAGES", fin_stage_name, FIN_STAGES },
-        { "OUTCOMES", fin_outcome_name, FIN_OUTCOME_ABORTED + 1 },
+        { "OUTCOMES", fin_outcome_name, FIN_OUTCOMES },
         { "PHASES", fin_phase_name, FIN_PHASE_LINGER + 1 },
         { "ENDS", fin_end_name, FIN_END_KERNEL + 1 },
         { "COURTESIES", fin_courtesy_name, FIN_COURTESY_FULL + 1 },
         { "SCOPES", fin_scope_name, FIN_SCOPE_DESCRIPTOR + 1 },
-        { "SEARCHES", fin_search_name, FIN_SEARCH_BLIND + 1 },
+        { "SEARCHES", fin_search_name, FIN_SEARCH_CUT + 1 },
     };
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
@@ -276,7 +503,7 @@ static int add_names(PyObject *module)
 
 int fin__py_add_close_now(PyObject *module)
 {
-    if (add_names(module) < 0)
+    if (add_names(module) < 0 || PyModule_AddStringConstant(module, "VERSION", fin_version()) < 0)
         return -1;
     return PyModule_AddFunctions(module, methods);
 }

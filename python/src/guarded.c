@@ -6,8 +6,11 @@
 #include "base/clock.h"
 #include "base/descriptor.h"
 #include "close/blocking.h"
+#include "close/machine.h"
 #include "close/policy.h"
+#include "handle/clear.h"
 #include "handle/dead.h"
+#include "kernel/holders.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -19,10 +22,16 @@
 struct guarded {
     int fd;
     const struct fin_policy *policy;
+    const struct fin__guarded_options *options;
     struct fin__inside inside;
     bool listening;
+    bool stays;  /* somebody has not left: a tombstone is on the number */
+    bool shut;   /* by waking them */
     bool waking; /* those inside are to be woken: not by scope descriptor, which ends nothing */
     uint64_t deadline;
+    uint64_t least; /* that those inside have for leaving, after the deadline too */
+    uint64_t pause; /* between two looks */
+    int dead;
     struct fin__tomb *tomb;
 };
 
@@ -33,7 +42,7 @@ static bool may_send(const struct guarded *g)
     return g->inside.sending || g->inside.unknown;
 }
 
-static int flush(void *arg, uint64_t *unsent)
+static int guarded_flush(void *arg, uint64_t *unsent)
 {
     struct guarded *g = arg;
 
@@ -44,13 +53,13 @@ static int flush(void *arg, uint64_t *unsent)
     return may_send(g) ? FIN_LAYER_WANT_WRITE : FIN_LAYER_DONE;
 }
 
-static int notify(void *arg)
+static int guarded_notify(void *arg)
 {
     (void) arg;
     return FIN_LAYER_NONE;
 }
 
-static int discard(void *arg, uint64_t max, uint64_t *n)
+static int guarded_discard(void *arg, uint64_t max, uint64_t *n)
 {
     const struct guarded *g = arg;
     char buf[4096];
@@ -73,80 +82,127 @@ static void wake_receivers(struct guarded *g)
         (void) shutdown(g->fd, SHUT_RD);
 }
 
-static void wake_all(struct guarded *g)
+static bool is_cut(void *arg)
 {
-    if (g->waking)
-        (void) shutdown(g->fd, SHUT_RDWR);
+    const struct guarded *g = arg;
+
+    return g->options && g->options->cut && g->options->cut(g->options->arg);
 }
 
-/* True once nobody is inside. */
-static bool clear_out(struct guarded *g)
+static bool is_in_use(const struct guarded *g)
 {
-    uint64_t last = fin__now() + LEAVE_NS, pause = 0;
-
-    if (last < g->deadline)
-        last = g->deadline;
-    fin__inside_look(&g->inside);
-    if (fin__inside_any(&g->inside))
-        wake_all(g);
-    while (fin__inside_any(&g->inside) || g->inside.unknown) {
-        if (fin__now() >= last || (!g->waking && !g->inside.unknown))
-            return false;
-        fin__inside_pause(&pause);
-        fin__inside_look(&g->inside);
-        if (pause > FIN__NS_PER_MS && fin__inside_any(&g->inside))
-            wake_all(g); /* who was about to enter at the first time */
-    }
-    return true;
+    return g->options && g->options->in_use && g->options->in_use(g->options->arg);
 }
 
-static int entomb(const struct guarded *g)
+static bool is_inside(void *arg)
 {
-    int dead = fin__dead_take();
-    int result = dead < 0 ? dead : fin__entomb(dead, g->fd);
+    const struct guarded *g = arg;
 
-    if (dead >= 0)
-        fin__dead_drop();
-    return result;
+    return fin__inside_any(&g->inside) || g->inside.unknown || is_in_use(g);
 }
 
-/* Without descriptors for a dead one, or memory, the socket itself keeps the number: it is shut. */
-static int release(void *arg, int fd)
+static void wake_all(void *arg)
 {
     struct guarded *g = arg;
 
-    if (clear_out(g))
-        return fin__release(fd);
+    fin__inside_look(&g->inside);
+    if (g->waking && fin__inside_any(&g->inside))
+        g->shut |= shutdown(g->fd, SHUT_RDWR) == 0;
+}
+
+/* Who is in a call and is not to be woken stays there. */
+static bool awaited(void *arg)
+{
+    const struct guarded *g = arg;
+
+    return g->inside.unknown || (g->waking && (fin__inside_any(&g->inside) || is_in_use(g)));
+}
+
+static void pause_and_look(void *arg, uint64_t *until)
+{
+    struct guarded *g = arg;
+
+    fin__inside_pause(&g->pause);
+    if (is_cut(g) && *until > g->least)
+        *until = g->least;
+    if (g->pause > FIN__NS_PER_MS)
+        wake_all(g); /* who was about to enter at the first time */
+    else
+        fin__inside_look(&g->inside);
+}
+
+static int take_dead(void *arg)
+{
+    struct guarded *g = arg;
+
+    g->dead = fin__dead_take();
+    return g->dead;
+}
+
+static void guarded_unlock(void *arg, bool tombstone)
+{
+    struct guarded *g = arg;
+
+    g->stays = tombstone;
+    if (tombstone && g->dead >= 0)
+        fin__dead_drop();
+}
+
+/* Nobody can begin to use the number, and who leaves between the last look and the tombstone is
+ * not met at the next look (fin__tomb_is_left()). */
+static const struct fin__clear clear = {
+    .wake = wake_all,
+    .awaited = awaited,
+    .pause = pause_and_look,
+    .lock = is_inside,
+    .dead = take_dead,
+    .unlock = guarded_unlock,
+};
+
+/* Without descriptors for a dead one, or memory, the socket itself keeps the number: it is shut. */
+static int guarded_release(void *arg, int fd)
+{
+    struct guarded *g = arg;
+    int facts = is_inside(g) ? FIN__IS_RESET_UNSURE : 0, result;
+
+    g->pause = 0;
+    g->least = fin__now() + LEAVE_NS;
+    result = fin__clear_and_release(&clear, g, fd, g->least > g->deadline ? g->least : g->deadline);
+    facts |= g->shut ? FIN__IS_SHUT : 0;
+    if (!g->stays)
+        return result < 0 ? result : facts;
     g->tomb = fin__alloc(sizeof *g->tomb);
-    (void) entomb(g);
     if (!g->tomb)
         return -ENOMEM;
     *g->tomb = (struct fin__tomb) { .fd = fd, .inside = g->inside };
     g->inside = (struct fin__inside) { 0 };
-    return 0;
+    return facts;
 }
 
-int fin__release_guarded(int fd, uint64_t deadline, struct fin__tomb **tomb)
+int fin__release_guarded(int fd, uint64_t deadline, const struct fin__guarded_options *options,
+                         struct fin__tomb **tomb)
 {
-    struct guarded g = { .fd = fd, .waking = true, .deadline = deadline };
+    struct guarded g = { .fd = fd, .options = options, .waking = true, .deadline = deadline };
     int result;
 
     fin__inside_begin(&g.inside, fd);
-    result = release(&g, fd);
+    result = guarded_release(&g, fd);
     fin__inside_end(&g.inside);
     *tomb = g.tomb;
-    return result;
+    return result < 0 ? result : 0;
 }
 
-struct fin__tomb *fin__tomb_open(struct fin__tomb *tomb)
+bool fin__tomb_is_left(struct fin__tomb *tomb)
 {
     fin__inside_look(&tomb->inside);
-    if (fin__inside_any(&tomb->inside) || tomb->inside.unknown)
-        return tomb;
+    return !fin__inside_any(&tomb->inside) && !tomb->inside.unknown;
+}
+
+void fin__tomb_open(struct fin__tomb *tomb)
+{
     (void) fin__release(tomb->fd);
     fin__inside_end(&tomb->inside);
     fin__free(tomb);
-    return NULL;
 }
 
 /* ---- the close ---- */
@@ -160,33 +216,34 @@ static bool is_listening(int fd)
     return listening;
 }
 
-/* shutdown() would end a listening socket for every worker that has a copy. */
-static bool others_hold(int fd)
+/* shutdown() would end a listening socket for every worker that has a copy. Where there is no time
+ * to find out, there may be one. */
+static bool others_hold(const struct guarded *g)
 {
     struct fin_identity id = FIN_IDENTITY_INIT;
-    struct fin_holder holders[16] = { 0 };
-    int count = fin_identify(fd, &id);
+    struct fin_receipt found = FIN_RECEIPT_INIT;
 
-    if (count == 0)
-        count = fin_holders(&id, holders, 16, NULL);
-    for (int i = 0; i < count && i < 16; i++)
-        if (holders[i].pid != getpid())
+    if (fin_identify(g->fd, &id) < 0)
+        return true;
+    fin__receipt_holders(&found, id.inode, FIN__A_SOCKET, g->deadline);
+    for (uint32_t i = 0; i < found.holders && i < FIN_RECEIPT_HOLDERS; i++)
+        if (found.holder[i].pid != getpid())
             return true;
-    return count < 0 || count > 16;
+    return found.search != FIN_SEARCH_FOUND || found.holders > FIN_RECEIPT_HOLDERS;
 }
 
 static void prepare(struct guarded *g)
 {
-    struct fin__plan plan;
+    bool spares;
 
     g->listening = is_listening(g->fd);
-    fin__plan_make(g->policy, g->listening, &plan);
-    g->waking = !plan.descriptor_only;
+    spares = fin__policy_spares_connection(g->policy, g->listening);
+    g->waking = !spares;
     fin__inside_settle(&g->inside, SETTLE_NS);
     if (!fin__inside_any(&g->inside))
         return;
-    if (plan.descriptor_only && g->listening && g->policy->scope == FIN_SCOPE_DEFAULT)
-        g->waking = !others_hold(g->fd);
+    if (spares && g->listening && g->policy->scope == FIN_SCOPE_DEFAULT)
+        g->waking = !others_hold(g);
 }
 
 static int close_it(struct guarded *g, struct fin__close_options *options,
@@ -196,9 +253,9 @@ static int close_it(struct guarded *g, struct fin__close_options *options,
     int result = -ENOTCONN;
 
     layer.arg = g;
-    layer.flush = flush;
-    layer.notify = notify;
-    layer.read = discard;
+    layer.flush = guarded_flush;
+    layer.notify = guarded_notify;
+    layer.read = guarded_discard;
     if (may_send(g) && g->waking)
         result = fin__close(NULL, g->fd, &layer, g->policy, options, receipt);
     if (result == -ENOTCONN) /* no stream: nobody waits long to send */
@@ -206,17 +263,18 @@ static int close_it(struct guarded *g, struct fin__close_options *options,
     return result;
 }
 
-int fin__close_guarded(int fd, const struct fin_policy *policy, uint64_t requested,
-                       struct fin_receipt *receipt, struct fin__tomb **tomb)
+int fin__close_guarded(int fd, const struct fin_policy *policy,
+                       const struct fin__guarded_options *guarded, struct fin_receipt *receipt,
+                       struct fin__tomb **tomb)
 {
-    struct guarded g = { .fd = fd, .policy = policy };
-    struct fin__close_options options = { .release = release, .arg = &g };
+    struct guarded g = { .fd = fd, .policy = policy, .options = guarded };
+    struct fin__close_options options = { .release = guarded_release, .cut = is_cut, .arg = &g };
     int result = fin__policy_check(policy);
 
     if (result < 0)
         return result;
     *tomb = NULL;
-    options.requested = requested ? requested : fin__now();
+    options.requested = guarded->requested ? guarded->requested : fin__now();
     g.deadline = options.requested + (uint64_t) policy->total_ms * FIN__NS_PER_MS;
     fin__inside_begin(&g.inside, fd);
     if (g.inside.count)

@@ -29,7 +29,7 @@ static PyObject *identify(PyObject *module, PyObject *args)
 }
 
 /* What identify() returned, enough of it to compare and to search by. */
-static int parse(PyObject *tuple, struct fin_identity *id)
+static int pyidentity_parse(PyObject *tuple, struct fin_identity *id)
 {
     unsigned long long cookie, device, inode;
 
@@ -54,7 +54,7 @@ static PyObject *is_same(PyObject *module, PyObject *args)
     int fd;
 
     (void) module;
-    if (!PyArg_ParseTuple(args, "iO:is_same", &fd, &tuple) || parse(tuple, &id) < 0)
+    if (!PyArg_ParseTuple(args, "iO:is_same", &fd, &tuple) || pyidentity_parse(tuple, &id) < 0)
         return NULL;
     return PyBool_FromLong(fin_is(fd, &id) > 0);
 }
@@ -75,8 +75,9 @@ static PyObject *as_list(const struct fin_holder *found, Py_ssize_t count)
 }
 
 #define HOLDERS_MAX 4096
+#define UNKNOWN UINT64_MAX /* a cookie that matches any, to the kernel too */
 
-static PyObject *holders(PyObject *module, PyObject *tuple)
+static PyObject *pyidentity_holders(PyObject *module, PyObject *tuple)
 {
     struct fin_holder *found;
     struct fin_identity id;
@@ -84,7 +85,7 @@ static PyObject *holders(PyObject *module, PyObject *tuple)
     int count;
 
     (void) module;
-    if (parse(tuple, &id) < 0)
+    if (pyidentity_parse(tuple, &id) < 0)
         return NULL;
     found = PyMem_New(struct fin_holder, HOLDERS_MAX);
     if (!found)
@@ -112,9 +113,9 @@ static int take_address(const Py_buffer *address, uint8_t bytes[16])
     return 0;
 }
 
-/* The kernel compares the cookie: what it finds is this very socket. That it finds none proves
- * nothing, since nobody asked while it was open. */
-static PyObject *ask(struct fin_identity *id)
+/* The kernel compares the cookie, or the caller the inode: what it finds is this very socket. That
+ * it finds none proves nothing, since nobody asked while it was open. */
+static PyObject *pyidentity_ask(struct fin_identity *id)
 {
     struct fin_state state = FIN_STATE_INIT;
     int result;
@@ -125,13 +126,13 @@ static PyObject *ask(struct fin_identity *id)
     Py_END_ALLOW_THREADS
     if (result < 0)
         return fin__py_os_error(result);
-    if (state.exists != FIN_YES)
+    if (state.exists != FIN_YES || (id->cookie == UNKNOWN && state.inode != id->inode))
         Py_RETURN_NONE;
     return Py_BuildValue("(iKK)", state.tcp_state, (unsigned long long) state.inode,
                          (unsigned long long) state.send_queue);
 }
 
-static PyObject *find(PyObject *module, PyObject *args)
+static PyObject *pyidentity_find(PyObject *module, PyObject *args)
 {
     struct fin_identity id;
     Py_buffer local, remote;
@@ -143,14 +144,14 @@ static PyObject *find(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O(iii)y*Hy*H:find", &tuple, &family, &type, &protocol, &local,
                           &local_port, &remote, &remote_port))
         return NULL;
-    if (parse(tuple, &id) == 0 && take_address(&local, id.local) == 0
+    if (pyidentity_parse(tuple, &id) == 0 && take_address(&local, id.local) == 0
         && take_address(&remote, id.remote) == 0) {
         id.family = family;
         id.type = type;
         id.protocol = protocol;
         id.local_port = local_port;
         id.remote_port = remote_port;
-        found = ask(&id);
+        found = pyidentity_ask(&id);
     }
     PyBuffer_Release(&local);
     PyBuffer_Release(&remote);
@@ -199,15 +200,39 @@ static PyObject *stale_registrations(PyObject *module, PyObject *unused)
     return list;
 }
 
+/* Those that are gone after it. */
+static PyObject *heal(PyObject *module, PyObject *unused)
+{
+    struct fin_stale *found = PyMem_New(struct fin_stale, STALE_MAX);
+    PyObject *list;
+    int count, healed = 0;
+
+    (void) module;
+    (void) unused;
+    if (!found)
+        return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS
+    count = fin_epoll_audit(0, found, STALE_MAX);
+    for (int i = 0; i < count && i < STALE_MAX; i++)
+        if (fin_epoll_heal(&found[i]) == 0)
+            found[healed++] = found[i];
+    Py_END_ALLOW_THREADS
+    list = count < 0 ? fin__py_os_error(count) : stale_list(found, healed);
+    PyMem_Free(found);
+    return list;
+}
+
 static PyMethodDef methods[] = {
     { "identify", identify, METH_VARARGS, "identify(fd, /): (cookie, device, inode)" },
     { "is_same", is_same, METH_VARARGS, "is_same(fd, identity, /)" },
-    { "holders", holders, METH_O, "holders(identity, /): [(pid, fd, command)]" },
-    { "find", find, METH_VARARGS,
+    { "holders", pyidentity_holders, METH_O, "holders(identity, /): [(pid, fd, command)]" },
+    { "find", pyidentity_find, METH_VARARGS,
       "find(identity, (family, type, protocol), local, port, remote, port, /):"
       " (state, inode, bytes to send), None: not found" },
     { "stale_registrations", stale_registrations, METH_NOARGS,
       "stale_registrations(): [(epoll fd, fd, events, inode, holder pid, holder fd)]" },
+    { "heal", heal, METH_NOARGS,
+      "heal(): takes out what stale_registrations() lists; returns what is gone by that" },
     { NULL, NULL, 0, NULL },
 };
 

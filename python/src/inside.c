@@ -24,9 +24,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of processor time: more than the interrupts, and what the kernel does at their ends for anybody, may
- * take from a thread at a time (2 ms); and more than one that sends may spend on what is queued. A
- * busy thread that has the interpreter's lock keeps it for 5 ms anyhow. */
+/* Of processor time: more than the interrupts, and what the kernel does at their ends for anybody,
+ * may take from a thread at a time (2 ms); and more than one that sends may spend on what is
+ * queued. A busy thread that has the interpreter's lock keeps it for 5 ms anyhow. */
 #define PAST_NS (5 * FIN__NS_PER_MS)
 #define PAST_QUEUE_NS (25 * FIN__NS_PER_MS)
 #define PAUSE_NS (50 * 1000ull)
@@ -142,8 +142,7 @@ int fin__handed(int fd, uint64_t *bytes)
     return 0;
 }
 
-/* A number that changes when bytes are given to the kernel. */
-static uint64_t handed(int fd)
+uint64_t fin__taken(int fd)
 {
     uint64_t bytes = 0;
     int queued = 0;
@@ -170,7 +169,7 @@ static bool is_past(const struct fin__inside *in, const struct fin__thread *thre
 {
     uint64_t used = cpu_time(thread->id) - thread->cpu;
 
-    if (used < PAST_NS || handed(in->fd) != in->handed)
+    if (used < PAST_NS || fin__taken(in->fd) != in->handed)
         return false;
     return used >= PAST_QUEUE_NS || !has_queue(in->fd);
 }
@@ -213,7 +212,7 @@ void fin__inside_begin(struct fin__inside *in, int fd)
         return;
     max = st.st_nlink + 16; /* threads are being made */
     in->threads = fin__alloc(max * sizeof *in->threads);
-    in->handed = handed(fd);
+    in->handed = fin__taken(fd);
     if (in->threads)
         list_others(in, &tasks, max);
     fin__folder_close(&tasks);
@@ -253,7 +252,7 @@ static void count(struct fin__inside *in, struct fin__thread *thread)
 
 void fin__inside_look(struct fin__inside *in)
 {
-    uint64_t now = in->count ? handed(in->fd) : 0;
+    uint64_t now = in->count ? fin__taken(in->fd) : 0;
     bool sent = now != in->handed;
 
     in->handed = now;

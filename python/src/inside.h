@@ -5,10 +5,10 @@
  * /proc/self/task/TID/syscall: CPython keeps no count of them, and hands the kernel a plain number.
  *
  * Once a socket object has given its number up no thread can begin to use it. What is left are the
- * threads that took the number before. Those that block in a call are seen there. Those that run may
- * be about to enter the call, which takes a few instructions, or be copying what they send: a thread
- * that has used some processor time, and nothing was sent meanwhile, does neither. More of it as long
- * as the kernel has bytes to send, which is done on the time of whoever is inside.
+ * threads that took the number before. Those that block in a call are seen there. Those that run
+ * may be about to enter the call, which takes a few instructions, or be copying what they send: a
+ * thread that has used some processor time, and nothing was sent meanwhile, does neither. More of
+ * it as long as the kernel has bytes to send, which is done on the time of whoever is inside.
  */
 
 #ifndef FIN_PY_INSIDE_H
@@ -26,7 +26,7 @@ struct fin__thread {
 
 struct fin__inside {
     int fd;
-    uint64_t handed;             /* a number that changes when something is sent */
+    uint64_t handed;             /* fin__taken() */
     struct fin__thread *threads; /* the others that there were at the beginning */
     size_t count;
     /* as of the last look: */
@@ -37,7 +37,8 @@ struct fin__inside {
     uint64_t unsent;    /* bytes in the calls of those that send, at most */
 };
 
-/* To be called after the number was given up. Without /proc, memory or descriptors nobody is seen. */
+/* To be called after the number was given up. Without /proc, memory or descriptors nobody is
+ * seen. */
 void fin__inside_begin(struct fin__inside *in, int fd);
 void fin__inside_end(struct fin__inside *in);
 
@@ -52,9 +53,12 @@ static inline bool fin__inside_any(const struct fin__inside *in)
     return in->receiving || in->sending;
 }
 
-/* Bytes given to TCP so far. 0, or a negative errno: -EOPNOTSUPP where the kernel, before 4.19, does
- * not count what it sent. */
+/* Bytes given to TCP so far. 0, or a negative errno: -EOPNOTSUPP where the kernel, before 4.19,
+ * does not count what it sent. */
 int fin__handed(int fd, uint64_t *bytes);
+
+/* A number that changes when bytes are given to the kernel. */
+uint64_t fin__taken(int fd);
 
 /* Sleeps between two looks; *pause begins as 0. */
 void fin__inside_pause(uint64_t *pause);

@@ -3,6 +3,9 @@
 #include "module.h"
 
 #include "slots.h"
+#include "transport/tls.h"
+
+#include "base/clock.h"
 
 #include <errno.h>
 
@@ -12,11 +15,23 @@ PyObject *fin__py_os_error(int result)
     return PyErr_SetFromErrno(PyExc_OSError);
 }
 
+PyObject *fin__py_fetch(const char *module, const char *name)
+{
+    PyObject *from = PyImport_ImportModule(module), *found;
+
+    if (!from)
+        return NULL;
+    found = PyObject_GetAttrString(from, name);
+    Py_DECREF(from);
+    return found;
+}
+
 /* ---- state ---- */
 
-static int traverse(PyObject *module, visitproc visit, void *arg)
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct fin__py_module *m = PyModule_GetState(module);
+    int result;
 
     Py_VISIT(m->selector_type);
     Py_VISIT(m->map_type);
@@ -26,21 +41,33 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(m->keys_view);
     Py_VISIT(m->items_view);
     Py_VISIT(m->values_view);
-    return 0;
+    result = fin__py_tombs_traverse(m, visit, arg);
+    return result ? result : fin__py_asyncio_traverse(&m->asyncio, visit, arg);
 }
 
-static int clear(PyObject *module)
+static int module_clear(PyObject *module)
 {
     struct fin__py_module *m = PyModule_GetState(module);
 
     Py_CLEAR(m->selector_type);
     Py_CLEAR(m->map_type);
     Py_CLEAR(m->close_set_type);
-    Py_CLEAR(m->key_type);
     Py_CLEAR(m->base_selector);
     Py_CLEAR(m->keys_view);
     Py_CLEAR(m->items_view);
     Py_CLEAR(m->values_view);
+    fin__py_asyncio_clear(&m->asyncio);
+    return 0;
+}
+
+/* What methods use is kept until the last of our objects has gone: each holds its type, and that
+ * the module. */
+static void free_module(void *module)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+
+    (void) module_clear(module);
+    Py_CLEAR(m->key_type);
     Py_CLEAR(m->name_fileno);
     Py_CLEAR(m->name_fileobj);
     Py_CLEAR(m->name_fd);
@@ -52,34 +79,18 @@ static int clear(PyObject *module)
     Py_CLEAR(m->name_register);
     Py_CLEAR(m->name_modify);
     Py_CLEAR(m->name_unregister);
-    return 0;
-}
-
-static void free_module(void *module)
-{
-    (void) clear(module);
+    fin__py_asyncio_free(&m->asyncio);
 }
 
 /* ---- start ---- */
 
-static PyObject *fetch(const char *module, const char *name)
-{
-    PyObject *from = PyImport_ImportModule(module), *found;
-
-    if (!from)
-        return NULL;
-    found = PyObject_GetAttrString(from, name);
-    Py_DECREF(from);
-    return found;
-}
-
 static int fetch_all(struct fin__py_module *m)
 {
-    m->base_selector = fetch("selectors", "BaseSelector");
-    m->key_type = (PyTypeObject *) fetch("selectors", "SelectorKey");
-    m->keys_view = fetch("collections.abc", "KeysView");
-    m->items_view = fetch("collections.abc", "ItemsView");
-    m->values_view = fetch("collections.abc", "ValuesView");
+    m->base_selector = fin__py_fetch("selectors", "BaseSelector");
+    m->key_type = (PyTypeObject *) fin__py_fetch("selectors", "SelectorKey");
+    m->keys_view = fin__py_fetch("collections.abc", "KeysView");
+    m->items_view = fin__py_fetch("collections.abc", "ItemsView");
+    m->values_view = fin__py_fetch("collections.abc", "ValuesView");
     if (!m->base_selector || !m->key_type || !m->keys_view || !m->items_view || !m->values_view)
         return -1;
     /* Keys are made as the plain tuples that they are (fin__py_key()). */
@@ -112,10 +123,12 @@ static int name_all(struct fin__py_module *m)
     return 0;
 }
 
-static int start(PyObject *module)
+static int module_start(PyObject *module)
 {
     struct fin__py_module *m = PyModule_GetState(module);
 
+    /* Far from the small numbers that others give to their entries. */
+    m->serial = m->first_serial = UINT64_C(1) << 38 | (fin__now() & 0xffffffff);
     if (fetch_all(m) < 0 || name_all(m) < 0)
         return -1;
     if (fin__py_add_close_now(module) < 0 || fin__py_add_identity(module) < 0
@@ -128,8 +141,27 @@ static int start(PyObject *module)
     return fin__py_add_selector(module, m);
 }
 
+/* Not at import: asyncio takes longer to import than all the rest. */
+static PyObject *prepare(PyObject *module, PyObject *unused)
+{
+    struct fin__py_module *m = PyModule_GetState(module);
+
+    (void) unused;
+    if (!m->asyncio.loop_type && fin__py_asyncio_start(module, &m->asyncio) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    { "prepare", prepare, METH_NOARGS, "Make the types that need asyncio: Loop and its own." },
+    { "find_openssl", fin__py_find_openssl, METH_O, "Why TLS can't be in C; None: it can." },
+    { "is_known_layout", fin__py_is_known_layout, METH_O, "Are sessions laid out as is known?" },
+    { "is_known_session", fin__py_is_known_session, METH_O, "Is it a session of that layout?" },
+    { NULL, NULL, 0, NULL },
+};
+
 static PyModuleDef_Slot slots[] = {
-    { Py_mod_exec, start },
+    { Py_mod_exec, module_start },
     FIN__PY_INTERPRETERS_SLOT FIN__PY_GIL_SLOT { 0, NULL },
 };
 
@@ -138,9 +170,10 @@ static struct PyModuleDef definition = {
     .m_name = "finack._core",
     .m_doc = "The engine of finack; use the names that the package finack exports.",
     .m_size = sizeof(struct fin__py_module),
+    .m_methods = functions,
     .m_slots = slots,
-    .m_traverse = traverse,
-    .m_clear = clear,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
     .m_free = free_module,
 };
 

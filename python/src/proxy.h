@@ -19,6 +19,7 @@ struct fin__py_selector {
     PyObject *observers;           /* a tuple, replaced as a whole; NULL: none */
     struct epoll_event *spare;     /* a buffer for events that no thread uses now */
     int spare_size;
+    int edges;   /* how many of the registrations are the loop's own */
     int waiting; /* threads inside the wait: the last one out ends a closed selector */
     bool closed;
     PyObject *dict, *weak;
@@ -50,6 +51,9 @@ PyObject *fin__py_take_out(struct fin__py_selector *self, int fd);
 
 /* Takes a registration out whose number means something else now, or that failed. */
 void fin__py_drop(struct fin__py_selector *self, int fd);
+
+/* A method of the selector that was given, with an argument or NULL. */
+PyObject *fin__py_call_wrapped(struct fin__py_selector *self, PyObject *method, PyObject *argument);
 
 /* The file object of a key (new reference): a selector that was given may have keys of its make. */
 PyObject *fin__py_file_of(struct fin__py_selector *self, PyObject *key);
@@ -86,8 +90,30 @@ PyObject *fin__py_unregister(PyObject *object, PyObject *const *args, Py_ssize_t
 
 /* ---- selector_wait.c ---- */
 
+/* Takes over `key`, whose `events` are ready. 0, or -1 with an exception. */
+typedef int (*fin__py_ready_fn)(void *arg, PyObject *key, int events);
+
+/* Waits on the epoll set, without the interpreter's lock unless timeout_ms is 0, and has all that
+ * is ready taken. 0, or -1 with an exception. The selector must be usable, and not wrap another. */
+int fin__py_wait(struct fin__py_selector *self, int timeout_ms, fin__py_ready_fn take, void *arg);
+
 PyObject *fin__py_select(struct fin__py_selector *self, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords);
+
+/* ---- selector_edge.c ---- */
+
+/* What the loop registers for itself, of which get_map() and observers know nothing: all events,
+ * edge-triggered; the selector keeps a reference. Returns 0 or a negative errno. */
+int fin__py_edge_add(struct fin__py_selector *self, int fd, PyObject *owner);
+
+/* Takes it out, if it is that owner's. */
+void fin__py_edge_remove(struct fin__py_selector *self, int fd, PyObject *owner);
+
+/* The owner, borrowed, or NULL. */
+PyObject *fin__py_edge_at(const struct fin__py_selector *self, int fd);
+
+/* An event of the owner's. 0, or -1 with an exception. */
+int fin__py_edge_news(struct fin__py_selector *self, PyObject *owner, uint32_t events);
 
 /* ---- selector_map.c ---- */
 

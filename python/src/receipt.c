@@ -9,7 +9,7 @@ static PyObject *answer(int value)
     return PyBool_FromLong(value == FIN_YES);
 }
 
-static PyObject *stages(const struct fin_receipt *receipt)
+static PyObject *pyreceipt_stages(const struct fin_receipt *receipt)
 {
     PyObject *tuple = PyTuple_New(FIN_STAGES);
 
@@ -31,7 +31,7 @@ PyObject *fin__py_holder(const struct fin_holder *holder)
                          PyUnicode_DecodeFSDefault(holder->command));
 }
 
-static PyObject *holders(const struct fin_receipt *receipt)
+static PyObject *pyreceipt_holders(const struct fin_receipt *receipt)
 {
     uint32_t count =
         receipt->holders < FIN_RECEIPT_HOLDERS ? receipt->holders : FIN_RECEIPT_HOLDERS;
@@ -54,9 +54,9 @@ PyObject *fin__py_receipt(const struct fin_receipt *receipt)
         "(sssNiIKNKKKKNNsIN)", fin_outcome_name(receipt->outcome), fin_phase_name(receipt->phase),
         fin_end_name(receipt->end), answer(receipt->held), -receipt->error,
         (unsigned) receipt->unverifiable, (unsigned long long) receipt->requested_ns,
-        stages(receipt), (unsigned long long) receipt->unsent,
+        pyreceipt_stages(receipt), (unsigned long long) receipt->unsent,
         (unsigned long long) receipt->unacked, (unsigned long long) receipt->discarded,
         (unsigned long long) receipt->accepted, PyBool_FromLong(receipt->forced),
         PyBool_FromLong(receipt->tombstone), fin_search_name(receipt->search),
-        (unsigned) receipt->holders, holders(receipt));
+        (unsigned) receipt->holders, pyreceipt_holders(receipt));
 }

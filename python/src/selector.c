@@ -73,51 +73,73 @@ void fin__py_tell(struct fin__py_selector *self, PyObject *event, PyObject *key)
     Py_XDECREF(observers);
 }
 
-static PyObject *add_observer(PyObject *object, PyObject *observer)
+/* `was` with `observer` at its end. */
+static PyObject *all_and(PyObject *was, PyObject *observer)
 {
-    struct fin__py_selector *self = (struct fin__py_selector *) object;
-    Py_ssize_t count = self->observers ? PyTuple_GET_SIZE(self->observers) : 0;
+    Py_ssize_t count = was ? PyTuple_GET_SIZE(was) : 0;
+    PyObject *all = PyTuple_New(count + 1);
+
+    for (Py_ssize_t i = 0; all && i < count; i++)
+        PyTuple_SET_ITEM(all, i, Py_NewRef(PyTuple_GET_ITEM(was, i)));
+    if (all)
+        PyTuple_SET_ITEM(all, count, Py_NewRef(observer));
+    return all;
+}
+
+/* `was` without the first that equals `observer`; NULL with ValueError if none does. */
+static PyObject *all_but(PyObject *was, PyObject *observer)
+{
+    Py_ssize_t index = was ? PySequence_Index(was, observer) : -1;
     PyObject *all;
 
+    if (index < 0) {
+        if (!PyErr_Occurred() || PyErr_ExceptionMatches(PyExc_ValueError))
+            PyErr_Format(PyExc_ValueError, "%R is not an observer", observer);
+        return NULL;
+    }
+    all = PyTuple_New(PyTuple_GET_SIZE(was) - 1);
+    for (Py_ssize_t i = 0, to = 0; all && i < PyTuple_GET_SIZE(was); i++)
+        if (i != index)
+            PyTuple_SET_ITEM(all, to++, Py_NewRef(PyTuple_GET_ITEM(was, i)));
+    return all;
+}
+
+#define CHANGES_MAX 100
+
+/* Comparing and allocating run Python code, which may change the observers: then the change is made
+ * again, to what they are by now. */
+static int change_observers(struct fin__py_selector *self, PyObject *observer,
+                            PyObject *(*change)(PyObject *was, PyObject *observer))
+{
+    for (int i = 0; i < CHANGES_MAX; i++) {
+        PyObject *was = Py_XNewRef(self->observers), *all = change(was, observer);
+        bool same = was == self->observers;
+
+        if (all && same)
+            Py_XSETREF(self->observers, Py_NewRef(all));
+        Py_XDECREF(was);
+        Py_XDECREF(all);
+        if (!all || same)
+            return all ? 0 : -1;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "the observers change all the time");
+    return -1;
+}
+
+static PyObject *add_observer(PyObject *object, PyObject *observer)
+{
     if (!PyCallable_Check(observer))
         return PyErr_Format(PyExc_TypeError, "observer must be callable as f(event, key), not %s",
                             Py_TYPE(observer)->tp_name);
-    all = PyTuple_New(count + 1);
-    if (!all)
+    if (change_observers((struct fin__py_selector *) object, observer, all_and) < 0)
         return NULL;
-    for (Py_ssize_t i = 0; i < count; i++)
-        PyTuple_SET_ITEM(all, i, Py_NewRef(PyTuple_GET_ITEM(self->observers, i)));
-    PyTuple_SET_ITEM(all, count, Py_NewRef(observer));
-    Py_XSETREF(self->observers, all);
     Py_RETURN_NONE;
-}
-
-static PyObject *all_but(PyObject *observers, Py_ssize_t index)
-{
-    PyObject *all = PyTuple_New(PyTuple_GET_SIZE(observers) - 1);
-
-    for (Py_ssize_t i = 0, to = 0; all && i < PyTuple_GET_SIZE(observers); i++)
-        if (i != index)
-            PyTuple_SET_ITEM(all, to++, Py_NewRef(PyTuple_GET_ITEM(observers, i)));
-    return all;
 }
 
 static PyObject *remove_observer(PyObject *object, PyObject *observer)
 {
-    struct fin__py_selector *self = (struct fin__py_selector *) object;
-    PyObject *observers = self->observers, *all;
-    Py_ssize_t index = observers ? PySequence_Index(observers, observer) : -1;
-
-    if (index < 0 && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_ValueError))
+    if (change_observers((struct fin__py_selector *) object, observer, all_but) < 0)
         return NULL;
-    if (index < 0 || observers != self->observers) {
-        PyErr_Clear();
-        return PyErr_Format(PyExc_ValueError, "%R is not an observer", observer);
-    }
-    all = all_but(observers, index);
-    if (!all)
-        return NULL;
-    Py_XSETREF(self->observers, all);
     Py_RETURN_NONE;
 }
 
@@ -126,9 +148,14 @@ static PyObject *remove_observer(PyObject *object, PyObject *observer)
 /* New reference. A selector that was given to us may have keys of its own make. */
 PyObject *fin__py_file_of(struct fin__py_selector *self, PyObject *key)
 {
+    PyObject *file;
+
     if (Py_IS_TYPE(key, self->module->key_type))
         return Py_NewRef(PyTuple_GET_ITEM(key, 0));
-    return PyObject_GetAttr(key, self->module->name_fileobj);
+    Py_INCREF(key); /* the caller's is the table's: what runs now may drop it */
+    file = PyObject_GetAttr(key, self->module->name_fileobj);
+    Py_DECREF(key);
+    return file;
 }
 
 static int search(struct fin__py_selector *self, PyObject *fileobj, int *ret)
@@ -137,7 +164,7 @@ static int search(struct fin__py_selector *self, PyObject *fileobj, int *ret)
         const struct fin__slot *slot = fin__table_find(&self->selector->table, fd);
         PyObject *file;
 
-        if (!slot)
+        if (!slot || slot->events == FIN__EDGE)
             continue;
         file = fin__py_file_of(self, slot->data);
         if (!file)
@@ -174,7 +201,10 @@ int fin__py_lookup(struct fin__py_selector *self, PyObject *fileobj, int *fd)
 
 struct fin__slot *fin__py_find(const struct fin__py_selector *self, int fd)
 {
-    return fin__py_is_open(self) ? fin__table_find(&self->selector->table, fd) : NULL;
+    struct fin__slot *slot =
+        fin__py_is_open(self) ? fin__table_find(&self->selector->table, fd) : NULL;
+
+    return slot && slot->events != FIN__EDGE ? slot : NULL;
 }
 
 /* Takes a registration out and returns its key, which is the caller's then. */
@@ -186,17 +216,27 @@ PyObject *fin__py_take_out(struct fin__py_selector *self, int fd)
     return key;
 }
 
+PyObject *fin__py_call_wrapped(struct fin__py_selector *self, PyObject *method, PyObject *argument)
+{
+    PyObject *wrapped = Py_NewRef(self->wrapped);
+    PyObject *result = argument ? PyObject_CallMethodOneArg(wrapped, method, argument)
+                                : PyObject_CallMethodNoArgs(wrapped, method);
+
+    Py_DECREF(wrapped);
+    return result;
+}
+
 /* The selector that polls forgets it too; whether it could is nobody's concern here. */
 static void forget_wrapped(struct fin__py_selector *self, int fd)
 {
     PyObject *number = PyLong_FromLong(fd), *result = NULL;
 
     if (number)
-        result = PyObject_CallMethodOneArg(self->wrapped, self->module->name_unregister, number);
+        result = fin__py_call_wrapped(self, self->module->name_unregister, number);
     if (!result && PyErr_ExceptionMatches(PyExc_Exception))
         PyErr_Clear();
     else if (!result)
-        PyErr_WriteUnraisable(self->wrapped);
+        PyErr_WriteUnraisable((PyObject *) self);
     Py_XDECREF(number);
     Py_XDECREF(result);
 }
@@ -279,19 +319,19 @@ static PyObject *fileno_(PyObject *object, PyObject *unused)
         return NULL;
     }
     if (self->wrapped)
-        return PyObject_CallMethodNoArgs(self->wrapped, self->module->name_fileno);
+        return fin__py_call_wrapped(self, self->module->name_fileno, NULL);
     return PyLong_FromLong(fin_selector_fd(self->selector));
 }
 
 /* ---- with ---- */
 
-static PyObject *enter(PyObject *object, PyObject *unused)
+static PyObject *pyselector_enter(PyObject *object, PyObject *unused)
 {
     (void) unused;
     return Py_NewRef(object);
 }
 
-static PyObject *leave(PyObject *object, PyObject *const *args, Py_ssize_t count)
+static PyObject *pyselector_leave(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     (void) args;
     (void) count;
@@ -354,19 +394,35 @@ static PyObject *select_(PyObject *self, PyObject *const *args, Py_ssize_t count
     return fin__py_select((struct fin__py_selector *) self, args, count, keywords);
 }
 
+FIN__PY_LOCK_VECTOR(fin__py_register)
+FIN__PY_LOCK_VECTOR(fin__py_modify)
+FIN__PY_LOCK_VECTOR(fin__py_unregister)
+FIN__PY_LOCK_VECTOR(select_)
+FIN__PY_LOCK_VECTOR(get_key)
+FIN__PY_LOCK(fin__py_close)
+FIN__PY_LOCK(get_map)
+FIN__PY_LOCK(fileno_)
+FIN__PY_LOCK(add_observer)
+FIN__PY_LOCK(remove_observer)
+FIN__PY_LOCK_INIT(fin__py_init)
+
 static PyMethodDef methods[] = {
-    { "register", VECTOR(fin__py_register), METH_FASTCALL | METH_KEYWORDS, register_doc },
-    { "modify", VECTOR(fin__py_modify), METH_FASTCALL | METH_KEYWORDS, modify_doc },
-    { "unregister", VECTOR(fin__py_unregister), METH_FASTCALL | METH_KEYWORDS, unregister_doc },
-    { "select", VECTOR(select_), METH_FASTCALL | METH_KEYWORDS, select_doc },
-    { "close", fin__py_close, METH_NOARGS, "Forget every registration and close the epoll set." },
-    { "get_key", VECTOR(get_key), METH_FASTCALL | METH_KEYWORDS, get_key_doc },
-    { "get_map", get_map, METH_NOARGS, "What is registered, by file object; None once closed." },
-    { "fileno", fileno_, METH_NOARGS, "The number of the epoll set." },
-    { "add_observer", add_observer, METH_O, add_observer_doc },
-    { "remove_observer", remove_observer, METH_O, remove_observer_doc },
-    { "__enter__", enter, METH_NOARGS, NULL },
-    { "__exit__", VECTOR(leave), METH_FASTCALL, NULL },
+    { "register", VECTOR(FIN__PY_LOCKED(fin__py_register)), METH_FASTCALL | METH_KEYWORDS,
+      register_doc },
+    { "modify", VECTOR(FIN__PY_LOCKED(fin__py_modify)), METH_FASTCALL | METH_KEYWORDS, modify_doc },
+    { "unregister", VECTOR(FIN__PY_LOCKED(fin__py_unregister)), METH_FASTCALL | METH_KEYWORDS,
+      unregister_doc },
+    { "select", VECTOR(FIN__PY_LOCKED(select_)), METH_FASTCALL | METH_KEYWORDS, select_doc },
+    { "close", FIN__PY_LOCKED(fin__py_close), METH_NOARGS,
+      "Forget every registration and close the epoll set." },
+    { "get_key", VECTOR(FIN__PY_LOCKED(get_key)), METH_FASTCALL | METH_KEYWORDS, get_key_doc },
+    { "get_map", FIN__PY_LOCKED(get_map), METH_NOARGS,
+      "What is registered, by file object; None once closed." },
+    { "fileno", FIN__PY_LOCKED(fileno_), METH_NOARGS, "The number of the epoll set." },
+    { "add_observer", FIN__PY_LOCKED(add_observer), METH_O, add_observer_doc },
+    { "remove_observer", FIN__PY_LOCKED(remove_observer), METH_O, remove_observer_doc },
+    { "__enter__", pyselector_enter, METH_NOARGS, NULL },
+    { "__exit__", VECTOR(pyselector_leave), METH_FASTCALL, NULL },
     { NULL, NULL, 0, NULL },
 };
 
@@ -377,7 +433,7 @@ static PyMemberDef members[] = {
 static PyType_Slot slots[] = {
     { Py_tp_doc, (void *) type_doc },
     { Py_tp_new, fin__py_new },
-    { Py_tp_init, fin__py_init },
+    { Py_tp_init, FIN__PY_LOCKED(fin__py_init) },
     { Py_tp_methods, methods },
     { Py_tp_members, members },
     { Py_tp_traverse, fin__py_traverse },

@@ -46,8 +46,8 @@ static PyObject *already_registered(PyObject *fileobj, int fd)
 }
 
 /* Takes over `key`. */
-static PyObject *add(struct fin__py_selector *self, const struct request *request,
-                     const struct fin__mark *mark, PyObject *key)
+static PyObject *selector_change_add(struct fin__py_selector *self, const struct request *request,
+                                     const struct fin__mark *mark, PyObject *key)
 {
     int result = fin__py_is_open(self)
         ? fin__selector_add(self->selector, request->fd, mark, request->mask, key)
@@ -67,9 +67,14 @@ static PyObject *add(struct fin__py_selector *self, const struct request *reques
 
 static PyObject *make_key(struct fin__py_selector *self, const struct request *r, PyObject *method)
 {
+    PyObject *wrapped, *key;
+
     if (!self->wrapped || fin__py_is_child(self))
         return fin__py_key(self->module, r->fileobj, r->fd, r->events, r->data);
-    return PyObject_CallMethodObjArgs(self->wrapped, method, r->fileobj, r->events, r->data, NULL);
+    wrapped = Py_NewRef(self->wrapped);
+    key = PyObject_CallMethodObjArgs(wrapped, method, r->fileobj, r->events, r->data, NULL);
+    Py_DECREF(wrapped);
+    return key;
 }
 
 PyObject *fin__py_register(PyObject *object, PyObject *const *args, Py_ssize_t count,
@@ -93,7 +98,7 @@ PyObject *fin__py_register(PyObject *object, PyObject *const *args, Py_ssize_t c
     if (slot)
         fin__py_drop(self, request.fd);
     key = make_key(self, &request, self->module->name_register);
-    return key ? add(self, &request, &mark, key) : NULL;
+    return key ? selector_change_add(self, &request, &mark, key) : NULL;
 }
 
 /* ---- modify ---- */
@@ -113,8 +118,8 @@ static PyObject *fail_modify(struct fin__py_selector *self, int fd, int result)
 }
 
 /* Takes over `key`. */
-static PyObject *replace(struct fin__py_selector *self, const struct request *request,
-                         PyObject *key)
+static PyObject *selector_change_replace(struct fin__py_selector *self,
+                                         const struct request *request, PyObject *key)
 {
     struct fin__slot *slot = fin__py_find(self, request->fd);
     int result = slot ? fin__selector_rewatch(self->selector, request->fd, request->mask) : -ENOENT;
@@ -166,7 +171,7 @@ PyObject *fin__py_modify(PyObject *object, PyObject *const *args, Py_ssize_t cou
         return NULL;
     request.fileobj = file;
     key = make_key(self, &request, self->module->name_modify);
-    key = key ? replace(self, &request, key) : fail_modify(self, request.fd, 0);
+    key = key ? selector_change_replace(self, &request, key) : fail_modify(self, request.fd, 0);
     Py_DECREF(file);
     return key;
 }
@@ -179,7 +184,7 @@ static PyObject *unregister_wrapped(struct fin__py_selector *self, PyObject *fil
 {
     if (!self->wrapped || fin__py_is_child(self))
         return Py_NewRef(Py_None);
-    return PyObject_CallMethodOneArg(self->wrapped, self->module->name_unregister, fileobj);
+    return fin__py_call_wrapped(self, self->module->name_unregister, fileobj);
 }
 
 PyObject *fin__py_unregister(PyObject *object, PyObject *const *args, Py_ssize_t count,

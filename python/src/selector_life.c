@@ -13,6 +13,7 @@ static void forget_keys(struct fin__py_selector *self)
     struct fin__table table = self->selector->table;
 
     self->selector->table = (struct fin__table) { .generation = table.generation };
+    self->edges = 0;
     for (int fd = 0; fd < table.size; fd++) {
         const struct fin__slot *slot = fin__table_find(&table, fd);
 
@@ -31,25 +32,32 @@ void fin__py_finish(struct fin__py_selector *self)
     self->spare = NULL;
 }
 
+/* Of what is marked as closed. */
+static void forget_all(struct fin__py_selector *self)
+{
+    self->waiting++;
+    if (self->selector)
+        forget_keys(self);
+    Py_CLEAR(self->map);
+    self->waiting--;
+    fin__py_finish(self);
+}
+
 PyObject *fin__py_close(PyObject *object, PyObject *unused)
 {
     struct fin__py_selector *self = (struct fin__py_selector *) object;
-    PyObject *result = NULL;
+    PyObject *result;
 
     (void) unused;
     if (!fin__py_is_open(self))
         Py_RETURN_NONE;
     self->closed = true;
     self->waiting++;
-    if (self->wrapped)
-        result = PyObject_CallMethodNoArgs(self->wrapped, self->module->name_close);
-    Py_CLEAR(self->map);
-    forget_keys(self);
+    result = self->wrapped ? fin__py_call_wrapped(self, self->module->name_close, NULL)
+                           : Py_NewRef(Py_None);
     self->waiting--;
-    fin__py_finish(self);
-    if (self->wrapped)
-        return result;
-    Py_RETURN_NONE;
+    forget_all(self);
+    return result;
 }
 
 PyObject *fin__py_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -67,7 +75,7 @@ PyObject *fin__py_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
     return (PyObject *) self;
 }
 
-static int start(struct fin__py_selector *self)
+static int selector_life_start(struct fin__py_selector *self)
 {
     int result =
         self->wrapped ? fin__selector_new_bare(&self->selector) : fin_selector_new(&self->selector);
@@ -81,7 +89,7 @@ static int start(struct fin__py_selector *self)
 }
 
 /* What the selector had before it was given to us. Takes over `key`. */
-static int adopt(struct fin__py_selector *self, PyObject *key)
+static int selector_life_adopt(struct fin__py_selector *self, PyObject *key)
 {
     PyObject *number = PyObject_GetAttr(key, self->module->name_fd);
     PyObject *events = number ? PyObject_GetAttr(key, self->module->name_events) : NULL;
@@ -89,7 +97,8 @@ static int adopt(struct fin__py_selector *self, PyObject *key)
     int fd, mask, result = -1;
 
     if (events && fin__py_descriptor(self->module, number, &fd) == 0
-        && fin__py_events(events, &mask) == 0 && fin__py_identify(self, fd, &mark) == 0) {
+        && fin__py_events(events, &mask) == 0 && fin__py_usable(self) == 0
+        && fin__py_identify(self, fd, &mark) == 0) {
         result = fin__selector_add(self->selector, fd, &mark, mask, key);
         if (result < 0)
             (void) fin__py_os_error(result);
@@ -103,8 +112,7 @@ static int adopt(struct fin__py_selector *self, PyObject *key)
 
 static int adopt_all(struct fin__py_selector *self)
 {
-    PyObject *map = PyObject_CallMethodNoArgs(self->wrapped, self->module->name_get_map),
-             *keys = NULL;
+    PyObject *map = fin__py_call_wrapped(self, self->module->name_get_map, NULL), *keys = NULL;
     int result = -1;
 
     if (map == Py_None)
@@ -114,24 +122,33 @@ static int adopt_all(struct fin__py_selector *self)
     if (keys) {
         result = 0;
         for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(keys); i++)
-            result = adopt(self, Py_NewRef(PyList_GET_ITEM(keys, i)));
+            result = selector_life_adopt(self, Py_NewRef(PyList_GET_ITEM(keys, i)));
     }
     Py_XDECREF(map);
     Py_XDECREF(keys);
     return result;
 }
 
-static int accept_wrapped(struct fin__py_selector *self, PyObject *selector)
+static int check_wrapped(struct fin__py_selector *self, PyObject *selector)
 {
-    int fits = PyObject_IsInstance(selector, self->module->base_selector);
+    int fits = selector == Py_None ? 1 : PyObject_IsInstance(selector, self->module->base_selector);
 
     if (fits == 0)
         PyErr_Format(PyExc_TypeError, "selector must be a selectors.BaseSelector or None, not %s",
                      Py_TYPE(selector)->tp_name);
-    if (fits <= 0)
-        return -1;
-    self->wrapped = Py_NewRef(selector);
-    return 0;
+    return fits <= 0 ? -1 : 0;
+}
+
+/* After a failure the object is as it was before __init__; closed for as long as that takes, since
+ * keys may run anything when they go. */
+static void undo(struct fin__py_selector *self)
+{
+    bool closed = self->closed;
+
+    self->closed = true;
+    forget_all(self);
+    Py_CLEAR(self->wrapped);
+    self->closed = closed || self->selector;
 }
 
 int fin__py_init(PyObject *object, PyObject *args, PyObject *keywords)
@@ -142,15 +159,18 @@ int fin__py_init(PyObject *object, PyObject *args, PyObject *keywords)
 
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O:ProxySelector", names, &selector))
         return -1;
-    if (self->selector || self->closed) {
+    if (check_wrapped(self, selector) < 0)
+        return -1;
+    if (self->selector || self->closed) { /* asked last: the check may have called us again */
         PyErr_SetString(PyExc_RuntimeError, "ProxySelector is initialised already");
         return -1;
     }
-    if (selector != Py_None && accept_wrapped(self, selector) < 0)
-        return -1;
-    if (start(self) < 0)
-        return -1;
-    return self->wrapped ? adopt_all(self) : 0;
+    if (selector != Py_None)
+        self->wrapped = Py_NewRef(selector);
+    if (selector_life_start(self) == 0 && (!self->wrapped || adopt_all(self) == 0))
+        return 0;
+    undo(self);
+    return -1;
 }
 
 int fin__py_traverse(PyObject *object, visitproc visit, void *arg)

@@ -24,7 +24,7 @@ static PyObject *subscript(PyObject *object, PyObject *fileobj)
     return key ? Py_NewRef(key) : fin__py_not_registered(fileobj);
 }
 
-static PyObject *get(PyObject *object, PyObject *const *args, Py_ssize_t count)
+static PyObject *selector_map_get(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     struct fin__py_selector *selector = ((struct map *) object)->selector;
     PyObject *key;
@@ -58,7 +58,7 @@ static Py_ssize_t length(PyObject *object)
 {
     const struct fin__py_selector *selector = ((struct map *) object)->selector;
 
-    return selector->selector && !selector->closed ? selector->selector->table.count : 0;
+    return fin__py_is_open(selector) ? selector->selector->table.count - selector->edges : 0;
 }
 
 /* Looking may drop a key, which calls observers, which may do anything: nothing is kept across. */
@@ -66,7 +66,8 @@ static PyObject *numbers(struct fin__py_selector *selector)
 {
     PyObject *list = PyList_New(0);
 
-    for (int fd = 0; list && !selector->closed && fd < selector->selector->table.size; fd++) {
+    for (int fd = 0; list && fin__py_is_open(selector) && fd < selector->selector->table.size;
+         fd++) {
         PyObject *number;
 
         if (!fin__py_current(selector, fd))
@@ -113,7 +114,7 @@ static PyObject *as_dict(PyObject *mapping)
     return PyObject_CallOneArg((PyObject *) &PyDict_Type, mapping);
 }
 
-static PyObject *compare(PyObject *object, PyObject *other, int operation)
+static PyObject *selector_map_compare(PyObject *object, PyObject *other, int operation)
 {
     const struct fin__py_selector *selector = ((struct map *) object)->selector;
     PyObject *a, *b, *result = NULL;
@@ -132,20 +133,20 @@ static PyObject *compare(PyObject *object, PyObject *other, int operation)
 
 /* ---- the type ---- */
 
-static int traverse(PyObject *object, visitproc visit, void *arg)
+static int selector_map_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(((struct map *) object)->selector);
     return 0;
 }
 
-static int clear(PyObject *object)
+static int selector_map_clear(PyObject *object)
 {
     (void) object; /* ProxySelector breaks the cycle; a map without a selector would be of no use */
     return 0;
 }
 
-static void dealloc(PyObject *object)
+static void selector_map_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
 
@@ -155,12 +156,21 @@ static void dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
+/* The lock is the selector's. */
+#define OWNER ((PyObject *) ((struct map *) self)->selector)
+FIN__PY_LOCK_FAST_WITH(selector_map_get, OWNER)
+FIN__PY_LOCK_UNARY_WITH(PyObject *, iterate, OWNER)
+FIN__PY_LOCK_BINARY_WITH(PyObject *, subscript, OWNER)
+FIN__PY_LOCK_UNARY_WITH(Py_ssize_t, length, OWNER)
+FIN__PY_LOCK_BINARY_WITH(int, contains, OWNER)
+
 PyDoc_STRVAR(get_doc,
              "get($self, fileobj, default=None, /)\n--\n\n"
              "The SelectorKey of a file object or number, else the default.");
 
 static PyMethodDef methods[] = {
-    { "get", (PyCFunction) (void (*)(void)) get, METH_FASTCALL, get_doc },
+    { "get", (PyCFunction) (void (*)(void)) FIN__PY_LOCKED(selector_map_get), METH_FASTCALL,
+      get_doc },
     { "keys", keys, METH_NOARGS, "The registered numbers." },
     { "items", items, METH_NOARGS, "Pairs of a registered number and its SelectorKey." },
     { "values", values, METH_NOARGS, "The SelectorKeys." },
@@ -170,15 +180,15 @@ static PyMethodDef methods[] = {
 static PyType_Slot slots[] = {
     { Py_tp_doc, "What is registered, by file object or number; read only." },
     { Py_tp_methods, methods },
-    { Py_tp_traverse, traverse },
-    { Py_tp_clear, clear },
-    { Py_tp_dealloc, dealloc },
-    { Py_tp_iter, iterate },
-    { Py_tp_richcompare, compare },
+    { Py_tp_traverse, selector_map_traverse },
+    { Py_tp_clear, selector_map_clear },
+    { Py_tp_dealloc, selector_map_dealloc },
+    { Py_tp_iter, FIN__PY_LOCKED(iterate) },
+    { Py_tp_richcompare, selector_map_compare },
     { Py_tp_hash, PyObject_HashNotImplemented },
-    { Py_mp_subscript, subscript },
-    { Py_mp_length, length },
-    { Py_sq_contains, contains },
+    { Py_mp_subscript, FIN__PY_LOCKED(subscript) },
+    { Py_mp_length, FIN__PY_LOCKED(length) },
+    { Py_sq_contains, FIN__PY_LOCKED(contains) },
     { 0, NULL },
 };
 

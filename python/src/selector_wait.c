@@ -8,6 +8,8 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 
 #define ON_STACK 256
 
@@ -17,8 +19,9 @@ struct wait {
     int max;
     int timeout_ms;
     uint64_t until;
-    PyObject *ready; /* the list to return */
-    bool stale;
+    fin__py_ready_fn take;
+    void *arg;
+    bool stale, taken;
 };
 
 /* ---- the buffer ---- */
@@ -45,11 +48,31 @@ static void give_back(struct fin__py_selector *self, struct epoll_event *events,
     self->spare_size = size;
 }
 
+/* ---- what was closed while it was registered ---- */
+
+/* The registration of a number that is free stays, since whoever made it may yet unregister it; not
+ * in a selector that was given, which might tell of it for ever. */
+static void tell_stale(struct fin__py_selector *self, int fd)
+{
+    bool taken = fcntl(fd, F_GETFD) >= 0;
+    const char *now = taken ? "and means another file now" : "and is free";
+
+    if (taken || self->wrapped)
+        fin__py_drop(self, fd);
+    if (PyErr_ResourceWarning(
+            (PyObject *) self, 1,
+            "descriptor %d was closed while it was registered, %s; something else "
+            "holds the file, whose events are dropped",
+            fd, now)
+        < 0)
+        PyErr_WriteUnraisable((PyObject *) self);
+}
+
 /* ---- results ---- */
 
 /* Takes over `key`. An allocation may run the garbage collector, and with it anything, also what
  * unregisters the key or closes the selector. */
-static int append(struct wait *w, PyObject *key, int events)
+static int selector_wait_append(void *list, PyObject *key, int events)
 {
     PyObject *mask = PyLong_FromLong(events), *pair = mask ? PyTuple_New(2) : NULL;
     int result;
@@ -61,24 +84,121 @@ static int append(struct wait *w, PyObject *key, int events)
     }
     PyTuple_SET_ITEM(pair, 0, key);
     PyTuple_SET_ITEM(pair, 1, mask);
-    result = PyList_Append(w->ready, pair);
+    result = PyList_Append(list, pair);
     Py_DECREF(pair);
     return result;
 }
 
-static int collect(struct wait *w, int count)
+static int hand_over(struct wait *w, PyObject *data, int events, uint32_t raw)
+{
+    int result;
+
+    if (events == 0)
+        return 0;
+    w->taken = true;
+    if (events != FIN__EDGE)
+        return w->take(w->arg, Py_NewRef(data), events);
+    Py_INCREF(data);
+    result = fin__py_edge_news(w->self, data, raw);
+    Py_DECREF(data);
+    return result;
+}
+
+static int selector_wait_collect(struct wait *w, int count)
 {
     for (int i = 0; i < count; i++) {
         int fd, events;
         const struct fin__slot *slot =
             fin__selector_resolve(w->self->selector, &w->events[i], &fd, &events);
 
-        if (!slot)
+        if (!slot) {
             w->stale = true;
-        else if (events != 0 && append(w, Py_NewRef(slot->data), events) < 0)
+        } else if (!fin__selector_fits(w->self->selector, slot, fd)) {
+            w->stale = true;
+            tell_stale(w->self, fd);
+        } else if (hand_over(w, slot->data, slot->events == FIN__EDGE ? FIN__EDGE : events,
+                             w->events[i].events)
+                   < 0) {
             return -1;
+        }
     }
     return 0;
+}
+
+/* ---- results of a selector that was given ---- */
+
+static int number_in(struct fin__py_selector *self, PyObject *pair, int *fd)
+{
+    PyObject *number;
+    int result;
+
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
+        return -1;
+    number = PyObject_GetAttr(PyTuple_GET_ITEM(pair, 0), self->module->name_fd);
+    result = number ? fin__py_descriptor(self->module, number, fd) : -1;
+    Py_XDECREF(number);
+    return result;
+}
+
+/* What has a form that we don't know is as it should be. */
+static bool is_stale(struct fin__py_selector *self, PyObject *pair)
+{
+    const struct fin__slot *slot;
+    int fd;
+
+    if (number_in(self, pair, &fd) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    slot = fin__py_find(self, fd);
+    if (!slot || fin__slot_is_current(slot, fd))
+        return false;
+    tell_stale(self, fd);
+    return true;
+}
+
+#define STALE_MAX 64
+
+/* Its epoll set can't be replaced: the entries are taken out one by one. */
+static void heal(struct fin__py_selector *self)
+{
+    PyObject *number = fin__py_call_wrapped(self, self->module->name_fileno, NULL);
+    int set = number ? (int) PyLong_AsLong(number) : -1;
+    struct fin_stale found[STALE_MAX];
+    int count;
+
+    Py_XDECREF(number);
+    PyErr_Clear();
+    if (set < 0)
+        return; /* no epoll: it knows nothing but numbers */
+    Py_BEGIN_ALLOW_THREADS
+    count = fin_epoll_audit(0, found, STALE_MAX);
+    for (int i = 0; i < count && i < STALE_MAX; i++)
+        if (found[i].epoll_fd == set)
+            (void) fin_epoll_heal(&found[i]);
+    Py_END_ALLOW_THREADS
+}
+
+/* Takes over `ready`, NULL: an exception. Looking may run anything, which may change the list. */
+static PyObject *filter(struct fin__py_selector *self, PyObject *ready)
+{
+    bool stale = false;
+
+    if (!ready || !PyList_CheckExact(ready))
+        return ready;
+    for (Py_ssize_t i = PyList_GET_SIZE(ready); i-- > 0;) {
+        PyObject *pair = PySequence_GetItem(ready, i);
+
+        if (pair && is_stale(self, pair)) {
+            stale = true;
+            (void) PySequence_DelItem(ready, i);
+        }
+        Py_XDECREF(pair);
+        PyErr_Clear(); /* it is shorter by now */
+    }
+    if (stale)
+        heal(self);
+    return ready;
 }
 
 /* ---- waiting ---- */
@@ -102,6 +222,20 @@ static void shorten(struct wait *w)
             now >= w->until ? 0 : (int) ((w->until - now + FIN__NS_PER_MS - 1) / FIN__NS_PER_MS);
 }
 
+#define PAUSE_MS 10
+
+/* There is no descriptor to be had for a new set, so the old one is ready all the time: better to
+ * return early than to spin here, and not at once, since the caller would spin. */
+static int pause_if_idle(struct wait *w)
+{
+    if (!w->taken && w->timeout_ms != 0) {
+        Py_BEGIN_ALLOW_THREADS(void)
+        poll(NULL, 0, w->timeout_ms > 0 && w->timeout_ms < PAUSE_MS ? w->timeout_ms : PAUSE_MS);
+        Py_END_ALLOW_THREADS
+    }
+    return 0;
+}
+
 /* A signal without an exception only interrupts the wait (PEP 475). 1: wait again, 0: done, -1: an
  * exception. */
 static int take_turn(struct wait *w)
@@ -117,20 +251,18 @@ static int take_turn(struct wait *w)
         return -1;
     }
     w->stale = false;
-    if (collect(w, count) < 0)
+    if (selector_wait_collect(w, count) < 0)
         return -1;
     if (w->stale && !w->self->closed && fin__selector_renew(w->self->selector) < 0)
-        return 0; /* no descriptor to be had: better to return early than to spin here */
-    return count > 0 && PyList_GET_SIZE(w->ready) == 0 && w->timeout_ms != 0 && !w->self->closed;
+        return pause_if_idle(w);
+    return count > 0 && !w->taken && w->timeout_ms != 0 && !w->self->closed;
 }
 
-static PyObject *wait_and_collect(struct wait *w)
+/* It ends by its time, if it has one: each turn has what is left of it. */
+static int wait_and_collect(struct wait *w)
 {
     int result;
 
-    w->ready = PyList_New(0);
-    if (!w->ready)
-        return NULL;
     if (w->timeout_ms > 0)
         w->until = fin__now() + (uint64_t) w->timeout_ms * FIN__NS_PER_MS;
     w->self->waiting++;
@@ -138,24 +270,24 @@ static PyObject *wait_and_collect(struct wait *w)
         shorten(w);
     w->self->waiting--;
     fin__py_finish(w->self);
-    if (result < 0)
-        Py_CLEAR(w->ready);
-    return w->ready;
+    return result;
 }
 
-static PyObject *select_many(struct wait *w)
+static int wait_for_many(struct wait *w)
 {
-    PyObject *ready;
+    int result;
 
     w->events = take_buffer(w->self, w->max);
-    if (!w->events)
-        return PyErr_NoMemory();
-    ready = wait_and_collect(w);
+    if (!w->events) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    result = wait_and_collect(w);
     give_back(w->self, w->events, w->max);
-    return ready;
+    return result;
 }
 
-static PyObject *select_natively(struct fin__py_selector *self, int timeout_ms)
+int fin__py_wait(struct fin__py_selector *self, int timeout_ms, fin__py_ready_fn take, void *arg)
 {
     struct epoll_event events[ON_STACK];
     struct wait w = {
@@ -163,12 +295,23 @@ static PyObject *select_natively(struct fin__py_selector *self, int timeout_ms)
         .events = events,
         .max = ON_STACK,
         .timeout_ms = timeout_ms,
+        .take = take,
+        .arg = arg,
     };
 
     if (self->selector->table.count <= ON_STACK)
         return wait_and_collect(&w);
     w.max = self->selector->table.count;
-    return select_many(&w);
+    return wait_for_many(&w);
+}
+
+static PyObject *select_natively(struct fin__py_selector *self, int timeout_ms)
+{
+    PyObject *ready = PyList_New(0);
+
+    if (ready && fin__py_wait(self, timeout_ms, selector_wait_append, ready) < 0)
+        Py_CLEAR(ready);
+    return ready;
 }
 
 PyObject *fin__py_select(struct fin__py_selector *self, PyObject *const *args, Py_ssize_t count,
@@ -184,7 +327,8 @@ PyObject *fin__py_select(struct fin__py_selector *self, PyObject *const *args, P
     if (fin__py_timeout(timeout, &timeout_ms) < 0 || fin__py_usable(self) < 0)
         return NULL;
     if (self->wrapped)
-        return PyObject_CallMethodOneArg(self->wrapped, self->module->name_select,
-                                         timeout ? timeout : Py_None);
+        return filter(
+            self,
+            fin__py_call_wrapped(self, self->module->name_select, timeout ? timeout : Py_None));
     return select_natively(self, timeout_ms);
 }

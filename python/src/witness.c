@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-struct witness {
+struct pywitness {
     PyObject ob_base;
     struct fin__witness kernel; /* its part there; set -1: closed */
     struct fin__fork_guard guard;
@@ -20,14 +20,14 @@ struct witness {
 
 static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    struct witness *self;
+    struct pywitness *self;
     int result;
 
     if (PyTuple_GET_SIZE(args) || (keywords && PyDict_GET_SIZE(keywords))) {
         PyErr_SetString(PyExc_TypeError, "Witness() takes no arguments");
         return NULL;
     }
-    self = (struct witness *) type->tp_alloc(type, 0);
+    self = (struct pywitness *) type->tp_alloc(type, 0);
     if (!self)
         return NULL;
     self->kernel = (struct fin__witness) FIN__WITNESS_INIT;
@@ -40,30 +40,29 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
     return (PyObject *) self;
 }
 
-static void end(struct witness *self)
+static void pywitness_end(struct pywitness *self)
 {
     fin__witness_close(&self->kernel);
-    fin__fork_guard_end(&self->guard);
 }
 
-static void dealloc(PyObject *object)
+static void pywitness_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
 
-    end((struct witness *) object);
+    pywitness_end((struct pywitness *) object);
     type->tp_free(object);
     Py_DECREF(type);
 }
 
-static PyObject *close_(PyObject *object, PyObject *unused)
+static PyObject *pywitness_close(PyObject *object, PyObject *unused)
 {
     (void) unused;
-    end((struct witness *) object);
+    pywitness_end((struct pywitness *) object);
     Py_RETURN_NONE;
 }
 
 /* A child shares the set: what it adds would be the parent's entry. */
-static int usable(const struct witness *self)
+static int usable(const struct pywitness *self)
 {
     if (self->kernel.set < 0) {
         PyErr_SetString(PyExc_ValueError, "operation on closed witness");
@@ -84,7 +83,7 @@ struct search {
     uint64_t token;
 };
 
-static void compare(const struct fin__entry *entry, void *arg)
+static void pywitness_compare(const struct fin__entry *entry, void *arg)
 {
     struct search *search = arg;
 
@@ -92,8 +91,9 @@ static void compare(const struct fin__entry *entry, void *arg)
         search->token = entry->data;
 }
 
-/* The same description was added under this number before and is held since: one entry, one token. */
-static int find(struct witness *self, int fd, uint64_t *token)
+/* The same description was added under this number before and is held since: one entry, one
+ * token. */
+static int pywitness_find(struct pywitness *self, int fd, uint64_t *token)
 {
     struct search search = { .fd = fd };
     struct stat st;
@@ -102,7 +102,7 @@ static int find(struct witness *self, int fd, uint64_t *token)
     if (fstat(fd, &st) < 0)
         return -errno;
     search.inode = st.st_ino;
-    result = fin__fdinfo_read(self->kernel.fdinfo, compare, &search);
+    result = fin__fdinfo_read(self->kernel.fdinfo, pywitness_compare, &search);
     if (result == 0 && search.token == 0)
         result = -EEXIST;
     if (result == 0)
@@ -110,19 +110,20 @@ static int find(struct witness *self, int fd, uint64_t *token)
     return result;
 }
 
-static PyObject *add(PyObject *object, PyObject *args)
+static PyObject *pywitness_add(PyObject *object, PyObject *args)
 {
-    struct witness *self = (struct witness *) object;
-    uint64_t token = self->last + 1;
+    struct pywitness *self = (struct pywitness *) object;
+    uint64_t token;
     int fd, result;
 
     if (!PyArg_ParseTuple(args, "i:add", &fd) || usable(self) < 0)
         return NULL;
+    token = self->last + 1;
     result = fin__witness_add(&self->kernel, fd, token);
     if (result == 0)
         self->last = token;
     else if (result == -EEXIST)
-        result = find(self, fd, &token);
+        result = pywitness_find(self, fd, &token);
     return result < 0 ? fin__py_os_error(result) : PyLong_FromUnsignedLongLong(token);
 }
 
@@ -130,7 +131,7 @@ static PyObject *add(PyObject *object, PyObject *args)
 
 static PyObject *held(PyObject *object, PyObject *args)
 {
-    struct witness *self = (struct witness *) object;
+    struct pywitness *self = (struct pywitness *) object;
     unsigned long long token;
 
     if (!PyArg_ParseTuple(args, "K:held", &token) || usable(self) < 0)
@@ -147,6 +148,10 @@ static PyObject *held(PyObject *object, PyObject *args)
 
 /* ---- the type ---- */
 
+FIN__PY_LOCK(pywitness_add)
+FIN__PY_LOCK(held)
+FIN__PY_LOCK(pywitness_close)
+
 PyDoc_STRVAR(
     type_doc,
     "Witness()\n--\n\n"
@@ -159,20 +164,21 @@ PyDoc_STRVAR(held_doc,
              "Does anything still refer to what was added? None: it can't be told.");
 
 static PyMethodDef methods[] = {
-    { "add", add, METH_VARARGS, add_doc },
-    { "held", held, METH_VARARGS, held_doc },
-    { "close", close_, METH_NOARGS, "close($self, /)\n--\n\nForget everything." },
+    { "add", FIN__PY_LOCKED(pywitness_add), METH_VARARGS, add_doc },
+    { "held", FIN__PY_LOCKED(held), METH_VARARGS, held_doc },
+    { "close", FIN__PY_LOCKED(pywitness_close), METH_NOARGS,
+      "close($self, /)\n--\n\nForget everything." },
     { NULL, NULL, 0, NULL },
 };
 
 static PyType_Slot slots[] = {
-    { Py_tp_doc, (void *) type_doc }, { Py_tp_new, new }, { Py_tp_methods, methods },
-    { Py_tp_dealloc, dealloc },       { 0, NULL },
+    { Py_tp_doc, (void *) type_doc },     { Py_tp_new, new }, { Py_tp_methods, methods },
+    { Py_tp_dealloc, pywitness_dealloc }, { 0, NULL },
 };
 
 static PyType_Spec spec = {
     .name = "finack._core.Witness",
-    .basicsize = sizeof(struct witness),
+    .basicsize = sizeof(struct pywitness),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = slots,
 };

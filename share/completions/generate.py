@@ -24,7 +24,7 @@ OPTION = re.compile(
 COMMAND = re.compile(r"^  ([a-z]+) +(\S.*)$")
 WORD = r"[a-z][a-z-]*(?: \(default\))?"
 CHOICE = re.compile(rf"{WORD}(?:, {WORD})*(?:,? or {WORD}|, {WORD})")
-BOTH = "  --help, --version"
+BOTH = "  -h, --help, --version"
 
 
 @dataclass
@@ -61,7 +61,7 @@ def parse_option(match):
 def parse_options(lines):
     options = [parse_option(match) for match in map(OPTION.match, lines) if match]
     if any(line.strip() == BOTH.strip() for line in lines):
-        options += [Option("help", "", "", False, "print a summary", []),
+        options += [Option("help", "h", "", False, "print a summary", []),
                     Option("version", "", "", False, "print the release", [])]
     return options
 

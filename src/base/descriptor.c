@@ -2,17 +2,13 @@
 
 #include "base/descriptor.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 int fin__release(int fd)
 {
-    int result = close(fd) < 0 ? -errno : 0;
-
-    assert(result != -EBADF);
-    return result;
+    return close(fd) < 0 ? -errno : 0;
 }
 
 int fin__entomb(int tombstone, int fd)

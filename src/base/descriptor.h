@@ -5,7 +5,8 @@
 
 /* The one door: nothing else in the library calls close(2). The number is free on return, also with
  * an error: Linux frees it before anything can fail, so that a retry would close a stranger's
- * (close(2), "Dealing with error returns"). EBADF is a bug of ours and asserts.
+ * (close(2), "Dealing with error returns"). -EBADF says that somebody
+ * else has closed it: a receipt reports it, and nothing is left to do.
  * Returns 0 or a negative errno. */
 int fin__release(int fd);
 

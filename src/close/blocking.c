@@ -4,11 +4,15 @@
 
 #include "close/blocking.h"
 
+#include "base/cancel.h"
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "close/endpoint.h"
+#include "close/given.h"
 #include "close/policy.h"
 #include "close/proof.h"
-#include "kernel/holders.h"
+#include "close/run.h"
+#include "kernel/identity.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -23,6 +27,7 @@
 #define QUICK_NS (50ull * FIN__NS_PER_MS)
 #define SLICE_NS FIN__NS_PER_MS /* the first pause where no entry is to be had; it doubles */
 #define SLICE_MAX_NS (64ull * FIN__NS_PER_MS)
+#define CUT_NS (100ull * FIN__NS_PER_MS) /* between two questions whether to go on */
 
 struct close {
     struct fin_kernel *kernel;
@@ -31,9 +36,7 @@ struct close {
     struct fin__plan plan;
     struct fin__endpoint ep;
     struct fin__machine machine;
-    struct fin_identity id; /* for sock_diag after release */
-    uint64_t token;         /* of the witness */
-    uint64_t inode;         /* what the witness last said is held, 0: nothing */
+    struct fin__proof proof;
     uint64_t slice;
     bool watched; /* registered in the kernel handle's wait set */
 };
@@ -68,7 +71,7 @@ static bool poll_for(const struct close *c, unsigned interest, uint64_t span, st
     return true;
 }
 
-static bool watch(struct close *c)
+static bool blocking_watch(struct close *c)
 {
     struct epoll_event entry = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 
@@ -111,79 +114,98 @@ static bool wait_for_ack(struct close *c, unsigned interest, uint64_t span, stru
         if (poll_for(c, FIN__READ, span < QUICK_NS ? span : QUICK_NS, ev))
             return true;
     }
-    return watch(c) ? epoll_for(c, span, ev) : look_again_later(c, interest, span, ev);
+    return blocking_watch(c) ? epoll_for(c, span, ev) : look_again_later(c, interest, span, ev);
+}
+
+static bool wait_once(struct close *c, uint64_t span, struct fin__event *ev)
+{
+    unsigned interest = c->machine.interest;
+
+    if (c->watched && fin__kernel_need_wait_set(c->kernel) < 0)
+        c->watched = false; /* a stray close(2) of the program's took the set */
+    if (c->watched && interest)
+        return epoll_for(c, span, ev);
+    if (interest & FIN__ACK)
+        return wait_for_ack(c, interest, span, ev);
+    return poll_for(c, interest, span, ev);
 }
 
 static void wait_on(struct close *c, struct fin__event *ev)
 {
-    unsigned interest = c->machine.interest;
-    bool ready;
+    const struct fin__close_options *options = c->options;
+    uint64_t span;
 
-    do {
-        uint64_t span = left(c, fin__now());
-
-        if (span == 0)
-            ready = false;
-        else if (c->watched && interest)
-            ready = epoll_for(c, span, ev);
-        else if (interest & FIN__ACK)
-            ready = wait_for_ack(c, interest, span, ev);
-        else
-            ready = poll_for(c, interest, span, ev);
-    } while (!ready && left(c, fin__now()) > 0); /* EINTR, and time-outs that were rounded */
-    if (!ready)
-        ev->kind = FIN__DEADLINE;
+    *ev = (struct fin__event) { .kind = FIN__DEADLINE };
+    /* Again after EINTR, and time-outs that were rounded. */
+    while ((span = left(c, fin__now())) > 0) {
+        if (options->cut && options->cut(options->arg)) {
+            ev->kind = FIN__ABORT;
+            return;
+        }
+        if (wait_once(c, options->cut && span > CUT_NS ? CUT_NS : span, ev))
+            return;
+    }
 }
 
 /* ---- the way out ---- */
 
-static void unwatch(struct close *c)
+static void blocking_unwatch(void *self)
 {
-    if (c->watched)
+    struct close *c = self;
+
+    if (c->watched && fin__kernel_need_wait_set(c->kernel) == 0)
         (void) epoll_ctl(c->kernel->wait_set, EPOLL_CTL_DEL, c->ep.fd, NULL);
     c->watched = false;
 }
 
-static void release(const struct close *c, struct fin__event *ev)
+static void prepare_proof(void *self, struct fin__event *ev)
 {
-    if (!c->options->release) {
-        fin__proof_release(c->ep.fd, ev);
-        return;
-    }
-    ev->error = c->options->release(c->options->arg, c->ep.fd);
-    ev->kind = ev->error < 0 ? FIN__FAILED : FIN__DONE;
+    struct close *c = self;
+
+    fin__proof_prepare(&c->proof, c->kernel, c->ep.fd, true, ev);
 }
+
+static int blocking_release(void *self, int fd)
+{
+    const struct close *c = self;
+
+    return c->options->release ? c->options->release(c->options->arg, fd) : fin__release(fd);
+}
+
+static void blocking_check(void *self, struct fin__event *ev)
+{
+    struct close *c = self;
+
+    fin__proof_check(&c->proof, c->kernel, ev);
+}
+
+static void blocking_inspect(void *self, struct fin__event *ev)
+{
+    struct close *c = self;
+
+    fin__proof_inspect(c->kernel, &c->proof.id, ev);
+}
+
+static const struct fin__driver driver = {
+    .unwatch = blocking_unwatch,
+    .prepare_proof = prepare_proof,
+    .check = blocking_check,
+    .inspect = blocking_inspect,
+    .release = blocking_release,
+};
 
 static void carry_out(struct close *c, enum fin__action action, struct fin__event *ev)
 {
-    *ev = (struct fin__event) { .kind = FIN__DONE };
-    switch (action) {
-    case FIN__WAIT:
+    if (action == FIN__WAIT)
         wait_on(c, ev);
-        break;
-    case FIN__UNWATCH:
-        unwatch(c);
-        break;
-    case FIN__WITNESS:
-        c->token = fin__proof_prepare(c->kernel, c->ep.fd, c->id.confirmed, true, ev);
-        break;
-    case FIN__RELEASE:
-        release(c, ev);
-        break;
-    case FIN__CHECK:
-        fin__proof_check(c->kernel, c->token, &c->inode, ev);
-        break;
-    case FIN__INSPECT:
-        fin__proof_inspect(c->kernel, &c->id, ev);
-        break;
-    default:
-        fin__endpoint_do(&c->ep, c->kernel, &c->machine, action, ev);
-        break;
-    }
+    else
+        fin__run(&driver, c, c->kernel, &c->ep, &c->machine, action, ev);
     ev->now = fin__now();
 }
 
-static void run(struct close *c)
+/* It ends: the machine waits to a deadline, and bounds what a peer can make repeat by bytes and by
+ * time (RULE_LIVELOCK of tests/model). */
+static void blocking_run(struct close *c)
 {
     enum fin__action action;
     struct fin__event ev;
@@ -200,38 +222,37 @@ static void run(struct close *c)
 
 /* ---- the public edge ---- */
 
-static int begin(struct close *c, int fd, const struct fin_layer *layer)
+static int blocking_begin(struct close *c, int fd, const struct fin_layer *layer)
 {
-    int result = fin__endpoint_examine(c->kernel, fd, layer, c->policy, &c->ep);
+    int result = fin__endpoint_examine(c->kernel, fd, layer, &c->ep);
 
     if (result < 0)
         return result;
     fin__plan_make(c->policy, c->ep.traits & FIN__LISTENING, &c->plan);
     if (c->plan.proof >= FIN_STAGE_FINISHED && c->ep.traits & FIN__SOCKET)
-        fin__proof_confirm(c->kernel, fd, &c->id);
-    c->ep.eof_ambiguous |= c->options->input_shut;
+        fin__proof_confirm(c->kernel, fd, &c->proof.id);
+    if (fin__endpoint_wants_addresses(&c->ep, &c->plan))
+        fin__addresses(fd, &c->proof.id);
+    c->ep.end_forfeited = c->options->input_shut;
     fin__endpoint_take_over(&c->ep, &c->plan);
     return 0;
-}
-
-static void name_holders(const struct close *c, struct fin_receipt *receipt)
-{
-    bool wanted = c->policy->find_holders && c->machine.held == FIN_YES;
-
-    fin__receipt_holders(receipt, wanted ? c->inode : 0, (enum fin__kind) c->ep.kind);
 }
 
 int fin__close(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                const struct fin_policy *policy, const struct fin__close_options *options,
                struct fin_receipt *receipt)
 {
+    struct fin_receipt whole = FIN_RECEIPT_INIT;
     struct fin_kernel own;
     struct close c;
-    int result = fin__policy_check(policy);
+    int result;
 
+    policy = fin__policy_or_default(policy);
+    receipt = receipt ? receipt : &whole;
+    result = fin__policy_check(policy);
     if (result < 0)
         return result;
-    if (!receipt || receipt->size != sizeof *receipt)
+    if (!fin__receipt_fits(receipt))
         return -EINVAL;
     if (kernel && fin__kernel_check(kernel) < 0)
         return -ECHILD;
@@ -240,12 +261,14 @@ int fin__close(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
     c.kernel = kernel ? kernel : &own;
     c.policy = policy;
     c.options = options;
-    result = begin(&c, fd, layer);
+    result = blocking_begin(&c, fd, layer);
     if (result == 0) {
-        run(&c);
-        fin__machine_report(&c.machine, receipt);
-        receipt->tombstone = 0;
-        name_holders(&c, receipt);
+        blocking_run(&c);
+        fin__machine_report(&c.machine, &whole);
+        whole.kind = (int) fin__endpoint_kind(&c.ep);
+        fin__receipt_addresses(&whole, &c.proof.id);
+        fin__proof_holders(&c.machine, c.proof.inode, (enum fin__kind) c.ep.kind, &whole);
+        fin__receipt_copy(receipt, &whole);
     }
     fin__kernel_end(&own);
     return result;
@@ -256,12 +279,15 @@ static const struct fin__close_options usual;
 int fin_close(struct fin_kernel *kernel, int fd, const struct fin_policy *policy,
               struct fin_receipt *receipt)
 {
+    FIN__UNCANCELLED;
+
     return fin__close(kernel, fd, NULL, policy, &usual, receipt);
 }
 
 int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                       const struct fin_policy *policy, struct fin_receipt *receipt)
 {
+    FIN__UNCANCELLED;
     int result = fin__layer_check(layer);
 
     return result < 0 ? result : fin__close(kernel, fd, layer, policy, &usual, receipt);

@@ -28,7 +28,7 @@ struct fin__op *fin__book_at(const struct fin__book *book, uint32_t index)
     return &book->chunks[index / FIN__CHUNK_OPS]->ops[index % FIN__CHUNK_OPS];
 }
 
-static bool grow(struct fin__book *book)
+static bool book_grow(struct fin__book *book)
 {
     uint32_t first = book->slots;
     struct fin__chunk *chunk;
@@ -53,7 +53,7 @@ struct fin__op *fin__book_take(struct fin__book *book)
     struct fin__op *op = fin__list_first(book, &book->free);
     uint32_t index, generation;
 
-    if (!op && !grow(book))
+    if (!op && !book_grow(book))
         return NULL;
     op = fin__list_first(book, &book->free);
     fin__list_remove(book, &book->free, op);

@@ -31,8 +31,8 @@ struct fin__op {
     uint32_t next, prev;
     uint8_t action; /* enum fin__action: what it does next, or waits in */
     uint8_t state;
-    uint8_t asked;       /* FIN__ABORT or FIN__FORCE while on the list of the asked */
-    uint8_t witness : 1; /* the backend's: which one has the entry */
+    uint8_t wanted;            /* FIN__ABORT or FIN__FORCE while its end is wanted */
+    uint8_t witness_index : 1; /* the backend's: which one has the entry */
     bool missed_edge : 1, seen : 1;
     bool narrowed : 1; /* the backend's: only room to send is watched */
 };

@@ -31,7 +31,8 @@ struct fin__backend {
      * already: a layer may have stopped writing before the socket was full. */
     void (*watch)(void *self, struct fin__op *op, uint64_t id);
 
-    /* Takes at most `max` edges, without blocking. Returns how many. */
+    /* Takes at most `max` edges, without blocking. Returns how many, or a negative errno: nothing
+     * more will ever be told, so that nothing can be waited for. */
     int (*poll)(void *self, struct fin__edge *edges, int max);
 
     /* Carries out any action but WAIT, CHECK and FINISH. */

@@ -4,16 +4,19 @@
  * destroy events in it; two witnesses, so that one full of entries given up can be replaced. */
 
 #include "base/alloc.h"
+#include "base/cancel.h"
 #include "base/clock.h"
-#include "base/descriptor.h"
+#include "base/errors.h"
+#include "base/mark.h"
 #include "close/closer.h"
 #include "close/follow.h"
 #include "close/policy.h"
 #include "close/proof.h"
-#include "kernel/holders.h"
+#include "close/run.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -30,12 +33,28 @@
 
 struct linux_closer {
     int set, timer, wake;
+    int mark;                 /* of all three: base/mark.h */
+    _Atomic uint64_t sure;    /* until then they are taken for ours without a look */
     struct fin_kernel kernel; /* of the dispatching thread; its witness is not used */
     struct fin__witness witness[2];
     uint32_t users[2]; /* released closes whose entry is in there */
     unsigned active;
     struct fin__follower_table followers;
 };
+
+/* Has the set its number still? The timer and the eventfd are believed to go with it. */
+static bool look(struct linux_closer *l)
+{
+    bool ours = fin__is_marked(l->set, l->mark);
+
+    atomic_store_explicit(&l->sure, ours ? fin__now() + FIN__SURE_NS : 0, memory_order_relaxed);
+    return ours;
+}
+
+static bool is_ours(struct linux_closer *l)
+{
+    return fin__now() < atomic_load_explicit(&l->sure, memory_order_relaxed) || look(l);
+}
 
 static uint64_t now(void *self)
 {
@@ -49,7 +68,7 @@ static int reserve(void *self, struct fin__op *op, uint64_t id)
 {
     struct epoll_event entry = { .events = ALL_EDGES, .data.u64 = id };
     struct linux_closer *l = self;
-    int result = fin__follower_make(op, id);
+    int result = is_ours(l) ? fin__follower_make(op, id) : -EBADF;
 
     if (result < 0)
         return result;
@@ -60,13 +79,13 @@ static int reserve(void *self, struct fin__op *op, uint64_t id)
     return result;
 }
 
-static void wake(void *self)
+static void closer_linux_wake(void *self)
 {
     struct linux_closer *l = self;
     uint64_t one = 1;
 
-    while (write(l->wake, &one, sizeof one) < 0 && errno == EINTR)
-        ;
+    if (is_ours(l))
+        (void) !write(l->wake, &one, sizeof one); /* EAGAIN: it is readable anyhow */
 }
 
 /* ---- edges ---- */
@@ -75,8 +94,7 @@ static void drain_wake(struct linux_closer *l)
 {
     uint64_t count;
 
-    while (read(l->wake, &count, sizeof count) < 0 && errno == EINTR)
-        ;
+    (void) !read(l->wake, &count, sizeof count);
 }
 
 struct edges {
@@ -106,27 +124,29 @@ static int poll_edges(void *self, struct fin__edge *edges, int max)
     struct epoll_event events[EPOLL_BATCH];
     struct linux_closer *l = self;
     struct edges list = { edges, 0 };
-    int n = epoll_wait(l->set, events, EPOLL_BATCH, 0);
-    bool destroyed = l->followers.lost;
+    bool ours = look(l), destroyed = l->followers.lost;
+    int n = ours ? epoll_wait(l->set, events, EPOLL_BATCH, 0) : 0;
 
+    if (!ours)
+        return -EBADF;
     for (int i = 0; i < n; i++) {
         if (events[i].data.u64 == WAKE_ID)
             drain_wake(l);
         else if (events[i].data.u64 == EVENTS_ID)
             destroyed = true;
-        else if (events[i].data.u64 != TIMER_ID) /* set anew by arm() */
+        else if (events[i].data.u64 != TIMER_ID) /* set anew by closer_linux_arm() */
             take_event(&list, &events[i]);
     }
     if (destroyed)
         fin__follower_read(&l->followers, max - EPOLL_BATCH, add_edge, &list);
     if (l->followers.lost)
-        wake(l);
+        closer_linux_wake(l);
     return list.count;
 }
 
 /* EPOLL_CTL_MOD reports what is ready at that moment. Input that is there would do so each time:
  * while room to send is all that matters it is left out. */
-static void watch(void *self, struct fin__op *op, uint64_t id)
+static void closer_linux_watch(void *self, struct fin__op *op, uint64_t id)
 {
     bool narrow = op->machine.interest == FIN__WRITE;
     struct epoll_event entry = {
@@ -135,12 +155,12 @@ static void watch(void *self, struct fin__op *op, uint64_t id)
     };
     struct linux_closer *l = self;
 
-    if (op->ep.fd >= 0 && (narrow || op->narrowed))
+    if (op->ep.fd >= 0 && (narrow || op->narrowed) && is_ours(l))
         (void) epoll_ctl(l->set, EPOLL_CTL_MOD, op->ep.fd, &entry);
     op->narrowed = narrow;
 }
 
-static void arm(void *self, uint64_t deadline)
+static void closer_linux_arm(void *self, uint64_t deadline)
 {
     struct linux_closer *l = self;
     struct itimerspec when = { 0 };
@@ -151,7 +171,8 @@ static void arm(void *self, uint64_t deadline)
         when.it_value.tv_sec = (time_t) (at / FIN__NS_PER_S);
         when.it_value.tv_nsec = (long) (at % FIN__NS_PER_S);
     }
-    (void) timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &when, NULL);
+    if (is_ours(l))
+        (void) timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 static void wait_for_work(void *self, int timeout_ms)
@@ -159,6 +180,8 @@ static void wait_for_work(void *self, int timeout_ms)
     struct linux_closer *l = self;
     struct pollfd entry = { .fd = l->set, .events = POLLIN };
 
+    if (!look(l))
+        return;
     (void) poll(&entry, 1, timeout_ms);
 }
 
@@ -186,7 +209,7 @@ static void replace_witness(struct linux_closer *l)
 
 /* The entry that the socket had in our own set has just been given back to the kernel: the one
  * needed here is that one again. */
-static void witness(struct linux_closer *l, struct fin__op *op, struct fin__event *ev)
+static void enter_witness(struct linux_closer *l, struct fin__op *op, struct fin__event *ev)
 {
     unsigned which;
     int result;
@@ -204,12 +227,13 @@ static void witness(struct linux_closer *l, struct fin__op *op, struct fin__even
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
     ev->error = result;
     if (result == 0) {
-        op->witness = which & 1;
+        op->witness_index = which & 1;
         l->users[which]++;
     }
 }
 
-static int check(void *self, void (*visit)(uint64_t id, uint64_t inode, void *arg), void *arg)
+static int closer_linux_check(void *self, void (*visit)(uint64_t id, uint64_t inode, void *arg),
+                              void *arg)
 {
     struct linux_closer *l = self;
     int result = 0;
@@ -236,42 +260,58 @@ static void forget(void *self, struct fin__op *op, struct fin_receipt *receipt)
         fin__free(op->follow);
         return;
     }
-    fin__follower_end(&l->followers, op);
+    receipt->kind = (int) fin__endpoint_kind(&op->ep);
+    fin__follower_end(&l->followers, op, receipt);
     if (!op->machine.witnessed)
         return;
     if (op->machine.held == FIN_YES) {
-        (void) fin__witness_check(&l->witness[op->witness], fin__book_id(op), &inode);
-        fin__witness_give_up(&l->witness[op->witness]);
-        fin__receipt_holders(receipt, op->machine.plan->find_holders ? inode : 0,
-                             (enum fin__kind) op->ep.kind);
+        (void) fin__witness_check(&l->witness[op->witness_index], fin__book_id(op), &inode);
+        fin__witness_give_up(&l->witness[op->witness_index]);
+        fin__proof_holders(&op->machine, inode, (enum fin__kind) op->ep.kind, receipt);
     }
-    l->users[op->witness]--;
-    retire_witness(l, op->witness);
+    l->users[op->witness_index]--;
+    retire_witness(l, op->witness_index);
 }
+
+struct of_one {
+    struct linux_closer *l;
+    struct fin__op *op;
+};
+
+static void unwatch_one(void *self)
+{
+    const struct of_one *one = self;
+
+    if (is_ours(one->l))
+        (void) epoll_ctl(one->l->set, EPOLL_CTL_DEL, one->op->ep.fd, NULL);
+}
+
+static void prepare_proof_of_one(void *self, struct fin__event *ev)
+{
+    const struct of_one *one = self;
+
+    enter_witness(one->l, one->op, ev);
+}
+
+static void inspect_one(void *self, struct fin__event *ev)
+{
+    const struct of_one *one = self;
+
+    fin__follower_inspect(&one->l->kernel, one->op, ev);
+}
+
+/* Without check: the bookkeeping asks for all at once. */
+static const struct fin__driver driver = {
+    .unwatch = unwatch_one,
+    .prepare_proof = prepare_proof_of_one,
+    .inspect = inspect_one,
+};
 
 static void act(void *self, struct fin__op *op, enum fin__action action, struct fin__event *ev)
 {
-    struct linux_closer *l = self;
+    struct of_one one = { self, op };
 
-    *ev = (struct fin__event) { .kind = FIN__DONE };
-    switch (action) {
-    case FIN__UNWATCH:
-        (void) epoll_ctl(l->set, EPOLL_CTL_DEL, op->ep.fd, NULL);
-        break;
-    case FIN__WITNESS:
-        witness(l, op, ev);
-        break;
-    case FIN__RELEASE:
-        fin__proof_release(op->ep.fd, ev);
-        op->ep.fd = -1; /* an edge fetched before, or a later wait, must not touch the number */
-        break;
-    case FIN__INSPECT:
-        fin__follower_inspect(&l->kernel, op, ev);
-        break;
-    default:
-        fin__endpoint_do(&op->ep, &l->kernel, &op->machine, action, ev);
-        break;
-    }
+    fin__run(&driver, &one, &one.l->kernel, &op->ep, &op->machine, action, ev);
 }
 
 /* ---- making and freeing ---- */
@@ -285,9 +325,9 @@ static void free_backend(void *self, bool forked)
     fin__witness_close(&l->witness[0]);
     fin__witness_close(&l->witness[1]);
     fin__kernel_end(&l->kernel);
-    fin__drop(&l->wake);
-    fin__drop(&l->timer);
-    fin__drop(&l->set);
+    fin__drop_marked(&l->wake, l->mark);
+    fin__drop_marked(&l->timer, l->mark);
+    fin__drop_marked(&l->set, l->mark);
     fin__free(l);
 }
 
@@ -298,6 +338,13 @@ static int add_own(struct linux_closer *l, int fd, uint64_t id)
     return fd < 0 || epoll_ctl(l->set, EPOLL_CTL_ADD, fd, &entry) < 0 ? -errno : 0;
 }
 
+static int add_marked(struct linux_closer *l, int fd, uint64_t id)
+{
+    if (fd >= 0 && l->mark != FIN__UNMARKED)
+        (void) fin__mark(fd, l->mark);
+    return add_own(l, fd, id);
+}
+
 static int open_parts(struct linux_closer *l)
 {
     int result;
@@ -305,12 +352,13 @@ static int open_parts(struct linux_closer *l)
     l->set = epoll_create1(EPOLL_CLOEXEC);
     if (l->set < 0)
         return -errno;
+    l->mark = fin__mark_new(l->set);
     l->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    result = add_own(l, l->timer, TIMER_ID);
+    result = add_marked(l, l->timer, TIMER_ID);
     if (result < 0)
         return result;
     l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    result = add_own(l, l->wake, WAKE_ID);
+    result = add_marked(l, l->wake, WAKE_ID);
     if (result < 0)
         return result;
     if (fin__events_open(&l->followers.events) == 0)
@@ -320,7 +368,7 @@ static int open_parts(struct linux_closer *l)
     return fin__is_lack(result) ? result : 0;
 }
 
-static int make(struct linux_closer **ret)
+static int closer_linux_make(struct linux_closer **ret)
 {
     struct linux_closer *l = fin__alloc(sizeof *l);
     int result;
@@ -342,26 +390,27 @@ static int make(struct linux_closer **ret)
 static const struct fin__backend backend = {
     .now = now,
     .reserve = reserve,
-    .wake = wake,
-    .watch = watch,
+    .wake = closer_linux_wake,
+    .watch = closer_linux_watch,
     .poll = poll_edges,
     .act = act,
-    .check = check,
+    .check = closer_linux_check,
     .follow = follow,
     .forget = forget,
-    .arm = arm,
+    .arm = closer_linux_arm,
     .wait = wait_for_work,
     .free = free_backend,
 };
 
 int fin_closer_new(const struct fin_closer_options *options, struct fin_closer **ret)
 {
+    FIN__UNCANCELLED;
     struct linux_closer *l;
     int result;
 
     if (!ret || (options && options->size != sizeof *options))
         return -EINVAL;
-    result = make(&l);
+    result = closer_linux_make(&l);
     return result < 0 ? result : fin__closer_make(&backend, l, options, ret);
 }
 
@@ -383,12 +432,13 @@ static int submit(struct fin_closer *closer, int fd, const struct fin_layer *lay
     struct fin_kernel kernel;
     int result = fin__closer_check(closer);
 
+    policy = fin__policy_or_default(policy);
     if (result == 0)
         result = fin__policy_check(policy);
     if (result < 0)
         return result;
     fin__kernel_begin(&kernel); /* the closer's own belongs to another thread */
-    result = fin__endpoint_examine(&kernel, fd, layer, policy, &ep);
+    result = fin__endpoint_examine(&kernel, fd, layer, &ep);
     fin__kernel_end(&kernel);
     return result < 0 ? result : fin__closer_submit(closer, &ep, policy, closed, arg, op);
 }
@@ -396,6 +446,8 @@ static int submit(struct fin_closer *closer, int fd, const struct fin_layer *lay
 int fin_closer_submit(struct fin_closer *closer, int fd, const struct fin_policy *policy,
                       fin_closed_fn closed, void *arg, uint64_t *op)
 {
+    FIN__UNCANCELLED;
+
     return submit(closer, fd, NULL, policy, closed, arg, op);
 }
 
@@ -403,6 +455,7 @@ int fin_closer_submit_layered(struct fin_closer *closer, int fd, const struct fi
                               const struct fin_policy *policy, fin_closed_fn closed, void *arg,
                               uint64_t *op)
 {
+    FIN__UNCANCELLED;
     int result = fin__layer_check(layer);
 
     return result < 0 ? result : submit(closer, fd, layer, policy, closed, arg, op);

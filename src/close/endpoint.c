@@ -4,45 +4,22 @@
 
 #include "close/listener.h"
 #include "close/read.h"
+#include "close/sight.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
-#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stddef.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-
-/* Kernel values of tcpi_state (include/net/tcp_states.h). */
-enum tcp_state {
-    ESTABLISHED = 1,
-    SYN_SENT,
-    SYN_RECV,
-    FIN_WAIT1,
-    FIN_WAIT2,
-    TIME_WAIT,
-    CLOSED,
-    CLOSE_WAIT,
-    LAST_ACK,
-    LISTEN,
-    CLOSING,
-};
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
 
 #define DISCONNECT_TRIES 3
-
-static int tcp_info(int fd, struct tcp_info *info)
-{
-    socklen_t size = sizeof *info;
-
-    memset(info, 0, sizeof *info); /* an older kernel fills less */
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &size) < 0 ? -errno : 0;
-}
+#define ERRORS_AT_ONCE 64 /* what is behind them raises the next event */
 
 static int option(int fd, int name, int *value)
 {
@@ -64,30 +41,26 @@ static int is_connected(int fd)
 
 /* ---- examine ---- */
 
-/* State CLOSE is also that of a connection that has ended. */
-static bool never_connected(const struct tcp_info *info)
+static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info)
 {
-    return info->tcpi_state == CLOSED && info->tcpi_segs_in == 0 && info->tcpi_segs_out == 0;
-}
-
-static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info, bool follows)
-{
-    int protocol = IPPROTO_TCP, listening = info->tcpi_state == LISTEN;
+    int protocol = IPPROTO_TCP, listening = info->tcpi_state == FIN__LISTEN;
 
     ep->family = AF_INET;
     ep->traits = FIN__SOCKET;
-    ep->plain_tcp = true;
-    if (follows && option(ep->fd, SO_PROTOCOL, &protocol) == 0 && protocol == IPPROTO_MPTCP) {
-        ep->plain_tcp = false;
-        ep->traits |= FIN__ACK_UNKNOWN;
+    if (!ep->plain_tcp && option(ep->fd, SO_PROTOCOL, &protocol) == 0
+        && protocol == IPPROTO_MPTCP) {
+        fin__sight_multipath(ep);
         (void) option(ep->fd, SO_ACCEPTCONN, &listening);
     }
+    ep->plain_tcp = !ep->mptcp && !ep->fallback;
     if (listening)
         ep->traits |= FIN__LISTENING;
-    else if (info->tcpi_state == SYN_SENT)
+    else if (info->tcpi_state == FIN__SYN_SENT)
         ep->traits |= FIN__CONNECTING;
-    else if (!never_connected(info))
+    else if (!fin__never_connected(ep, info))
         ep->traits |= FIN__STREAM;
+    if (ep->traits & FIN__STREAM)
+        fin__sight_begin(ep, info);
     if (info->tcpi_unacked || info->tcpi_notsent_bytes)
         ep->facts |= FIN__IS_OUTSTANDING;
     return 0;
@@ -100,16 +73,21 @@ static bool peer_has_shut(int fd)
     return poll(&entry, 1, 0) > 0 && entry.revents & POLLRDHUP;
 }
 
+/* 1, 0, or a negative errno: not to be known. */
+static int unix_peer_is_gone(struct fin_kernel *kernel, int fd)
+{
+    struct fin_identity id = FIN_IDENTITY_INIT;
+    int result = fin_identify(fd, &id);
+
+    if (result == 0)
+        result = fin__kernel_need_diag(kernel);
+    return result < 0 ? result : fin__diag_unix_peer_gone(&kernel->diag, &id);
+}
+
 /* RDHUP before the close began: the peer's end, or a shutdown(SHUT_RD) of the program's own? */
 static bool may_be_our_own_end(struct fin_kernel *kernel, int fd)
 {
-    struct fin_identity id = FIN_IDENTITY_INIT;
-
-    if (!peer_has_shut(fd))
-        return false;
-    if (fin_identify(fd, &id) < 0 || fin__kernel_need_diag(kernel) < 0)
-        return true;
-    return fin__diag_unix_peer_gone(&kernel->diag, &id) != 1;
+    return peer_has_shut(fd) && unix_peer_is_gone(kernel, fd) != 1;
 }
 
 static int examine_unix_stream(struct fin_kernel *kernel, struct fin__endpoint *ep)
@@ -122,8 +100,11 @@ static int examine_unix_stream(struct fin_kernel *kernel, struct fin__endpoint *
     else if (result == 0)
         result = is_connected(ep->fd);
     if (result > 0) {
-        ep->traits |= FIN__STREAM | FIN__ACK_AT_SHUT | FIN__QUENCHABLE;
-        ep->eof_ambiguous = may_be_our_own_end(kernel, ep->fd);
+        ep->traits |= FIN__STREAM | FIN__QUENCHABLE;
+        /* A peer that is gone may have left our bytes unread, and its error may have been taken:
+         * the socket keeps no trace of it. */
+        ep->traits |= fin__both_shut(ep->fd) ? 0 : FIN__ACK_AT_SHUT;
+        ep->end_ambiguous = may_be_our_own_end(kernel, ep->fd);
     }
     return result < 0 ? result : 0;
 }
@@ -159,14 +140,14 @@ static int examine_file(struct fin__endpoint *ep)
     return 0;
 }
 
-static int examine(struct fin_kernel *kernel, bool follows, struct fin__endpoint *ep)
+static int examine(struct fin_kernel *kernel, struct fin__endpoint *ep)
 {
     struct tcp_info info;
-    int result =
-        tcp_info(ep->fd, &info); /* first: it answers everything for the most frequent kind */
+    /* First: it answers everything for the most frequent kind. */
+    int result = fin__tcp_info(ep->fd, &info);
 
-    if (result == 0)
-        return examine_tcp(ep, &info, follows);
+    if (result >= 0)
+        return examine_tcp(ep, &info);
     if (result == -ENOTSOCK)
         return examine_file(ep);
     if (result == -EBADF)
@@ -174,22 +155,24 @@ static int examine(struct fin_kernel *kernel, bool follows, struct fin__endpoint
     return examine_other(kernel, ep);
 }
 
+/* Without its last member, which came later. */
+#define LAYER_SIZE_OLD offsetof(struct fin_layer, unsent)
+
 int fin__layer_check(const struct fin_layer *layer)
 {
-    bool whole =
-        layer && layer->size == sizeof *layer && layer->flush && layer->notify && layer->read;
+    bool whole = layer && (layer->size == sizeof *layer || layer->size == LAYER_SIZE_OLD)
+        && layer->flush && layer->notify && layer->read;
 
     return whole ? 0 : -EINVAL;
 }
 
 int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
-                          const struct fin_policy *policy, struct fin__endpoint *ep)
+                          struct fin__endpoint *ep)
 {
     int result;
 
     *ep = (struct fin__endpoint) { .fd = fd, .layer = layer };
-    result = examine(
-        kernel, policy->courtesy >= FIN_COURTESY_ORDERLY || policy->proof > FIN_STAGE_RELEASED, ep);
+    result = examine(kernel, ep);
     if (result == 0 && layer) {
         ep->traits |= FIN__LAYERED;
         result = ep->traits & FIN__STREAM ? 0 : -ENOTCONN;
@@ -197,12 +180,58 @@ int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_la
     return result;
 }
 
+int fin__endpoint_examine_tcp(int fd, struct fin__endpoint *ep)
+{
+    struct tcp_info info;
+    int result = fin__tcp_info(fd, &info);
+
+    *ep = (struct fin__endpoint) { .fd = fd, .plain_tcp = true };
+    return result < 0 ? result : examine_tcp(ep, &info);
+}
+
+bool fin__endpoint_is_plain_tcp(int fd)
+{
+    int protocol = 0;
+
+    return option(fd, SO_PROTOCOL, &protocol) == 0 && protocol == IPPROTO_TCP;
+}
+
+bool fin__endpoint_has_linger(int fd)
+{
+    struct linger linger = { 0 };
+    socklen_t size = sizeof linger;
+
+    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) < 0 || linger.l_onoff;
+}
+
 void fin__endpoint_discard_errors(const struct fin__endpoint *ep)
 {
     struct msghdr message = { 0 };
 
-    while (recvmsg(ep->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0)
+    /* Others have none, and for them MSG_ERRQUEUE is a plain read. */
+    if (ep->family != AF_INET && ep->family != AF_INET6)
+        return;
+    for (int i = 0; i < ERRORS_AT_ONCE; i++) {
+        if (recvmsg(ep->fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+            return;
         memset(&message, 0, sizeof message);
+    }
+}
+
+enum fin_kind fin__endpoint_kind(const struct fin__endpoint *ep)
+{
+    if (!(ep->traits & FIN__SOCKET))
+        return FIN_KIND_PIPE;
+    if (ep->family == AF_UNIX)
+        return FIN_KIND_UNIX;
+    if (ep->mptcp || ep->fallback)
+        return FIN_KIND_MPTCP;
+    return ep->plain_tcp ? FIN_KIND_TCP : FIN_KIND_UDP;
+}
+
+bool fin__endpoint_wants_addresses(const struct fin__endpoint *ep, const struct fin__plan *plan)
+{
+    return plan->addresses && (ep->family == AF_INET || ep->family == AF_INET6);
 }
 
 /* ---- take over ---- */
@@ -218,7 +247,7 @@ void fin__endpoint_take_over(struct fin__endpoint *ep, const struct fin__plan *p
         if (getsockopt(ep->fd, SOL_SOCKET, SO_LINGER, &linger, &size) < 0 || !linger.l_onoff)
             return;
         if (linger.l_linger == 0) {
-            ep->facts |= FIN__IS_RESET_ON_CLOSE;
+            ep->linger_reset = true;
             return;
         }
         linger = (struct linger) { 0 };
@@ -234,7 +263,7 @@ static void done_or_failed(struct fin__event *ev, int result)
     ev->error = result < 0 ? result : 0;
 }
 
-static int call(int result)
+static int endpoint_call(int result)
 {
     return result < 0 ? -errno : 0;
 }
@@ -256,6 +285,10 @@ static void take_layer_result(struct fin__event *ev, int result)
     case FIN_LAYER_NONE:
         ev->kind = FIN__SKIP;
         break;
+    case FIN_LAYER_DEAD:
+        ev->kind = FIN__SKIP;
+        ev->facts = FIN__IS_MUTE;
+        break;
     case FIN_LAYER_BROKEN:
         ev->kind = FIN__BROKEN;
         ev->error = -EBADMSG;
@@ -267,14 +300,20 @@ static void take_layer_result(struct fin__event *ev, int result)
     }
 }
 
-static void flush(struct fin__endpoint *ep, struct fin__event *ev)
+static void endpoint_flush(struct fin__endpoint *ep, struct fin__event *ev)
 {
     take_layer_result(ev, ep->layer->flush(ep->layer->arg, &ev->bytes));
 }
 
-static void notify(struct fin__endpoint *ep, struct fin__event *ev)
+/* EPIPE may be our own doing, a shutdown(2) before. */
+static void endpoint_notify(struct fin__endpoint *ep, struct fin__event *ev)
 {
     take_layer_result(ev, ep->layer->notify(ep->layer->arg));
+    if (ev->error == -EPIPE && ep->family == AF_UNIX
+        && (ep->traits & FIN__ACK_AT_SHUT || !ep->end_ambiguous) && fin__both_shut(ep->fd))
+        /* The peer is gone: with ours unread, or after a FIN of the program's, or without
+         * either. */
+        ev->error = fin__has_error(ep->fd) ? -ECONNRESET : -ENOTCONN;
 }
 
 static void shut(struct fin__endpoint *ep, const struct fin__plan *plan, struct fin__event *ev)
@@ -284,11 +323,11 @@ static void shut(struct fin__endpoint *ep, const struct fin__plan *plan, struct 
     /* Before FIN: TIME_WAIT remembers whether the address may be shared (tw_reuse). */
     if (plan->rebindable)
         (void) setsockopt(ep->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    done_or_failed(ev, call(shutdown(ep->fd, SHUT_WR)));
+    done_or_failed(ev, endpoint_call(shutdown(ep->fd, SHUT_WR)));
 }
 
-/* State CLOSE means both FINs, or a reset that SO_ERROR still tells of. */
-static void look_closed(struct fin__endpoint *ep, struct fin__event *ev)
+/* Takes the socket's error, once its connection is over: it belongs to the close. */
+static void take_error(struct fin__endpoint *ep, struct fin__event *ev)
 {
     int error = 0;
 
@@ -296,81 +335,117 @@ static void look_closed(struct fin__endpoint *ep, struct fin__event *ev)
     if (error) {
         ev->kind = FIN__FAILED;
         ev->error = -error;
-    } else {
-        ev->facts |= FIN__IS_ACKED | FIN__IS_FIN;
     }
 }
 
-/* Is our FIN acked, has the peer's come? RFC 9293, 3.3.2. Returns the state, or 0. */
-static int look(struct fin__endpoint *ep, struct fin__event *ev)
+static bool both_fins(unsigned facts)
 {
-    struct tcp_info info;
+    return (facts & (FIN__IS_ACKED | FIN__IS_FIN)) == (FIN__IS_ACKED | FIN__IS_FIN);
+}
+
+/* What is seen of a stream goes into the event; returns the state. Scope descriptor takes nothing
+ * that another holder might read. `m` may be NULL: nothing was done yet. */
+static int see(struct fin__endpoint *ep, const struct fin__machine *m, bool count,
+               struct fin__event *ev)
+{
+    struct fin__sight sight;
+    bool shut = m && fin__reached(m, FIN_STAGE_SHUT);
+
+    fin__see(ep, shut, count, &sight);
+    ev->facts |= sight.facts;
+    ev->bytes = sight.unacked;
+    if (sight.facts & FIN__IS_OVER && !both_fins(sight.facts) && !(m && m->plan->descriptor_only))
+        take_error(ep, ev);
+    return sight.state;
+}
+
+static void see_unix(struct fin__endpoint *ep, const struct fin__machine *m, struct fin__event *ev)
+{
+    ev->facts |= ep->traits & FIN__ACK_AT_SHUT ? 0 : FIN__IS_UNKNOWN;
+    if (m->plan->descriptor_only)
+        ev->facts |= fin__has_error(ep->fd) ? FIN__IS_OVER : 0;
+    else
+        take_error(ep, ev);
+}
+
+static void endpoint_look(struct fin__endpoint *ep, const struct fin__machine *m,
+                          struct fin__event *ev)
+{
+    ev->kind = FIN__STATE;
+    if (ep->family == AF_INET)
+        (void) see(ep, m, false, ev);
+    else
+        see_unix(ep, m, ev);
+}
+
+/* FIN_LAYER_INIT leaves out how to ask: not to be known. */
+static uint64_t layer_unsent(const struct fin_layer *layer)
+{
+    bool can_be_asked = layer->size > LAYER_SIZE_OLD && layer->unsent;
+
+    return can_be_asked ? layer->unsent(layer->arg) : UINT64_MAX;
+}
+
+/* close(2) resets for what is unread only a peer that still has a socket (unix_release_sock()).
+ * While one of our sides is open it has. */
+static void see_who_is_reset(const struct fin__endpoint *ep, struct fin_kernel *kernel,
+                             struct fin__event *ev)
+{
+    int gone = fin__both_shut(ep->fd) ? unix_peer_is_gone(kernel, ep->fd) : 0;
+
+    if (gone == 1)
+        ev->unread = 0;
+    else if (gone < 0)
+        ev->facts |= FIN__IS_RESET_UNSURE;
+}
+
+static void tally(struct fin__endpoint *ep, struct fin_kernel *kernel, const struct fin__machine *m,
+                  struct fin__event *ev)
+{
+    int state;
 
     ev->kind = FIN__STATE;
-    if (!ep->plain_tcp || tcp_info(ep->fd, &info) < 0) {
-        ev->facts |= ep->traits & FIN__ACK_AT_SHUT ? FIN__IS_ACKED : FIN__IS_UNKNOWN;
-        return 0;
+    ev->unread = fin__see_unread(ep);
+    if (ep->layer && m->plan->descriptor_only)
+        ev->unsent = layer_unsent(ep->layer);
+    if (ep->family != AF_INET) {
+        see_unix(ep, m, ev);
+        if (ev->unread)
+            see_who_is_reset(ep, kernel, ev);
+        return;
     }
-    switch (info.tcpi_state) {
-    case FIN_WAIT2:
-        ev->facts |= FIN__IS_ACKED;
-        break;
-    case TIME_WAIT:
-        ev->facts |= FIN__IS_ACKED | FIN__IS_FIN;
-        break;
-    case CLOSE_WAIT:
-    case LAST_ACK:
-    case CLOSING:
-        ev->facts |= FIN__IS_FIN;
-        break;
-    case CLOSED:
-        look_closed(ep, ev);
-        break;
-    default:
-        break;
-    }
-    return info.tcpi_state;
+    state = see(ep, m, true, ev);
+    ev->facts |= fin__see_resets(ep, state, ev->bytes);
 }
 
-static int queued(int fd, unsigned long request)
+/* The peer's end of a Unix socket is a read of 0, unless our side was shut for reading. */
+static void endpoint_ended(struct fin__endpoint *ep, const struct fin__machine *m,
+                           struct fin__event *ev)
 {
-    int bytes = 0;
-
-    return ioctl(fd, request, &bytes) < 0 || bytes < 0 ? 0 : bytes;
-}
-
-static void tally(struct fin__endpoint *ep, const struct fin__plan *plan, struct fin__event *ev)
-{
-    int bytes = 0, state = 0;
-
-    ev->kind = FIN__STATE;
+    ev->kind = FIN__END;
     if (ep->family == AF_INET) {
-        bytes = queued(ep->fd, SIOCOUTQ);
-        if (!plan->descriptor_only) /* SO_ERROR is taken from other holders by looking */
-            state = look(ep, ev);
+        (void) see(ep, m, false, ev);
     } else {
-        ev->facts |= FIN__IS_ACKED;
+        ev->facts |= ep->traits & FIN__ACK_AT_SHUT ? 0 : FIN__IS_UNKNOWN;
+        ev->facts |= ep->end_ambiguous || ep->end_forfeited || m->quenched ? FIN__IS_FIN_UNKNOWN
+                                                                           : FIN__IS_FIN;
     }
-    /* SIOCOUTQ counts our FIN as a byte until it is acked (tcp_ioctl(): write_seq - snd_una). */
-    if (bytes && (state == FIN_WAIT1 || state == LAST_ACK || state == CLOSING))
-        bytes--;
-    ev->bytes = (uint64_t) bytes;
-    ev->unread = (uint64_t) queued(ep->fd, SIOCINQ);
+    if (ep->end_forfeited && !(ev->facts & FIN__IS_FIN))
+        ev->facts |= FIN__IS_FIN_UNKNOWN;
 }
 
 static void drain(struct fin__endpoint *ep, const struct fin__machine *m, struct fin__event *ev)
 {
+    struct fin__sight sight;
+
     fin__read(ep, fin__drain_left(m), ev);
-    if (ev->kind != FIN__END)
-        return;
-    if (ep->plain_tcp) {
-        (void) look(ep, ev);
-        if (ev->kind == FIN__STATE)
-            ev->kind = FIN__END;
-    } else {
-        ev->facts = ep->eof_ambiguous || m->quenched ? 0 : FIN__IS_FIN;
-        ev->facts |= ep->traits & FIN__ACK_AT_SHUT ? FIN__IS_ACKED : FIN__IS_UNKNOWN;
+    if (ev->kind == FIN__FAILED && ev->error == -ENOTCONN && ep->family == AF_INET) {
+        fin__see(ep, false, false, &sight);
+        if (sight.facts & FIN__IS_OVER) /* it was connected: that is another way to say 0 */
+            *ev = (struct fin__event) { .kind = FIN__END };
     }
+    if (ev->kind == FIN__END)
+        endpoint_ended(ep, m, ev);
 }
 
 /* What the kernel may do for an orphan: TCP_USER_TIMEOUT bounds data that is not acked, TCP_LINGER2
@@ -379,7 +454,8 @@ static void limit(struct fin__endpoint *ep, const struct fin__plan *plan, struct
 {
     unsigned timeout = (unsigned) plan->orphan_ms;
     int seconds = (int) (plan->orphan_ms / 1000) + 1;
-    int result = call(setsockopt(ep->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout));
+    int result =
+        endpoint_call(setsockopt(ep->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout));
 
     (void) setsockopt(ep->fd, IPPROTO_TCP, TCP_LINGER2, &seconds, sizeof seconds);
     done_or_failed(ev, result);
@@ -394,25 +470,64 @@ static int disconnect(int fd)
     for (int tries = 0; tries < DISCONNECT_TRIES && result == -EBUSY; tries++) {
         if (tries) /* some kernels refuse while a thread waits: wake it */
             (void) shutdown(fd, SHUT_RDWR);
-        result = call(connect(fd, &address, sizeof address));
+        result = endpoint_call(connect(fd, &address, sizeof address));
     }
     return result;
 }
 
-static void reset(struct fin__endpoint *ep, struct fin__event *ev)
+/* RST is due: was one sent, or was nothing left that could be reset? tcp_disconnect() leaves
+ * ECONNRESET behind if it sent one; a live MPTCP connection always gets one
+ * (mptcp_do_fastclose()). A thread that it woke, or another holder, may have taken the error: from
+ * a state that no FIN of the peer's ends there was one all the same. */
+static bool was_reset(struct fin__endpoint *ep, int state)
+{
+    int error = 0;
+
+    if (ep->mptcp || ep->fallback || state == FIN__ESTABLISHED || state == FIN__CLOSE_WAIT)
+        return true;
+    return option(ep->fd, SO_ERROR, &error) == 0 && error == ECONNRESET;
+}
+
+static void endpoint_reset(struct fin__endpoint *ep, const struct fin__machine *m,
+                           struct fin__event *ev)
 {
     struct linger linger = { 1, 0 };
+    unsigned unsure;
+    int state;
 
     if (ep->family != AF_INET) {
         done_or_failed(ev, -EOPNOTSUPP);
         return;
     }
+    ev->kind = FIN__STATE;
+    state = see(ep, m, true, ev);
+    unsure = fin__see_resets(ep, state, ev->bytes) & FIN__IS_RESET_UNSURE;
+    if (ev->facts & FIN__IS_OVER)
+        return;
     if (disconnect(ep->fd) == 0) {
-        done_or_failed(ev, 0);
+        bool sent = was_reset(ep, state);
+
+        ev->kind = sent ? FIN__DONE : FIN__STATE;
+        ev->facts = sent ? unsure : ev->facts | FIN__IS_OVER;
         return;
     }
-    done_or_failed(ev, call(setsockopt(ep->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger)));
+    done_or_failed(
+        ev, endpoint_call(setsockopt(ep->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger)));
+    ep->linger_reset = true;
     ev->facts = FIN__IS_RESET_ON_CLOSE;
+}
+
+/* Data that went with the SYN (TCP_FASTOPEN) is lost with the attempt. In SYN_SENT any shutdown(2)
+ * ends it (inet_shutdown()). */
+static void abandon(struct fin__endpoint *ep, const struct fin__machine *m, struct fin__event *ev)
+{
+    uint64_t lost;
+
+    (void) see(ep, m, true, ev);
+    lost = ev->bytes;
+    *ev = (struct fin__event) { 0 };
+    done_or_failed(ev, endpoint_call(shutdown(ep->fd, SHUT_RDWR)));
+    ev->bytes = lost;
 }
 
 void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
@@ -421,22 +536,22 @@ void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
     *ev = (struct fin__event) { .kind = FIN__DONE };
     switch (action) {
     case FIN__FLUSH:
-        flush(ep, ev);
+        endpoint_flush(ep, ev);
         break;
     case FIN__NOTIFY:
-        notify(ep, ev);
+        endpoint_notify(ep, ev);
         break;
-    case FIN__ABANDON: /* in SYN_SENT any shutdown(2) ends the attempt (inet_shutdown()) */
-        done_or_failed(ev, call(shutdown(ep->fd, SHUT_RDWR)));
+    case FIN__ABANDON:
+        abandon(ep, m, ev);
         break;
     case FIN__SHUT:
         shut(ep, m->plan, ev);
         break;
     case FIN__LOOK:
-        (void) look(ep, ev);
+        endpoint_look(ep, m, ev);
         break;
     case FIN__TALLY:
-        tally(ep, m->plan, ev);
+        tally(ep, kernel, m, ev);
         break;
     case FIN__DRAIN:
         drain(ep, m, ev);
@@ -448,13 +563,14 @@ void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
         fin__listener_accept(kernel, ep->fd, m->plan, ev);
         break;
     case FIN__QUENCH:
-        done_or_failed(ev, call(shutdown(ep->fd, SHUT_RD)));
+        done_or_failed(ev, endpoint_call(shutdown(ep->fd, SHUT_RD)));
         break;
     case FIN__LIMIT:
         limit(ep, m->plan, ev);
         break;
     case FIN__RESET:
-        reset(ep, ev);
+        endpoint_reset(ep, m, ev);
+        ev->unsent = ep->layer ? layer_unsent(ep->layer) : 0;
         break;
     default:
         break;

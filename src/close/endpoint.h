@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The hands of every driver: what is being closed, and the machine's actions as system calls. */
+/* The socket that is being closed, and the machine's actions as system calls: for all drivers. */
 
 #ifndef FIN_ENDPOINT_H
 #define FIN_ENDPOINT_H
@@ -15,23 +15,44 @@ struct fin__endpoint {
     uint16_t facts; /* for fin__machine_start() */
     uint8_t family; /* AF_*, AF_INET for both versions; 0: a pipe */
     uint8_t kind;   /* enum fin__kind, to search for holders by */
-    bool plain_tcp; /* TCP_INFO speaks of the whole connection (not so under MPTCP) */
-    bool seqpacket;
-    bool layer_over;    /* nothing more is read through the layer */
-    bool eof_ambiguous; /* read(2) = 0 may come from a shutdown on our side */
+    bool plain_tcp : 1;
+    bool mptcp : 1;    /* TCP_INFO speaks of one subflow alone */
+    bool fallback : 1; /* an MPTCP socket whose connection is TCP */
+    bool seqpacket : 1;
+    bool layer_over : 1;    /* nothing more is read through the layer */
+    bool end_ambiguous : 1; /* read(2) = 0 may come from a shutdown on our side */
+    bool end_forfeited : 1; /* it does: the peer's FIN is not waited for */
+    bool shut : 1;          /* our FIN was queued, by us or before */
+    bool peer_fin : 1;      /* the peer's FIN was seen */
+    bool linger_reset : 1;  /* SO_LINGER with time 0 stands */
+    uint32_t beyond;        /* MPTCP: rcv_nxt less the data, before a DATA_FIN came */
     const struct fin_layer *layer;
 };
 
 /* Finds out what `fd` is; changes nothing. `layer` may be NULL. `kernel` may be asked for the peer
  * of a Unix socket. Errors as fin_close() and fin_close_layered(). */
 int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
-                          const struct fin_policy *policy, struct fin__endpoint *ep);
+                          struct fin__endpoint *ep);
+
+/* The same of what is known to be a TCP socket, and no MPTCP one: with fewer questions. */
+int fin__endpoint_examine_tcp(int fd, struct fin__endpoint *ep);
+
+/* What an accepted socket has from its listening one: the protocol, for good, and SO_LINGER. */
+bool fin__endpoint_is_plain_tcp(int fd);
+bool fin__endpoint_has_linger(int fd);
 
 /* 0, or -EINVAL for a layer that is not whole. */
 int fin__layer_check(const struct fin_layer *layer);
 
-/* An error queue (MSG_ZEROCOPY, time stamps) that nobody reads keeps EPOLLERR up for ever. */
+/* An error queue (MSG_ZEROCOPY, time stamps) that nobody reads keeps EPOLLERR up for ever. Takes a
+ * bounded part of it; what is left comes with the next event. */
 void fin__endpoint_discard_errors(const struct fin__endpoint *ep);
+
+/* What a receipt says was closed. */
+enum fin_kind fin__endpoint_kind(const struct fin__endpoint *ep);
+
+/* Has it addresses, and does the plan ask for them? */
+bool fin__endpoint_wants_addresses(const struct fin__endpoint *ep, const struct fin__plan *plan);
 
 /* A SO_LINGER of the program's would block close(2) or reset; called once the close is certain. */
 void fin__endpoint_take_over(struct fin__endpoint *ep, const struct fin__plan *plan);

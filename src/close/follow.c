@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "close/proof.h"
+#include "close/sight.h"
 #include "kernel/identity.h"
 
 #include <errno.h>
@@ -25,24 +26,34 @@ struct fin__follower {
     bool joined;
 };
 
+static bool is_followed(const struct fin__op *op)
+{
+    const struct fin__plan *plan = op->machine.plan;
+
+    if (plan->proof == FIN_STAGE_RELEASED || !(op->ep.traits & FIN__SOCKET))
+        return false;
+    return plan->proof != FIN_STAGE_UNREFERENCED
+        || (op->ep.plain_tcp && plan->proof_wait > WORTH_EVENTS);
+}
+
 int fin__follower_make(struct fin__op *op, uint64_t id)
 {
     const struct fin__plan *plan = op->machine.plan;
+    bool followed = is_followed(op), addresses = fin__endpoint_wants_addresses(&op->ep, plan);
     struct fin__follower *follower;
 
-    if (plan->proof == FIN_STAGE_RELEASED || !(op->ep.traits & FIN__SOCKET))
-        return 0;
-    if (plan->proof == FIN_STAGE_UNREFERENCED
-        && (!op->ep.plain_tcp || plan->proof_wait <= WORTH_EVENTS))
+    if (!followed && !addresses)
         return 0;
     follower = fin__alloc(sizeof *follower);
     if (!follower)
         return -ENOMEM;
     follower->op = id;
     follower->id.size = sizeof follower->id;
-    if (plan->proof >= FIN_STAGE_FINISHED)
+    if (addresses)
+        fin__addresses(op->ep.fd, &follower->id);
+    if (followed && plan->proof >= FIN_STAGE_FINISHED)
         fin__proof_confirm(NULL, op->ep.fd, &follower->id);
-    else
+    else if (followed)
         follower->id.cookie = fin__cookie(op->ep.fd);
     op->follow = follower;
     return 0;
@@ -53,7 +64,7 @@ static struct fin__follower **bucket(struct fin__follower_table *table, uint64_t
     return &table->buckets[cookie % FIN__FOLLOW_BUCKETS];
 }
 
-static bool join(struct fin__follower_table *table, struct fin__follower *follower)
+static bool follow_join(struct fin__follower_table *table, struct fin__follower *follower)
 {
     struct fin__follower **first = bucket(table, follower->id.cookie);
 
@@ -65,7 +76,7 @@ static bool join(struct fin__follower_table *table, struct fin__follower *follow
     return true;
 }
 
-static void leave(struct fin__follower_table *table, struct fin__follower *follower)
+static void follow_leave(struct fin__follower_table *table, struct fin__follower *follower)
 {
     struct fin__follower **link = bucket(table, follower->id.cookie);
 
@@ -104,10 +115,10 @@ unsigned fin__follower_prepare(struct fin__follower_table *table, struct fin__op
 
     if (!follower || !follower->id.confirmed)
         return 0;
-    if (op->ep.plain_tcp && join(table, follower) && fin__reached(m, FIN_STAGE_SHUT)
-        && !fin__reached(m, FIN_STAGE_ACKED))
+    if (op->ep.plain_tcp && follow_join(table, follower) && fin__reached(m, FIN_STAGE_SHUT)
+        && !fin__reached(m, FIN_STAGE_ACKED) && !fin__shuns_fin_wait2(op->ep.fd))
         follower->acked_at = acked_at(op->ep.fd);
-    return FIN__IS_ASKED;
+    return FIN__IS_CONFIRMED;
 }
 
 unsigned fin__follower_watch(struct fin__follower_table *table, struct fin__op *op)
@@ -120,7 +131,7 @@ unsigned fin__follower_watch(struct fin__follower_table *table, struct fin__op *
     if (follower->joined)
         return FIN__IS_ANNOUNCED;
     /* The holder may have let go before we joined: look once more before relying on the event. */
-    (void) join(table, follower);
+    (void) follow_join(table, follower);
     return 0;
 }
 
@@ -140,7 +151,7 @@ struct reading {
     void *arg;
 };
 
-static void take(const struct fin__destroyed *destroyed, void *arg)
+static void follow_take(const struct fin__destroyed *destroyed, void *arg)
 {
     struct reading *reading = arg;
     struct fin__follower *follower = *bucket(reading->table, destroyed->cookie);
@@ -152,7 +163,7 @@ static void take(const struct fin__destroyed *destroyed, void *arg)
         return;
     if (follower->acked_at && destroyed->counted && destroyed->bytes_acked >= follower->acked_at)
         facts = FIN__IS_ACKED;
-    leave(reading->table, follower); /* a socket is destroyed once */
+    follow_leave(reading->table, follower); /* a socket is destroyed once */
     reading->wake(reading->arg, follower->op, facts);
 }
 
@@ -163,7 +174,7 @@ static bool give_up_events(struct reading *reading, int max)
         while (max > 0 && reading->table->buckets[i]) {
             struct fin__follower *follower = reading->table->buckets[i];
 
-            leave(reading->table, follower);
+            follow_leave(reading->table, follower);
             reading->wake(reading->arg, follower->op, 0);
             max--;
         }
@@ -177,17 +188,22 @@ void fin__follower_read(struct fin__follower_table *table, int max,
     struct reading reading = { table, wake, arg };
 
     if (!table->lost)
-        table->lost = fin__events_read(&table->events, max / 2, take, &reading) < 0;
+        table->lost = fin__events_read(&table->events, max / 2, follow_take, &reading) < 0;
     if (table->lost)
         table->lost = !give_up_events(&reading, max / 2);
 }
 
-void fin__follower_end(struct fin__follower_table *table, struct fin__op *op)
+void fin__follower_end(struct fin__follower_table *table, struct fin__op *op,
+                       struct fin_receipt *receipt)
 {
-    if (!op->follow)
+    struct fin__follower *follower = op->follow;
+
+    if (!follower)
         return;
-    leave(table, op->follow);
-    fin__free(op->follow);
+    if (op->machine.plan->addresses)
+        fin__receipt_addresses(receipt, &follower->id);
+    follow_leave(table, follower);
+    fin__free(follower);
     op->follow = NULL;
 }
 

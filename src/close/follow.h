@@ -20,10 +20,11 @@ struct fin__follower_table {
     bool lost; /* events were lost, and not everybody knows yet: read again */
 };
 
-/* Any thread: makes op->follow if the policy will need it. 0 or -ENOMEM. */
+/* Any thread: makes op->follow if the policy will need it, also to keep the addresses for the
+ * receipt. 0 or -ENOMEM. */
 int fin__follower_make(struct fin__op *op, uint64_t id);
 
-/* Before release. Returns IS_ASKED if sock_diag knows the socket. */
+/* Before release. Returns IS_CONFIRMED if sock_diag knows the socket. */
 unsigned fin__follower_prepare(struct fin__follower_table *table, struct fin__op *op);
 
 /* Something still holds it. Returns IS_ANNOUNCED if an event will tell when that ends. */
@@ -37,8 +38,9 @@ void fin__follower_inspect(struct fin_kernel *kernel, struct fin__op *op, struct
 void fin__follower_read(struct fin__follower_table *table, int max,
                         void (*wake)(void *arg, uint64_t id, unsigned facts), void *arg);
 
-/* Ends the following and frees op->follow. */
-void fin__follower_end(struct fin__follower_table *table, struct fin__op *op);
+/* Ends the following, tells the receipt the addresses, and frees op->follow. */
+void fin__follower_end(struct fin__follower_table *table, struct fin__op *op,
+                       struct fin_receipt *receipt);
 
 void fin__follower_close(struct fin__follower_table *table);
 

@@ -1,6 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "close/machine.h"
+/* How a close goes; what an event makes of it is decided here, and in the parts beside.
+ *
+ *   start    what the policy and the kind of socket leave of what follows
+ *   flush    the layer's buffers are sent; what can't be sent in time is dropped, and ends in RST
+ *   farewell the layer says close_notify; under courtesy full its answer is read
+ *   FIN      input that is there is read first, so that no RST comes of it, and the FIN is queued
+ *   linger   until the peer has acknowledged it and has sent its own: input is thrown away
+ *   way out  RST if bytes of the program's are missing; else what the kernel still has to send is
+ *            left to it, cut, or given a time
+ *   release  out of the poller, into the witness, and close(2)               (machine_proof.c)
+ *   proof    nothing refers to it; the connection is over; TIME_WAIT is, too (machine_proof.c)
+ *
+ * Each ends by the function that begins the next. A driver carries the action out that is returned,
+ * and comes back with an event, which goes to the function of the place: `flush` asks, `flushing`
+ * takes the answer. */
+
+#include "close/machine_parts.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -8,334 +24,323 @@
 
 #define LATE_READS 4 /* after a deadline */
 
-/* Where the close stands: what the event in hand is about. */
-enum place {
-    FLUSHING,
-    NOTIFYING,
-    ANSWERING,
-    SHUTTING,
-    LINGERING,
-    ABANDONING,
-    REFUSING,
-    ACCEPTING,
-    EMPTYING, /* a last drain without waiting */
-    TALLYING,
-    QUENCHING,
-    LIMITING,
-    RESETTING,
-    UNWATCHING,
-    WITNESSING,
-    RELEASING,
-    CHECKING,
-    INSPECTING,
-    PAUSING,
-    FINISHED,
-};
+typedef enum fin__action place_fn(struct fin__machine *m, const struct fin__event *ev);
+typedef enum fin__action next_fn(struct fin__machine *m);
 
-static enum fin__action go(struct fin__machine *m, enum place place, enum fin__action action)
-{
-    m->place = (uint8_t) place;
-    return action;
-}
+static place_fn machine_flush, machine_notify, linger, broken, tallying;
+static next_fn shut, drop_and_reset, machine_reset, let_go, quench;
 
-static enum fin__action wait_for(struct fin__machine *m, unsigned interest)
-{
-    m->interest = (uint8_t) interest;
-    return FIN__WAIT;
-}
-
-static void reach(struct fin__machine *m, enum fin_stage stage, uint64_t now)
-{
-    if (!fin__reached(m, stage))
-        m->stage[stage] = now > m->start ? (int64_t) (now - m->start) : 0;
-    m->unverifiable &= (uint16_t) ~(1u << stage);
-}
-
-static void cannot_verify(struct fin__machine *m, enum fin_stage stage)
-{
-    if (!fin__reached(m, stage))
-        m->unverifiable |= (uint16_t) (1u << stage);
-}
-
-/* True if `stage` need not be waited for any more. */
-static bool settled(const struct fin__machine *m, enum fin_stage stage)
-{
-    return fin__reached(m, stage) || (m->unverifiable & (1u << stage));
-}
-
-/* The worst outcome wins, and the first of its kind. */
-static void decide(struct fin__machine *m, enum fin_outcome outcome)
-{
-    if (outcome > (enum fin_outcome) m->outcome) {
-        m->outcome = (uint8_t) outcome;
-        m->decided = m->phase;
-    }
-}
-
-static void fail(struct fin__machine *m, int error)
-{
-    bool by_peer = error == -ECONNRESET || error == -EPIPE || error == -ECONNREFUSED;
-
-    if (!m->error)
-        m->error = error;
-    m->peer_reset |= by_peer;
-    decide(m, by_peer ? FIN_OUTCOME_RESET : FIN_OUTCOME_ERROR);
-}
+/* ---- what is used all the way ---- */
 
 static uint64_t total(const struct fin__machine *m)
 {
     return m->forced ? 0 : m->start + m->plan->total;
 }
 
-static void arm(struct fin__machine *m, uint64_t now, uint64_t span)
+static void machine_arm(struct fin__machine *m, uint64_t now, uint64_t span)
 {
     uint64_t last = total(m);
 
     m->deadline = last < now || last - now < span ? last : now + span;
 }
 
-static uint32_t clamp(uint64_t bytes)
-{
-    return bytes < UINT32_MAX ? (uint32_t) bytes : UINT32_MAX - 1;
-}
-
-/* ---- the way out: the same for every close ---- */
-
-static enum fin__action unwatch(struct fin__machine *m)
-{
-    return go(m, UNWATCHING, FIN__UNWATCH);
-}
-
-static enum fin__action reset(struct fin__machine *m)
-{
-    return go(m, RESETTING, FIN__RESET);
-}
-
-/* Bytes of the program's are lost: a FIN would tell the peer that it has them all. */
-static enum fin__action drop_and_reset(struct fin__machine *m)
-{
-    if (!(m->traits & FIN__STREAM))
-        return unwatch(m);
-    m->must_reset = true;
-    return reset(m);
-}
-
-/* A lasting end of our waiting, but not of the deadline: input kept coming. */
+/* The deadline has passed. We may notice late, because input kept arriving. */
 static bool late(const struct fin__machine *m, const struct fin__event *ev)
 {
     return ev->now >= m->deadline;
 }
 
-/* The peer has been waited for as long as it may be: what is left behind? */
-static enum fin__action let_go(struct fin__machine *m)
+/* The end may be queued behind this input, and have come in time too: reads a few times more
+ * before it gives up. */
+static bool too_late(struct fin__machine *m, const struct fin__event *ev)
 {
-    if (fin__reached(m, FIN_STAGE_ACKED) && m->input_over)
-        return unwatch(m);
-    return go(m, TALLYING, FIN__TALLY);
+    return late(m, ev) && m->late_reads++ >= LATE_READS;
 }
 
-/* The connection broke by itself: nothing more can be told to the peer. */
-static enum fin__action broken(struct fin__machine *m, int error)
+/* Accounts for drained bytes; false if there is more input than may be thrown away. */
+static bool may_drain_on(struct fin__machine *m, const struct fin__event *ev)
 {
-    bool again = m->died;
+    bool only_looked = fin__drain_left(m) == 0;
 
-    fail(m, error);
-    m->died = true;
-    if (m->peer_reset || again || !(m->traits & FIN__STREAM))
-        return unwatch(m);
-    return go(m, TALLYING, FIN__TALLY);
+    assert(ev->bytes <= fin__drain_left(m));
+    m->discarded += ev->bytes;
+    return !only_looked;
 }
 
-static enum fin__action quench(struct fin__machine *m)
+/* read(2) gave 0, or the layer said that the stream is over. Without the peer's FIN that is our own
+ * doing, a shutdown(2) of the read side: the FIN may still come. */
+static void input_ended(struct fin__machine *m, const struct fin__event *ev)
 {
-    m->quenched = true;
-    return go(m, QUENCHING, FIN__QUENCH);
+    m->input_over = true;
+    fin__machine_judge(m, ev);
+    if (m->mute)
+        fin__machine_decide(m, FIN_OUTCOME_TRUNCATED);
+    if (!fin__reached(m, FIN_STAGE_NOTIFIED))
+        return;
+    if (!fin__reached(m, FIN_STAGE_EOF))
+        cannot_verify(m, FIN_STAGE_ANSWERED);
+    else if (!settled(m, FIN_STAGE_ANSWERED))
+        fin__machine_decide(m, FIN_OUTCOME_TRUNCATED);
 }
 
-static enum fin__action tallying(struct fin__machine *m, const struct fin__event *ev)
+/* ---- the start ---- */
+
+static enum fin__action first_action(struct fin__machine *m, const struct fin__event *ev)
 {
-    if (ev->kind == FIN__STATE) {
-        if (ev->facts & FIN__IS_ACKED
-            && (m->plan->descriptor_only || fin__reached(m, FIN_STAGE_SHUT)))
-            reach(m, FIN_STAGE_ACKED, ev->now);
-        m->unacked = fin__reached(m, FIN_STAGE_ACKED) ? 0 : clamp(ev->bytes);
-        m->unread = ev->unread > 0 && !m->input_over;
+    if (m->plan->descriptor_only)
+        return fin__machine_unwatch(m);
+    if (m->traits & FIN__LISTENING)
+        return go(m, REFUSING, FIN__REFUSE);
+    if (m->traits & FIN__CONNECTING)
+        return go(m, ABANDONING, FIN__ABANDON);
+    if (m->plan->courtesy == FIN_COURTESY_ABORT)
+        fin__machine_decide(m, FIN_OUTCOME_ABORTED);
+    if (m->plan->courtesy == FIN_COURTESY_PROMPT)
+        fin__machine_decide(m, FIN_OUTCOME_PROMPT);
+    if (!(m->traits & (FIN__STREAM | FIN__LAYERED)))
+        return fin__machine_unwatch(m);
+    if (m->plan->courtesy == FIN_COURTESY_ABORT)
+        return m->traits & FIN__STREAM ? machine_reset(m) : fin__machine_unwatch(m);
+    return machine_flush(m, ev);
+}
+
+enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__plan *plan,
+                                    unsigned traits, unsigned facts, uint64_t now)
+{
+    struct fin__event ev = { .now = now };
+
+    memset(m, 0, sizeof *m);
+    memset(m->stage, -1, sizeof m->stage);
+    m->plan = plan;
+    m->traits = (uint16_t) traits;
+    m->start = now;
+    m->held = FIN_UNVERIFIABLE;
+    m->outstanding = facts & FIN__IS_OUTSTANDING ? FIN__UNTALLIED : 0;
+    m->wants = FIN__READ;
+    reach(m, FIN_STAGE_REQUESTED, now);
+    return first_action(m, &ev);
+}
+
+/* ---- flush: what is buffered above the kernel ---- */
+
+static enum fin__action machine_flush(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (!(m->traits & FIN__LAYERED)) {
+        reach(m, FIN_STAGE_FLUSHED, ev->now);
+        return machine_notify(m, ev);
     }
-    if (m->plan->descriptor_only || m->died || m->outcome == FIN_OUTCOME_ABORTED)
-        return unwatch(m);
-    if (m->unacked > 0 && m->plan->courtesy != FIN_COURTESY_PROMPT) {
-        if (m->plan->orphan_ms == FIN_ORPHAN_RESET && !m->must_reset)
-            return drop_and_reset(m);
-        if (m->plan->orphan_ms > 0)
-            return go(m, LIMITING, FIN__LIMIT);
-    }
-    if (m->traits & FIN__QUENCHABLE && !m->input_over && fin__drain_left(m) > 0 && !m->quenched)
-        return quench(m);
-    return unwatch(m);
+    m->phase = FIN_PHASE_FLUSH;
+    m->outstanding = FIN__UNTALLIED; /* to be tallied once FIN is queued */
+    machine_arm(m, ev->now, m->plan->flush);
+    return go(m, FLUSHING, FIN__FLUSH);
 }
 
-static enum fin__action limiting(struct fin__machine *m, const struct fin__event *ev)
+static enum fin__action flushing(struct fin__machine *m, const struct fin__event *ev)
 {
+    switch (ev->kind) {
+    case FIN__DONE:
+        m->unsent = 0;
+        reach(m, FIN_STAGE_FLUSHED, ev->now);
+        return machine_notify(m, ev);
+    case FIN__READY:
+        if (ev->facts & FIN__IS_WRITABLE) /* the peer took something: progress */
+            machine_arm(m, ev->now, m->plan->flush);
+        return FIN__FLUSH;
+    case FIN__AGAIN:
+        m->unsent = ev->bytes;
+        return wait_for(m, ev->interest);
+    case FIN__DEADLINE:
+        fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+        return drop_and_reset(m);
+    default: /* FIN__BROKEN, FIN__FAILED */
+        m->unsent = ev->bytes;
+        fin__machine_fail(m, ev->error);
+        return drop_and_reset(m);
+    }
+}
+
+/* ---- farewell ---- */
+
+static enum fin__action farewell_missed(struct fin__machine *m, enum fin_outcome outcome)
+{
+    fin__machine_decide(m, outcome);
+    return shut(m);
+}
+
+static enum fin__action machine_notify(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (!(m->traits & FIN__STREAM))
+        return fin__machine_unwatch(m);
+    if (!(m->traits & FIN__LAYERED))
+        return shut(m);
+    m->phase = FIN_PHASE_FAREWELL;
+    machine_arm(m, ev->now, m->plan->farewell);
+    return go(m, NOTIFYING, FIN__NOTIFY);
+}
+
+static enum fin__action notifying(struct fin__machine *m, const struct fin__event *ev)
+{
+    switch (ev->kind) {
+    case FIN__DONE:
+        reach(m, FIN_STAGE_NOTIFIED, ev->now);
+        if (m->plan->courtesy == FIN_COURTESY_FULL || m->plan->awaits_answer)
+            return go(m, ANSWERING, FIN__DRAIN);
+        if (m->plan->courtesy != FIN_COURTESY_FULL && m->traits & FIN__ANSWER_UNKNOWN)
+            cannot_verify(m, FIN_STAGE_ANSWERED);
+        return shut(m);
+    case FIN__READY:
+        return FIN__NOTIFY;
+    case FIN__AGAIN:
+        return wait_for(m, ev->interest);
+    case FIN__SKIP:
+        m->mute = ev->facts & FIN__IS_MUTE;
+        return shut(m);
+    case FIN__BROKEN:
+        fin__machine_fail(m, ev->error);
+        return drop_and_reset(m);
+    case FIN__DEADLINE:
+        return farewell_missed(m, FIN_OUTCOME_TIMED_OUT);
+    default:
+        /* EPIPE: FIN is out already, by the program or by a reset; what is read next tells. */
+        if (ev->error != -EPIPE)
+            fin__machine_fail(m, ev->error);
+        return m->outcome == FIN_OUTCOME_RESET ? fin__machine_unwatch(m) : shut(m);
+    }
+}
+
+static enum fin__action answering(struct fin__machine *m, const struct fin__event *ev)
+{
+    switch (ev->kind) {
+    case FIN__READY:
+        return FIN__DRAIN;
+    case FIN__AGAIN:
+        return wait_for(m, ev->interest);
+    case FIN__BYTES:
+        if (!may_drain_on(m, ev))
+            return farewell_missed(m, FIN_OUTCOME_BOUNDED);
+        return too_late(m, ev) ? farewell_missed(m, FIN_OUTCOME_TIMED_OUT) : FIN__DRAIN;
+    case FIN__ANSWER:
+        reach(m, FIN_STAGE_ANSWERED, ev->now);
+        return shut(m);
+    case FIN__END:
+        input_ended(m, ev);
+        return m->over ? let_go(m) : shut(m);
+    case FIN__DEADLINE:
+        return farewell_missed(m, FIN_OUTCOME_TIMED_OUT);
+    case FIN__BROKEN:
+        fin__machine_fail(m, ev->error);
+        return shut(m);
+    default:
+        return broken(m, ev);
+    }
+}
+
+/* ---- FIN ---- */
+
+static enum fin__action shut(struct fin__machine *m)
+{
+    return go(m, SHUTTING, FIN__SHUT);
+}
+
+static enum fin__action shutting(struct fin__machine *m, const struct fin__event *ev)
+{
+    /* It is over already: what is left to read tells how. */
+    if (ev->kind == FIN__FAILED && ev->error == -ENOTCONN) {
+        m->over_before = true;
+        return go(m, EMPTYING, FIN__DRAIN);
+    }
     if (ev->kind == FIN__FAILED)
-        fail(m, ev->error);
-    return unwatch(m);
-}
-
-static enum fin__action quenching(struct fin__machine *m, const struct fin__event *ev)
-{
-    (void) ev;
+        return broken(m, ev);
+    m->shut = true;
+    reach(m, FIN_STAGE_SHUT, ev->now);
+    if (m->traits & FIN__ACK_AT_SHUT) {
+        m->acked = true;
+        reach(m, FIN_STAGE_ACKED, ev->now);
+    }
+    if (m->plan->courtesy != FIN_COURTESY_PROMPT)
+        return linger(m, ev);
+    m->phase = FIN_PHASE_LINGER;
+    if (m->traits & FIN__QUENCHABLE)
+        return quench(m);
     return go(m, EMPTYING, FIN__DRAIN);
 }
 
-static enum fin__action resetting(struct fin__machine *m, const struct fin__event *ev)
+/* The stream ended before this close could end it. What is seen of it says how. */
+static void ended_before(struct fin__machine *m, const struct fin__event *ev)
 {
-    if (ev->kind == FIN__DONE) {
-        m->resets_on_close = ev->facts & FIN__IS_RESET_ON_CLOSE;
-        m->we_reset = !m->resets_on_close;
-        return unwatch(m);
-    }
-    if (m->must_reset)
-        fail(m, ev->error);
+    if (ev->facts & FIN__IS_SHUT)
+        reach(m, FIN_STAGE_SHUT, ev->now);
+    fin__machine_judge(m, ev);
+    if (m->mute && m->plan->courtesy != FIN_COURTESY_PROMPT)
+        fin__machine_decide(m, FIN_OUTCOME_TRUNCATED);
+    if (!m->over)
+        fin__machine_fail(m, -ENOTCONN);
+}
+
+static enum fin__action emptied(struct fin__machine *m)
+{
+    if (!m->outstanding || m->over)
+        return fin__machine_unwatch(m);
+    m->outstanding = 0;
     return go(m, TALLYING, FIN__TALLY);
 }
 
-static enum fin__action unwatching(struct fin__machine *m, const struct fin__event *ev)
+/* What a tally counted before is no more, nor whom it might reset. */
+static void read_since(struct fin__machine *m)
 {
-    reach(m, FIN_STAGE_UNWATCHED, ev->now);
-    if (m->plan->proof == FIN_STAGE_RELEASED)
-        return go(m, RELEASING, FIN__RELEASE);
-    return go(m, WITNESSING, FIN__WITNESS);
+    if (m->unread && m->traits & FIN__QUENCHABLE)
+        m->reset_unsure = false;
+    m->unread = false;
 }
 
-static enum fin__action witnessing(struct fin__machine *m, const struct fin__event *ev)
+/* Input must not be left unread: close(2) would turn our FIN into RST. */
+static enum fin__action emptying(struct fin__machine *m, const struct fin__event *ev)
 {
-    m->witnessed = ev->kind == FIN__DONE;
-    m->asked = ev->facts & FIN__IS_ASKED;
-    return go(m, RELEASING, FIN__RELEASE);
-}
+    bool bounded;
 
-/* ---- after release: the proof ---- */
-
-static enum fin__action finish(struct fin__machine *m)
-{
-    if (m->plan->descriptor_only && m->traits & FIN__STREAM && m->held == FIN_NO)
-        decide(m, m->unread || m->resets_on_close ? FIN_OUTCOME_RESET : FIN_OUTCOME_PROMPT);
-    return go(m, FINISHED, FIN__FINISH);
-}
-
-static enum fin__action inspect_or_pause(struct fin__machine *m, const struct fin__event *ev);
-
-static enum fin__action check(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (!settled(m, FIN_STAGE_UNREFERENCED))
-        return go(m, CHECKING, FIN__CHECK);
-    return inspect_or_pause(m, ev);
-}
-
-static enum fin__action releasing(struct fin__machine *m, const struct fin__event *ev)
-{
-    m->phase = FIN_PHASE_NONE;
-    m->tries = 0;
-    reach(m, FIN_STAGE_RELEASED, ev->now);
-    if (ev->kind == FIN__FAILED && ev->error != -EINTR)
-        fail(m, ev->error);
-    if (m->plan->proof == FIN_STAGE_RELEASED)
-        return finish(m);
-    if (!m->witnessed)
-        cannot_verify(m, FIN_STAGE_UNREFERENCED);
-    if (!m->asked && m->traits & FIN__SOCKET) {
-        if (m->plan->proof >= FIN_STAGE_FINISHED)
-            cannot_verify(m, FIN_STAGE_FINISHED);
-        if (m->plan->proof >= FIN_STAGE_GONE)
-            cannot_verify(m, FIN_STAGE_GONE);
+    if (ev->kind != FIN__DEADLINE)
+        read_since(m);
+    switch (ev->kind) {
+    case FIN__BYTES:
+        bounded = !may_drain_on(m, ev);
+        if (!bounded && ev->now < total(m))
+            return FIN__DRAIN;
+        fin__machine_decide(m, bounded ? FIN_OUTCOME_BOUNDED : FIN_OUTCOME_TIMED_OUT);
+        return go(m, TALLYING, FIN__TALLY);
+    case FIN__BROKEN:
+        fin__machine_fail(m, ev->error);
+        return FIN__DRAIN;
+    case FIN__ANSWER:
+        reach(m, FIN_STAGE_ANSWERED, ev->now);
+        return FIN__DRAIN;
+    case FIN__END:
+        m->input_over = true;
+        if (fin__reached(m, FIN_STAGE_SHUT))
+            fin__machine_judge(m, ev);
+        else
+            ended_before(m, ev);
+        return emptied(m);
+    case FIN__DEADLINE: /* forced */
+        fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+        return go(m, TALLYING, FIN__TALLY);
+    case FIN__AGAIN:
+        if (!fin__reached(m, FIN_STAGE_SHUT))
+            ended_before(m, ev);
+        return emptied(m);
+    default:
+        break;
     }
-    m->deadline = ev->now + m->plan->proof_wait;
-    return check(m, ev);
-}
-
-static enum fin__action pause_or_finish(struct fin__machine *m, const struct fin__event *ev,
-                                        uint64_t span)
-{
-    uint64_t end = (uint64_t) m->stage[FIN_STAGE_RELEASED] + m->start + m->plan->proof_wait;
-    enum fin_stage proof =
-        m->traits & FIN__SOCKET ? (enum fin_stage) m->plan->proof : FIN_STAGE_UNREFERENCED;
-
-    if (settled(m, proof) || ev->now >= end || m->forced)
-        return finish(m);
-    m->deadline = end - ev->now < span ? end : ev->now + span;
-    go(m, PAUSING, FIN__WAIT);
-    return wait_for(m, 0);
-}
-
-static uint64_t next_pause(struct fin__machine *m, const struct fin__event *ev)
-{
-    uint64_t span = m->plan->backoff << m->tries;
-
-    if (ev->facts & FIN__IS_ANNOUNCED)
-        return m->plan->proof_wait;
-    if (span >= m->plan->backoff_max)
-        return m->plan->backoff_max;
-    m->tries++;
-    return span;
-}
-
-static enum fin__action inspect_or_pause(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (m->asked)
-        return go(m, INSPECTING, FIN__INSPECT);
-    return pause_or_finish(m, ev, next_pause(m, ev));
-}
-
-static enum fin__action checking(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (ev->kind == FIN__NO) {
-        m->held = FIN_NO;
-        reach(m, FIN_STAGE_UNREFERENCED, ev->now);
-    } else if (ev->kind == FIN__YES) {
-        m->held = FIN_YES;
-    } else {
-        m->held = FIN_UNVERIFIABLE;
-        cannot_verify(m, FIN_STAGE_UNREFERENCED);
-    }
-    return inspect_or_pause(m, ev);
-}
-
-static enum fin__action inspecting(struct fin__machine *m, const struct fin__event *ev)
-{
-    uint64_t span = next_pause(m, ev);
-
-    if (ev->kind == FIN__FAILED) {
-        m->asked = false;
-        cannot_verify(m, FIN_STAGE_FINISHED);
-        if (m->plan->proof == FIN_STAGE_GONE)
-            cannot_verify(m, FIN_STAGE_GONE);
-    } else {
-        if (ev->facts & FIN__IS_FINISHED)
-            reach(m, FIN_STAGE_FINISHED, ev->now);
-        if (ev->facts & FIN__IS_GONE)
-            reach(m, FIN_STAGE_GONE, ev->now);
-        if (ev->wait > span)
-            span = ev->wait;
-    }
-    return pause_or_finish(m, ev, span);
-}
-
-static enum fin__action pausing(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (ev->kind == FIN__ABORT || m->forced)
-        return finish(m);
-    if (ev->facts & FIN__IS_ACKED && fin__reached(m, FIN_STAGE_SHUT))
-        reach(m, FIN_STAGE_ACKED, ev->now);
-    if (ev->facts & FIN__IS_FINISHED)
-        reach(m, FIN_STAGE_FINISHED, ev->now);
-    return check(m, ev);
+    if (ev->error != -ENOTCONN || fin__reached(m, FIN_STAGE_SHUT) || m->quenched)
+        return broken(m, ev);
+    m->traits &= (uint16_t) ~FIN__STREAM; /* never connected: no stream to end */
+    return fin__machine_unwatch(m);
 }
 
 /* ---- linger: FIN is queued; acked and eof are to come ---- */
 
 static bool lingered(const struct fin__machine *m)
 {
-    return settled(m, FIN_STAGE_ACKED) && m->input_over;
+    return settled(m, FIN_STAGE_ACKED) && settled(m, FIN_STAGE_EOF);
 }
 
 static enum fin__action linger_on(struct fin__machine *m)
@@ -344,12 +349,12 @@ static enum fin__action linger_on(struct fin__machine *m)
 
     if (lingered(m))
         return let_go(m);
-    if (!settled(m, FIN_STAGE_ACKED))
+    if (!settled(m, FIN_STAGE_ACKED) || m->input_over) /* the FIN of a stream that reads no more */
         interest |= FIN__ACK;
     return wait_for(m, interest);
 }
 
-static enum fin__action look(struct fin__machine *m)
+static enum fin__action machine_look(struct fin__machine *m)
 {
     m->looking = true;
     return FIN__LOOK;
@@ -365,62 +370,34 @@ static enum fin__action drain_or_wait(struct fin__machine *m)
 static enum fin__action linger(struct fin__machine *m, const struct fin__event *ev)
 {
     m->phase = FIN_PHASE_LINGER;
-    arm(m, ev->now, m->plan->linger);
+    machine_arm(m, ev->now, m->plan->linger);
     m->place = LINGERING;
     return m->outstanding ? FIN__TALLY : drain_or_wait(m);
-}
-
-static void note_acked(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (ev->facts & FIN__IS_ACKED)
-        reach(m, FIN_STAGE_ACKED, ev->now);
-    else if (ev->facts & FIN__IS_UNKNOWN)
-        cannot_verify(m, FIN_STAGE_ACKED);
-}
-
-/* read(2) gave 0, or the layer said that the stream is over. */
-static void input_ended(struct fin__machine *m, const struct fin__event *ev)
-{
-    m->input_over = true;
-    if (fin__reached(m, FIN_STAGE_SHUT))
-        note_acked(m, ev);
-    if (!(ev->facts & FIN__IS_FIN)) {
-        cannot_verify(m, FIN_STAGE_EOF);
-        if (fin__reached(m, FIN_STAGE_NOTIFIED))
-            cannot_verify(m, FIN_STAGE_ANSWERED);
-        return;
-    }
-    reach(m, FIN_STAGE_EOF, ev->now);
-    if (fin__reached(m, FIN_STAGE_NOTIFIED) && !settled(m, FIN_STAGE_ANSWERED))
-        decide(m, FIN_OUTCOME_TRUNCATED);
-}
-
-/* Accounts for drained bytes; false if there is more input than may be thrown away. */
-static bool may_drain_on(struct fin__machine *m, const struct fin__event *ev)
-{
-    bool only_looked = fin__drain_left(m) == 0;
-
-    assert(ev->bytes <= fin__drain_left(m));
-    m->discarded += ev->bytes;
-    return !only_looked;
-}
-
-/* Behind input that came in time the end may have come in time too: a few more reads tell. */
-static bool too_late(struct fin__machine *m, const struct fin__event *ev)
-{
-    return late(m, ev) && m->tries++ >= LATE_READS;
 }
 
 static enum fin__action linger_deadline(struct fin__machine *m, const struct fin__event *ev)
 {
     /* While the kernel's queue shrinks the peer is alive: it gets its time anew. */
-    if (ev->bytes < m->outstanding && ev->now < total(m)) {
+    if (!m->acked && ev->bytes < m->outstanding && ev->now < total(m)) {
         m->outstanding = clamp(ev->bytes);
-        arm(m, ev->now, m->plan->linger);
+        machine_arm(m, ev->now, m->plan->linger);
         return drain_or_wait(m);
     }
-    decide(m, FIN_OUTCOME_TIMED_OUT);
+    fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
     return tallying(m, ev);
+}
+
+/* What is left to read tells how it ended, and then only how. */
+static enum fin__action over_at_a_look(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (!m->input_over && !m->reading_out) {
+        m->reading_out = true;
+        return FIN__DRAIN;
+    }
+    if (!m->input_over)
+        fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+    fin__machine_judge(m, ev);
+    return let_go(m);
 }
 
 static enum fin__action linger_state(struct fin__machine *m, const struct fin__event *ev)
@@ -428,8 +405,10 @@ static enum fin__action linger_state(struct fin__machine *m, const struct fin__e
     bool looked = m->looking;
 
     m->looking = false;
-    note_acked(m, ev);
-    if (m->outstanding == UINT32_MAX) { /* the first tally */
+    fin__machine_note(m, ev);
+    if (ev->facts & FIN__IS_OVER)
+        return over_at_a_look(m, ev);
+    if (m->outstanding == FIN__UNTALLIED) { /* the first tally */
         m->outstanding = clamp(ev->bytes);
         return drain_or_wait(m);
     }
@@ -444,26 +423,26 @@ static enum fin__action lingering(struct fin__machine *m, const struct fin__even
 {
     switch (ev->kind) {
     case FIN__READY:
-        return m->input_over ? look(m) : FIN__DRAIN;
+        return m->input_over ? machine_look(m) : FIN__DRAIN;
     case FIN__BYTES:
         if (may_drain_on(m, ev))
             return too_late(m, ev) ? FIN__TALLY : FIN__DRAIN;
-        decide(m, FIN_OUTCOME_TIMED_OUT);
+        fin__machine_decide(m, FIN_OUTCOME_BOUNDED);
         return let_go(m);
     case FIN__BROKEN:
-        fail(m, ev->error);
+        fin__machine_fail(m, ev->error);
         return FIN__DRAIN;
     case FIN__ANSWER:
         reach(m, FIN_STAGE_ANSWERED, ev->now);
         return FIN__DRAIN;
     case FIN__END:
         input_ended(m, ev);
-        return linger_on(m);
+        return m->over ? let_go(m) : linger_on(m);
     case FIN__AGAIN:
         m->wants = (uint8_t) ev->interest;
         if (late(m, ev))
             return FIN__TALLY;
-        return settled(m, FIN_STAGE_ACKED) ? linger_on(m) : look(m);
+        return settled(m, FIN_STAGE_ACKED) ? linger_on(m) : machine_look(m);
     case FIN__STATE:
         return linger_state(m, ev);
     case FIN__DEADLINE: /* the driver may be late too: what has come by now counts */
@@ -472,227 +451,36 @@ static enum fin__action lingering(struct fin__machine *m, const struct fin__even
         m->edge_used = true;
         return FIN__DRAIN;
     default:
-        return broken(m, ev->error);
+        return broken(m, ev);
     }
 }
 
-/* ---- FIN ---- */
-
-static enum fin__action shut(struct fin__machine *m)
-{
-    return go(m, SHUTTING, FIN__SHUT);
-}
-
-static enum fin__action shutting(struct fin__machine *m, const struct fin__event *ev)
-{
-    /* It is over already: what is left to read tells how. */
-    if (ev->kind == FIN__FAILED && ev->error == -ENOTCONN)
-        return go(m, EMPTYING, FIN__DRAIN);
-    if (ev->kind == FIN__FAILED)
-        return broken(m, ev->error);
-    reach(m, FIN_STAGE_SHUT, ev->now);
-    if (m->traits & FIN__ACK_AT_SHUT)
-        reach(m, FIN_STAGE_ACKED, ev->now);
-    if (m->plan->courtesy != FIN_COURTESY_PROMPT) {
-        if (m->traits & FIN__ACK_UNKNOWN)
-            cannot_verify(m, FIN_STAGE_ACKED);
-        return linger(m, ev);
-    }
-    m->phase = FIN_PHASE_LINGER;
-    if (m->traits & FIN__QUENCHABLE)
-        return quench(m);
-    return go(m, EMPTYING, FIN__DRAIN);
-}
-
-/* The stream ended before this close could end it: was it both FINs, or a reset whose error the
- * program has already read? The kernel does not tell any more. */
-static void ended_before(struct fin__machine *m)
-{
-    cannot_verify(m, FIN_STAGE_ACKED);
-    cannot_verify(m, FIN_STAGE_EOF);
-}
-
-static enum fin__action emptied(struct fin__machine *m)
-{
-    m->unread = false;
-    if (!m->outstanding)
-        return unwatch(m);
-    m->outstanding = 0;
-    return go(m, TALLYING, FIN__TALLY);
-}
-
-/* Input must not be left unread: close(2) would turn our FIN into RST. */
-static enum fin__action emptying(struct fin__machine *m, const struct fin__event *ev)
-{
-    switch (ev->kind) {
-    case FIN__BYTES:
-        if (may_drain_on(m, ev) && ev->now < total(m))
-            return FIN__DRAIN;
-        decide(m, FIN_OUTCOME_TIMED_OUT);
-        return go(m, TALLYING, FIN__TALLY);
-    case FIN__BROKEN:
-        fail(m, ev->error);
-        return FIN__DRAIN;
-    case FIN__ANSWER:
-        reach(m, FIN_STAGE_ANSWERED, ev->now);
-        return FIN__DRAIN;
-    case FIN__END:
-        m->input_over = true;
-        if (!fin__reached(m, FIN_STAGE_SHUT))
-            ended_before(m);
-        else if (ev->facts & FIN__IS_FIN && !m->quenched)
-            reach(m, FIN_STAGE_EOF, ev->now);
-        return emptied(m);
-    case FIN__DEADLINE: /* forced */
-        decide(m, FIN_OUTCOME_TIMED_OUT);
-        return go(m, TALLYING, FIN__TALLY);
-    case FIN__AGAIN:
-        if (!fin__reached(m, FIN_STAGE_SHUT))
-            ended_before(m);
-        return emptied(m);
-    default:
-        break;
-    }
-    if (ev->error != -ENOTCONN || fin__reached(m, FIN_STAGE_SHUT) || m->quenched)
-        return broken(m, ev->error);
-    m->traits &= (uint16_t) ~FIN__STREAM; /* never connected: no stream to end */
-    return unwatch(m);
-}
+/* ---- what is no stream with two ends ---- */
 
 static enum fin__action abandoning(struct fin__machine *m, const struct fin__event *ev)
 {
+    m->unacked = clamp(ev->bytes);
     if (ev->kind == FIN__FAILED && ev->error != -ENOTCONN)
-        fail(m, ev->error);
-    return unwatch(m);
+        fin__machine_fail(m, ev->error);
+    if (m->unacked) /* sent with the SYN, and never taken back */
+        fin__machine_fail(m, -ENOTCONN);
+    return fin__machine_unwatch(m);
 }
-
-/* ---- farewell ---- */
-
-static enum fin__action farewell_missed(struct fin__machine *m)
-{
-    decide(m, FIN_OUTCOME_TIMED_OUT);
-    return shut(m);
-}
-
-static enum fin__action notify(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (!(m->traits & FIN__STREAM))
-        return unwatch(m);
-    if (!(m->traits & FIN__LAYERED))
-        return shut(m);
-    m->phase = FIN_PHASE_FAREWELL;
-    arm(m, ev->now, m->plan->farewell);
-    return go(m, NOTIFYING, FIN__NOTIFY);
-}
-
-static enum fin__action notifying(struct fin__machine *m, const struct fin__event *ev)
-{
-    switch (ev->kind) {
-    case FIN__DONE:
-        reach(m, FIN_STAGE_NOTIFIED, ev->now);
-        if (m->plan->courtesy == FIN_COURTESY_FULL)
-            return go(m, ANSWERING, FIN__DRAIN);
-        if (m->plan->courtesy == FIN_COURTESY_ORDERLY && m->traits & FIN__ANSWER_UNKNOWN)
-            cannot_verify(m, FIN_STAGE_ANSWERED);
-        return shut(m);
-    case FIN__READY:
-        return FIN__NOTIFY;
-    case FIN__AGAIN:
-        return wait_for(m, ev->interest);
-    case FIN__SKIP:
-        return shut(m);
-    case FIN__BROKEN:
-        fail(m, ev->error);
-        return drop_and_reset(m);
-    case FIN__DEADLINE:
-        return farewell_missed(m);
-    default:
-        /* EPIPE: FIN is out already, by the program or by a reset; what is read next tells. */
-        if (ev->error != -EPIPE)
-            fail(m, ev->error);
-        return m->outcome == FIN_OUTCOME_RESET ? unwatch(m) : shut(m);
-    }
-}
-
-static enum fin__action answering(struct fin__machine *m, const struct fin__event *ev)
-{
-    switch (ev->kind) {
-    case FIN__READY:
-        return FIN__DRAIN;
-    case FIN__AGAIN:
-        return wait_for(m, ev->interest);
-    case FIN__BYTES:
-        return may_drain_on(m, ev) && !too_late(m, ev) ? FIN__DRAIN : farewell_missed(m);
-    case FIN__ANSWER:
-        reach(m, FIN_STAGE_ANSWERED, ev->now);
-        return shut(m);
-    case FIN__END:
-        input_ended(m, ev);
-        return shut(m);
-    case FIN__DEADLINE:
-        return farewell_missed(m);
-    case FIN__BROKEN:
-        fail(m, ev->error);
-        return shut(m);
-    default:
-        return broken(m, ev->error);
-    }
-}
-
-/* ---- flush ---- */
-
-static enum fin__action flush(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (!(m->traits & FIN__LAYERED)) {
-        reach(m, FIN_STAGE_FLUSHED, ev->now);
-        return notify(m, ev);
-    }
-    m->phase = FIN_PHASE_FLUSH;
-    m->outstanding = UINT32_MAX; /* to be tallied once FIN is queued */
-    arm(m, ev->now, m->plan->flush);
-    return go(m, FLUSHING, FIN__FLUSH);
-}
-
-static enum fin__action flushing(struct fin__machine *m, const struct fin__event *ev)
-{
-    switch (ev->kind) {
-    case FIN__DONE:
-        m->unsent = 0;
-        reach(m, FIN_STAGE_FLUSHED, ev->now);
-        return notify(m, ev);
-    case FIN__READY:
-        if (ev->facts & FIN__IS_WRITABLE) /* the peer took something: progress */
-            arm(m, ev->now, m->plan->flush);
-        return FIN__FLUSH;
-    case FIN__AGAIN:
-        m->unsent = ev->bytes;
-        return wait_for(m, ev->interest);
-    case FIN__DEADLINE:
-        decide(m, FIN_OUTCOME_TIMED_OUT);
-        return drop_and_reset(m);
-    default: /* FIN__BROKEN, FIN__FAILED */
-        m->unsent = ev->bytes;
-        fail(m, ev->error);
-        return drop_and_reset(m);
-    }
-}
-
-/* ---- a listening socket, for all its holders ---- */
 
 static enum fin__action refusing(struct fin__machine *m, const struct fin__event *ev)
 {
     m->phase = FIN_PHASE_LINGER;
-    arm(m, ev->now, m->plan->linger);
+    machine_arm(m, ev->now, m->plan->linger);
     if (ev->kind == FIN__FAILED)
-        fail(m, ev->error);
+        fin__machine_fail(m, ev->error);
     return go(m, ACCEPTING, FIN__ACCEPT);
 }
 
 /* More may come, and close(2) will reset it. */
 static enum fin__action queue_left(struct fin__machine *m)
 {
-    decide(m, FIN_OUTCOME_TIMED_OUT);
-    return unwatch(m);
+    fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+    return fin__machine_unwatch(m);
 }
 
 static enum fin__action accepting(struct fin__machine *m, const struct fin__event *ev)
@@ -706,71 +494,149 @@ static enum fin__action accepting(struct fin__machine *m, const struct fin__even
     case FIN__AGAIN:
         return wait_for(m, FIN__READ);
     case FIN__END:
-        return unwatch(m);
+        return fin__machine_unwatch(m);
     case FIN__DEADLINE:
         return queue_left(m);
     default:
-        return broken(m, ev->error);
+        return broken(m, ev);
     }
+}
+
+/* ---- the way out: the same for every close ---- */
+
+/* The connection broke by itself: nothing more can be told to the peer. */
+static enum fin__action broken(struct fin__machine *m, const struct fin__event *ev)
+{
+    bool again = m->died;
+
+    fin__machine_judge(m, ev);
+    fin__machine_fail(m, ev->error);
+    m->died = true;
+    if (m->over || again || !(m->traits & FIN__STREAM))
+        return fin__machine_unwatch(m);
+    return go(m, TALLYING, FIN__TALLY);
+}
+
+/* Bytes of the program's are lost: a FIN would tell the peer that it has them all. */
+static enum fin__action drop_and_reset(struct fin__machine *m)
+{
+    if (!(m->traits & FIN__STREAM))
+        return fin__machine_unwatch(m);
+    m->must_reset = true;
+    return machine_reset(m);
+}
+
+static enum fin__action machine_reset(struct fin__machine *m)
+{
+    return go(m, RESETTING, FIN__RESET);
+}
+
+static enum fin__action resetting(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (ev->unsent && ev->unsent != UINT64_MAX && !fin__reached(m, FIN_STAGE_FLUSHED))
+        m->unsent = ev->unsent;
+    if (ev->kind == FIN__DONE) {
+        m->unacked = clamp(ev->bytes);
+        m->resets_on_close = ev->facts & FIN__IS_RESET_ON_CLOSE;
+        m->we_reset = !m->resets_on_close;
+        m->reset_unsure = ev->facts & FIN__IS_RESET_UNSURE;
+        return fin__machine_unwatch(m);
+    }
+    if (ev->facts & FIN__IS_OVER) { /* nothing was left to reset */
+        fin__machine_judge(m, ev);
+        if (ev->kind == FIN__FAILED)
+            fin__machine_fail(m, ev->error);
+        return fin__machine_unwatch(m);
+    }
+    if (m->must_reset || m->orphaned)
+        fin__machine_fail(m, ev->error);
+    return go(m, TALLYING, FIN__TALLY);
+}
+
+/* The peer has been waited for as long as it may be: what is left behind? */
+static enum fin__action let_go(struct fin__machine *m)
+{
+    if (m->over || (fin__reached(m, FIN_STAGE_ACKED) && fin__reached(m, FIN_STAGE_EOF)))
+        return fin__machine_unwatch(m);
+    return go(m, TALLYING, FIN__TALLY);
+}
+
+static enum fin__action quench(struct fin__machine *m)
+{
+    m->quenched = true;
+    return go(m, QUENCHING, FIN__QUENCH);
+}
+
+static enum fin__action quenching(struct fin__machine *m, const struct fin__event *ev)
+{
+    (void) ev;
+    return go(m, EMPTYING, FIN__DRAIN);
+}
+
+/* Our FIN counts too: as long as it is not acknowledged the kernel has something to do. */
+static bool leaves_an_orphan(const struct fin__machine *m)
+{
+    return m->plan->courtesy != FIN_COURTESY_PROMPT && !m->acked
+        && (m->unacked > 0 || !settled(m, FIN_STAGE_ACKED));
+}
+
+static enum fin__action tallying(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (!fin__machine_tallied(m, ev) || m->died || m->outcome == FIN_OUTCOME_ABORTED)
+        return fin__machine_unwatch(m);
+    if (leaves_an_orphan(m)) {
+        if (m->plan->orphan_ms == FIN_ORPHAN_RESET && !m->must_reset && !m->orphaned) {
+            m->orphaned = true;
+            return machine_reset(m);
+        }
+        if (m->plan->orphan_ms > 0)
+            return go(m, LIMITING, FIN__LIMIT);
+    }
+    if (m->traits & FIN__QUENCHABLE && !m->input_over && fin__drain_left(m) > 0 && !m->quenched)
+        return quench(m);
+    return fin__machine_unwatch(m);
+}
+
+static enum fin__action limiting(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__FAILED)
+        fin__machine_fail(m, ev->error);
+    return fin__machine_unwatch(m);
 }
 
 /* ---- the whole ---- */
 
-typedef enum fin__action place_fn(struct fin__machine *m, const struct fin__event *ev);
-
 static place_fn *const places[] = {
-    [FLUSHING] = flushing,   [NOTIFYING] = notifying,   [ANSWERING] = answering,
-    [SHUTTING] = shutting,   [LINGERING] = lingering,   [ABANDONING] = abandoning,
-    [REFUSING] = refusing,   [ACCEPTING] = accepting,   [EMPTYING] = emptying,
-    [TALLYING] = tallying,   [QUENCHING] = quenching,   [LIMITING] = limiting,
-    [RESETTING] = resetting, [UNWATCHING] = unwatching, [WITNESSING] = witnessing,
-    [RELEASING] = releasing, [CHECKING] = checking,     [INSPECTING] = inspecting,
-    [PAUSING] = pausing,
+    [FLUSHING] = flushing,
+    [NOTIFYING] = notifying,
+    [ANSWERING] = answering,
+    [SHUTTING] = shutting,
+    [LINGERING] = lingering,
+    [ABANDONING] = abandoning,
+    [REFUSING] = refusing,
+    [ACCEPTING] = accepting,
+    [EMPTYING] = emptying,
+    [TALLYING] = tallying,
+    [QUENCHING] = quenching,
+    [LIMITING] = limiting,
+    [RESETTING] = resetting,
+    [UNWATCHING] = fin__machine_unwatching,
+    [WITNESSING] = fin__machine_witnessing,
+    [LAST_LOOK] = fin__machine_last_look,
+    [RELEASING] = fin__machine_releasing,
+    [CHECKING] = fin__machine_checking,
+    [INSPECTING] = fin__machine_inspecting,
+    [PAUSING] = fin__machine_pausing,
 };
-
-static enum fin__action first_action(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (m->plan->descriptor_only)
-        return m->traits & FIN__STREAM ? go(m, TALLYING, FIN__TALLY) : unwatch(m);
-    if (m->traits & FIN__LISTENING)
-        return go(m, REFUSING, FIN__REFUSE);
-    if (m->traits & FIN__CONNECTING)
-        return go(m, ABANDONING, FIN__ABANDON);
-    if (m->plan->courtesy == FIN_COURTESY_ABORT)
-        decide(m, FIN_OUTCOME_ABORTED);
-    if (m->plan->courtesy == FIN_COURTESY_PROMPT)
-        decide(m, FIN_OUTCOME_PROMPT);
-    if (!(m->traits & (FIN__STREAM | FIN__LAYERED)))
-        return unwatch(m);
-    if (m->plan->courtesy == FIN_COURTESY_ABORT)
-        return m->traits & FIN__STREAM ? reset(m) : unwatch(m);
-    return flush(m, ev);
-}
-
-enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__plan *plan,
-                                    unsigned traits, unsigned facts, uint64_t now)
-{
-    struct fin__event ev = { .now = now };
-
-    memset(m, 0, sizeof *m);
-    memset(m->stage, -1, sizeof m->stage);
-    m->plan = plan;
-    m->traits = (uint16_t) traits;
-    m->start = now;
-    m->held = FIN_UNVERIFIABLE;
-    m->outstanding = facts & FIN__IS_OUTSTANDING ? UINT32_MAX : 0;
-    m->resets_on_close = facts & FIN__IS_RESET_ON_CLOSE;
-    m->wants = FIN__READ;
-    reach(m, FIN_STAGE_REQUESTED, now);
-    return first_action(m, &ev);
-}
 
 static enum fin__action abort_now(struct fin__machine *m)
 {
-    decide(m, FIN_OUTCOME_ABORTED);
+    fin__machine_decide(m, FIN_OUTCOME_ABORTED);
+    if (m->place == ABANDONING)
+        return FIN__ABANDON;
     if (!(m->traits & FIN__STREAM) || m->plan->descriptor_only)
-        return unwatch(m);
-    return m->unsent ? drop_and_reset(m) : reset(m);
+        return fin__machine_unwatch(m);
+    return m->unsent ? drop_and_reset(m) : machine_reset(m);
 }
 
 static enum fin__action force(struct fin__machine *m, const struct fin__event *ev)
@@ -782,13 +648,30 @@ static enum fin__action force(struct fin__machine *m, const struct fin__event *e
     return places[m->place](m, &late);
 }
 
+void fin__machine_replan(struct fin__machine *m, uint64_t now)
+{
+    const struct fin__plan *plan = m->plan;
+    const uint64_t spans[] = {
+        [FIN_PHASE_NONE] = plan->flush,
+        [FIN_PHASE_FLUSH] = plan->flush,
+        [FIN_PHASE_FAREWELL] = plan->farewell,
+        [FIN_PHASE_LINGER] = plan->linger,
+    };
+
+    if (m->outcome == FIN_OUTCOME_PROMPT && plan->courtesy != FIN_COURTESY_PROMPT)
+        m->outcome = FIN_OUTCOME_GRACEFUL;
+    if (plan->courtesy == FIN_COURTESY_PROMPT)
+        fin__machine_decide(m, FIN_OUTCOME_PROMPT);
+    machine_arm(m, now, spans[m->phase]);
+}
+
 enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__event *ev)
 {
     assert(m->place != FINISHED);
     if (ev->kind == FIN__READY)
         m->edge_used = true;
     if (ev->kind == FIN__ABORT
-        && m->place <= UNWATCHING) /* asked while UNWATCH is still to be done */
+        && m->place < FIRST_WITHOUT_RETURN) /* while UNWATCH is still to be done */
         return abort_now(m);
     if (ev->kind == FIN__FORCE)
         return force(m, ev);

@@ -27,7 +27,9 @@ struct fin__plan {
     uint8_t courtesy, proof;
     bool descriptor_only; /* scope */
     bool rebindable;
+    bool awaits_answer; /* to a layer's farewell, before FIN, though courtesy is not "full" */
     bool find_holders;
+    bool addresses;                      /* of an IP socket, for the receipt */
     void (*accepted)(int fd, void *arg); /* of a listening socket's queue */
     void *accepted_arg;
 };
@@ -37,51 +39,60 @@ enum fin__trait {
     FIN__STREAM = 1 << 0,      /* a connection that ends in FIN */
     FIN__LAYERED = 1 << 1,     /* bytes and, of a stream, a farewell of a layer above the kernel */
     FIN__ACK_AT_SHUT = 1 << 2, /* Unix: what is written is with the peer */
-    FIN__ACK_UNKNOWN = 1 << 3, /* MPTCP: acked can't be observed */
-    FIN__QUENCHABLE = 1 << 4,  /* Unix: shutting the read side stops the peer, without a reset */
-    FIN__LISTENING = 1 << 5,
-    FIN__CONNECTING = 1 << 6,
-    FIN__SOCKET = 1 << 7,         /* sock_diag may know it */
-    FIN__ANSWER_UNKNOWN = 1 << 8, /* the layer can't be read after its farewell: `answered` can be
+    FIN__QUENCHABLE = 1 << 3,  /* Unix: shutting the read side stops the peer, without a reset */
+    FIN__LISTENING = 1 << 4,
+    FIN__CONNECTING = 1 << 5,
+    FIN__SOCKET = 1 << 6,         /* sock_diag may know it */
+    FIN__ANSWER_UNKNOWN = 1 << 7, /* the layer can't be read after its farewell: `answered` can be
                                      observed only under `full`, while it still waits */
 };
 
 /* What an event found out. */
 enum fin__fact {
-    FIN__IS_ERROR = 1 << 10,         /* FIN__READY: the error queue may have something */
-    FIN__IS_ACKED = 1 << 0,          /* stage acked is true */
+    FIN__IS_ACKED = 1 << 0,          /* the peer has all our data and our FIN */
     FIN__IS_FIN = 1 << 1,            /* the peer's FIN has come */
     FIN__IS_OUTSTANDING = 1 << 2,    /* the kernel has bytes that the peer has not acknowledged */
     FIN__IS_WRITABLE = 1 << 3,       /* FIN__READY: there is room to send */
-    FIN__IS_ASKED = 1 << 4,          /* FIN__WITNESS: sock_diag confirmed the identity */
+    FIN__IS_CONFIRMED = 1 << 4,      /* FIN__WITNESS: sock_diag confirmed the identity */
     FIN__IS_FINISHED = 1 << 5,       /* FIN__INSPECT */
     FIN__IS_GONE = 1 << 6,           /* FIN__INSPECT */
-    FIN__IS_RESET_ON_CLOSE = 1 << 7, /* SO_LINGER{1,0} stands: the last close resets */
+    FIN__IS_RESET_ON_CLOSE = 1 << 7, /* the last close sends RST, unread input apart */
     FIN__IS_UNKNOWN = 1 << 8,        /* whether it is acked can't be observed */
     FIN__IS_ANNOUNCED =
-        1 << 9, /* CHECK, INSPECT: a change will come as an event, no need to look */
+        1 << 9,              /* CHECK, INSPECT: a change will come as an event, no need to look */
+    FIN__IS_ERROR = 1 << 10, /* FIN__READY: the error queue may have something */
+    FIN__IS_FIN_UNKNOWN = 1 << 11,  /* whether the peer's FIN has come can't be observed */
+    FIN__IS_SHUT = 1 << 12,         /* our FIN is queued */
+    FIN__IS_OVER = 1 << 13,         /* the connection has ended: the facts are all there will be */
+    FIN__IS_RESET_UNSURE = 1 << 14, /* the peer may ignore a RST that is sent now */
+    FIN__IS_MUTE = 1 << 15,         /* FIN__SKIP: nor can the peer's farewell be read any more */
 };
 
-/* What to do; behind each, the events that may answer. FIN__FAILED may answer all but WAIT. */
+/* What to do. Behind each action are the events that may answer it; FIN__FAILED may answer all but
+ * WAIT. */
 enum fin__action {
     FIN__WAIT,    /* for m->interest until m->deadline: READY, DEADLINE (if it has passed),
-                     ABORT, FORCE. After release READY and DEADLINE may bring IS_ACKED, IS_FINISHED */
+                     ABORT, FORCE. After release READY and DEADLINE may bring IS_ACKED,
+                     IS_FINISHED */
     FIN__FLUSH,   /* move the layer's bytes: DONE, AGAIN (bytes = left), BROKEN */
     FIN__NOTIFY,  /* send the farewell: DONE, AGAIN, SKIP, BROKEN */
-    FIN__ABANDON, /* give up a connection in the making: DONE */
+    FIN__ABANDON, /* give up a connection in the making: DONE (bytes = lost with it) */
     FIN__SHUT,    /* queue FIN: DONE */
-    FIN__LOOK,    /* has everything been acked: STATE, never FAILED */
-    FIN__TALLY,   /* what is left behind: STATE (bytes = unacked, unread), never FAILED */
+    FIN__LOOK,    /* what became of both FINs: STATE (bytes = unacked, if it is over); FAILED */
+    FIN__TALLY,   /* the same, and what is left behind: STATE (bytes = unacked, unread, unsent) */
     FIN__DRAIN, /* read at most fin__drain_left() and discard (0: only look whether there is input):
-                     BYTES, AGAIN, ANSWER, BROKEN (the layer, not the socket), END (with facts) */
+                     BYTES, AGAIN, ANSWER, BROKEN (the layer, not the socket), END (as LOOK) */
     FIN__REFUSE,  /* no new connections into the listening queue: DONE */
     FIN__ACCEPT,  /* take one from the queue: BYTES (one connection), AGAIN, END (no more come) */
     FIN__QUENCH,  /* the peer may send no more: DONE */
     FIN__LIMIT,   /* bound what the kernel does after release to plan->orphan_ms: DONE */
-    FIN__RESET,   /* RST now: DONE; with IS_RESET_ON_CLOSE if only the last close will */
+    FIN__RESET,   /* RST now: DONE, it went (bytes = unacked); with IS_RESET_ON_CLOSE if only the
+                     last close will send it. STATE or FAILED, with IS_OVER: nothing was left */
     FIN__UNWATCH, /* out of the poller: DONE */
     FIN__WITNESS, /* prepare the proof: DONE (with facts) */
-    FIN__RELEASE, /* close(2): DONE; FAILED released the number too */
+    FIN__RELEASE, /* close(2): DONE, with IS_SHUT if the driver shut the socket to get threads out
+                     of it, and IS_RESET_UNSURE if they may have read what was unread; FAILED
+                     released the number too */
     FIN__CHECK,   /* does anything refer to the description: YES, NO */
     FIN__INSPECT, /* the connection after release: STATE (facts, wait = ns until it may change) */
     FIN__FINISH,  /* the close is complete: no event answers */
@@ -118,9 +129,12 @@ struct fin__event {
     unsigned interest;
     uint64_t bytes;
     uint64_t unread;
+    uint64_t unsent; /* of the layer; UINT64_MAX: not to be known */
     uint64_t wait;
     uint64_t now;
 };
+
+#define FIN__UNTALLIED UINT32_MAX /* to be tallied */
 
 /* Kept small: a program may have a million of these. */
 struct fin__machine {
@@ -129,7 +143,7 @@ struct fin__machine {
     uint64_t deadline; /* absolute */
     uint64_t unsent, discarded;
     int64_t stage[FIN_STAGES]; /* ns since start, -1: not reached */
-    uint32_t outstanding;      /* when last tallied; UINT32_MAX: to be tallied */
+    uint32_t outstanding;      /* when last tallied, or FIN__UNTALLIED */
     uint32_t unacked, accepted;
     int error;
     uint16_t unverifiable;
@@ -139,19 +153,38 @@ struct fin__machine {
     uint8_t wants;                   /* what the last drain waits for */
     uint8_t outcome, phase, decided; /* decided: the phase in which the outcome was */
     uint8_t held;
-    uint8_t tries;      /* reads after a deadline; then pauses after release */
+    uint8_t late_reads; /* after a deadline */
+    uint8_t pauses;     /* after the release */
+
+    /* Input: */
     bool edge_used : 1; /* an edge of the poller was consumed: read until AGAIN before waiting */
-    bool unread : 1;    /* input is left behind */
-    bool we_reset : 1;
-    bool must_reset : 1; /* bytes were dropped */
-    bool resets_on_close : 1;
+    bool unread : 1;    /* it is left behind */
     bool quenched : 1;
-    bool witnessed : 1, asked : 1;
     bool input_over : 1;
-    bool forced : 1;
+    bool reading_out : 1; /* the connection is over, and what is left to read is being read */
+    bool looking : 1;     /* the STATE to come is LOOK's, which counts nothing */
+
+    /* The layer: */
+    bool unsent_unknown : 1;
+    bool mute : 1; /* it had a session, and can't hear the peer's farewell */
+
+    /* Our FIN: */
+    bool shut : 1;  /* seen queued, by us or before */
+    bool acked : 1; /* seen acknowledged, stage or not */
+
+    /* Other ends: */
+    bool must_reset : 1; /* bytes were dropped */
+    bool we_reset : 1;
+    bool resets_on_close : 1, reset_unsure : 1;
+    bool orphaned : 1; /* what the kernel still has is to be cut */
     bool peer_reset : 1;
-    bool died : 1;    /* the socket itself failed */
-    bool looking : 1; /* the STATE to come is LOOK's, which counts nothing */
+    bool died : 1;        /* the socket itself failed */
+    bool over : 1;        /* the connection was seen to have ended */
+    bool over_before : 1; /* when our FIN was due */
+    bool forced : 1;
+
+    /* The proof: */
+    bool witnessed : 1, confirmed : 1;
 };
 
 static inline bool fin__reached(const struct fin__machine *m, enum fin_stage stage)
@@ -159,18 +192,46 @@ static inline bool fin__reached(const struct fin__machine *m, enum fin_stage sta
     return m->stage[stage] >= 0;
 }
 
-/* How much more input may be thrown away. */
+/* How much more input may be thrown away. A later plan may allow less than was already. */
 static inline uint64_t fin__drain_left(const struct fin__machine *m)
 {
-    return m->plan->drain - m->discarded;
+    return m->discarded < m->plan->drain ? m->plan->drain - m->discarded : 0;
 }
 
-/* Starts a close. `facts`: IS_OUTSTANDING, IS_RESET_ON_CLOSE. Returns the first action. */
+/* The worst outcome wins, and the first of its kind. A driver says so what the program asked
+ * for. */
+void fin__machine_decide(struct fin__machine *m, enum fin_outcome outcome);
+
+/* An error of the socket's, negative: the outcome is what it makes of it, if nothing is worse. A
+ * driver says so what the socket has told somebody else before. */
+void fin__machine_fail(struct fin__machine *m, int error);
+
+/* The same, and that is why it is aborted: the program did not ask for it. */
+void fin__machine_broke(struct fin__machine *m, int error);
+
+/* The contents of the plan have changed, before the release: the deadline of what is waited for
+ * counts from now. */
+void fin__machine_replan(struct fin__machine *m, uint64_t now);
+
+/* Starts a close. `facts`: IS_OUTSTANDING. Returns the first action. */
 enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__plan *plan,
                                     unsigned traits, unsigned facts, uint64_t now);
 
 /* Takes the result of the last action, returns the next one. Not to be called after FIN__FINISH. */
 enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__event *ev);
+
+/* What is known of a close that nobody drove. */
+struct fin__unseen {
+    unsigned traits; /* FIN__STREAM, FIN__LISTENING */
+    int error;   /* a negative errno, by which it broke as its user heard; 0: nothing was heard */
+    bool before; /* it was over when it was asked for */
+    uint8_t held;
+    uint64_t requested, released, unreferenced; /* moments; 0: not seen */
+};
+
+/* Instead of start and step: nothing is left to do, and fin__machine_report() may be called. */
+void fin__machine_unseen(struct fin__machine *m, const struct fin__plan *plan,
+                         const struct fin__unseen *unseen);
 
 /* Writes what happened so far; `size` of the receipt stays as it is. */
 void fin__machine_report(const struct fin__machine *m, struct fin_receipt *receipt);

@@ -6,26 +6,44 @@
 
 #include <string.h>
 
+/* The last close(2) ends the stream: so if it was ours, and where nothing went before it. */
+static int end_by_last_close(const struct fin__machine *m)
+{
+    if (m->held == FIN_YES)
+        return FIN_END_NONE;
+    if (m->held == FIN_NO && m->traits & FIN__ACK_AT_SHUT && !m->must_reset && !m->unsent
+        && !m->reset_unsure)
+        return FIN_END_FIN; /* it is with the peer at once */
+    return FIN_END_KERNEL;
+}
+
+/* Every byte of a layer's, as far as is known. */
+static bool is_whole(const struct fin__machine *m)
+{
+    if (!(m->traits & FIN__LAYERED))
+        return true;
+    if (m->plan->descriptor_only)
+        return !m->unsent && !m->unsent_unknown;
+    return fin__reached(m, FIN_STAGE_FLUSHED);
+}
+
 static int how_it_ended(const struct fin__machine *m)
 {
+    bool resets = !m->over && (m->unread || m->resets_on_close);
+
     if (!(m->traits & FIN__STREAM))
-        return FIN_END_NONE;
-    if (m->we_reset || m->peer_reset)
+        return m->traits & FIN__CONNECTING && m->unacked ? FIN_END_KERNEL : FIN_END_NONE;
+    if (m->peer_reset)
         return FIN_END_RESET;
-    if (m->held == FIN_YES && (m->plan->descriptor_only || m->resets_on_close))
-        return FIN_END_NONE;
-    if (m->held == FIN_UNVERIFIABLE && (m->plan->descriptor_only || m->resets_on_close))
+    if (m->we_reset || (resets && m->held == FIN_NO))
+        return m->reset_unsure ? FIN_END_KERNEL : FIN_END_RESET;
+    if (!is_whole(m) || m->must_reset || (resets && m->held == FIN_UNVERIFIABLE))
+        return m->held == FIN_YES && !m->shut && !m->over ? FIN_END_NONE : FIN_END_KERNEL;
+    if (!m->over && !m->shut)
+        return end_by_last_close(m);
+    if (m->reset_unsure && !m->over && !m->input_over && m->held != FIN_YES)
         return FIN_END_KERNEL;
-    if ((m->unread && m->held != FIN_YES) || m->resets_on_close)
-        return FIN_END_RESET;
-    if (m->traits & FIN__LAYERED && !fin__reached(m, FIN_STAGE_FLUSHED)
-        && !m->plan->descriptor_only)
-        return FIN_END_KERNEL; /* the layer may have kept bytes */
-    if (m->must_reset || m->unacked > 0 || (m->died && !fin__reached(m, FIN_STAGE_ACKED)))
-        return FIN_END_KERNEL;
-    if (fin__reached(m, FIN_STAGE_SHUT) || m->plan->descriptor_only || m->traits & FIN__QUENCHABLE)
-        return FIN_END_FIN;
-    return FIN_END_KERNEL;
+    return m->acked ? FIN_END_FIN : FIN_END_KERNEL;
 }
 
 void fin__machine_report(const struct fin__machine *m, struct fin_receipt *receipt)

@@ -15,7 +15,8 @@ struct fin__shared_plan {
     uint64_t users;
 };
 
-static struct fin__shared_plan *find(const struct fin__plans *plans, const struct fin__plan *plan)
+static struct fin__shared_plan *plans_find(const struct fin__plans *plans,
+                                           const struct fin__plan *plan)
 {
     struct fin__shared_plan *shared = plans->first;
 
@@ -39,7 +40,7 @@ static void unlink_plan(struct fin__plans *plans, struct fin__shared_plan *share
     fin__free(shared);
 }
 
-static struct fin__shared_plan *add(struct fin__plans *plans, const struct fin__plan *plan)
+static struct fin__shared_plan *plans_add(struct fin__plans *plans, const struct fin__plan *plan)
 {
     struct fin__shared_plan *shared = fin__alloc(sizeof *shared), *last = plans->first;
 
@@ -62,9 +63,9 @@ const struct fin__plan *fin__plans_take(struct fin__plans *plans, const struct f
     struct fin__shared_plan *shared;
 
     fin__plan_make(policy, listening, &plan);
-    shared = find(plans, &plan);
+    shared = plans_find(plans, &plan);
     if (!shared)
-        shared = add(plans, &plan);
+        shared = plans_add(plans, &plan);
     if (!shared)
         return NULL;
     shared->users++;

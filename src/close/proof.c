@@ -3,16 +3,9 @@
 #include "close/proof.h"
 
 #include "base/clock.h"
-#include "base/descriptor.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
-
-void fin__proof_release(int fd, struct fin__event *ev)
-{
-    ev->error = fin__release(fd);
-    ev->kind = ev->error < 0 ? FIN__FAILED : FIN__DONE;
-}
 
 void fin__proof_confirm(struct fin_kernel *kernel, int fd, struct fin_identity *id)
 {
@@ -23,30 +16,41 @@ void fin__proof_confirm(struct fin_kernel *kernel, int fd, struct fin_identity *
         (void) fin_inspect(kernel, id, &state);
 }
 
-uint64_t fin__proof_prepare(struct fin_kernel *kernel, int fd, bool confirmed, bool sole,
-                            struct fin__event *ev)
+/* A set that is opened while others ask for what was in one before would say that it is gone. */
+static int add_to_witness(struct fin__proof *proof, struct fin_kernel *kernel, int fd, bool sole)
 {
     struct fin__witness *witness = &kernel->witness;
-    uint64_t token = ++kernel->serial;
-    int result = fin__kernel_need_witness(kernel);
+    int result = sole || witness->set >= 0 ? fin__kernel_need_witness(kernel) : -EBADF;
 
-    if (confirmed)
-        ev->facts |= FIN__IS_ASKED;
-    if (sole)
-        fin__witness_renew(witness);
     if (result == 0)
-        result = fin__witness_add(witness, fd, token);
-    if (result == -EEXIST && sole) /* of an earlier close, which has ended */
-        result = fin__witness_take_over(witness, fd, token);
-    ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
-    ev->error = result;
-    return token;
+        result = fin__witness_add(witness, fd, proof->token);
+    if (result < 0 && fin__witness_lost(witness) && sole && kernel->on_demand
+        && fin__witness_open(witness) == 0)
+        result = fin__witness_add(witness, fd, proof->token);
+    return result;
 }
 
-void fin__proof_check(struct fin_kernel *kernel, uint64_t token, uint64_t *inode,
-                      struct fin__event *ev)
+void fin__proof_prepare(struct fin__proof *proof, struct fin_kernel *kernel, int fd, bool sole,
+                        struct fin__event *ev)
 {
-    switch (fin__witness_check(&kernel->witness, token, inode)) {
+    struct fin__witness *witness = &kernel->witness;
+    int result;
+
+    proof->token = ++kernel->serial;
+    if (proof->id.confirmed)
+        ev->facts |= FIN__IS_CONFIRMED;
+    if (sole)
+        fin__witness_renew(witness);
+    result = add_to_witness(proof, kernel, fd, sole);
+    if (result == -EEXIST && sole) /* of an earlier close, which has ended */
+        result = fin__witness_take_over(witness, fd, proof->token);
+    ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
+    ev->error = result;
+}
+
+void fin__proof_check(struct fin__proof *proof, struct fin_kernel *kernel, struct fin__event *ev)
+{
+    switch (fin__witness_check(&kernel->witness, proof->token, &proof->inode)) {
     case FIN_NO:
         ev->kind = FIN__NO;
         break;
@@ -78,4 +82,17 @@ void fin__proof_inspect(struct fin_kernel *kernel, struct fin_identity *id, stru
         ev->kind = FIN__FAILED;
     else
         take_state(&state, ev);
+}
+
+uint64_t fin__proof_time(const struct fin__machine *m)
+{
+    return m->start + m->plan->total + m->plan->proof_wait;
+}
+
+void fin__proof_holders(const struct fin__machine *m, uint64_t inode, enum fin__kind kind,
+                        struct fin_receipt *receipt)
+{
+    bool wanted = m->plan->find_holders && m->held == FIN_YES;
+
+    fin__receipt_holders(receipt, wanted ? inode : 0, kind, fin__proof_time(m));
 }

@@ -1,30 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Release and what is asked about it afterwards, the same for every driver. */
+/* What is asked about a descriptor after its release, for drivers that prove each close by
+ * itself. */
 
 #ifndef FIN_PROOF_H
 #define FIN_PROOF_H
 
 #include "close/machine.h"
+#include "kernel/holders.h"
 #include "kernel/kernel.h"
 
-/* Answers FIN__RELEASE. */
-void fin__proof_release(int fd, struct fin__event *ev);
+struct fin__proof {
+    struct fin_identity id; /* for sock_diag; filled by fin__proof_confirm() if that is wanted */
+    uint64_t token;         /* of the witness */
+    uint64_t inode;         /* what the witness last said is held, 0: nothing */
+};
 
 /* Identifies `fd` and has sock_diag confirm it, while the connection is whole: after both FINs
  * sock_diag finds the open socket no more. `kernel` may be NULL. */
 void fin__proof_confirm(struct fin_kernel *kernel, int fd, struct fin_identity *id);
 
-/* Answers FIN__WITNESS: enters `fd` in the handle's witness and returns the token to ask by.
- * `sole`: no other close asks about what it entered, so that such entries may go. */
-uint64_t fin__proof_prepare(struct fin_kernel *kernel, int fd, bool confirmed, bool sole,
-                            struct fin__event *ev);
+/* Answers FIN__WITNESS: enters `fd` in the handle's witness. `sole`: no other close asks about what
+ * it entered, so that such entries may go. */
+void fin__proof_prepare(struct fin__proof *proof, struct fin_kernel *kernel, int fd, bool sole,
+                        struct fin__event *ev);
 
-/* Answers FIN__CHECK. If something still refers to it, writes its inode. */
-void fin__proof_check(struct fin_kernel *kernel, uint64_t token, uint64_t *inode,
-                      struct fin__event *ev);
+/* Answers FIN__CHECK. */
+void fin__proof_check(struct fin__proof *proof, struct fin_kernel *kernel, struct fin__event *ev);
 
 /* Answers FIN__INSPECT. */
 void fin__proof_inspect(struct fin_kernel *kernel, struct fin_identity *id, struct fin__event *ev);
+
+/* When all of a close's time is over, of fin__now(). */
+uint64_t fin__proof_time(const struct fin__machine *m);
+
+/* Searches for the holders, if it is held and the policy wants to know, in what is left of the
+ * close's time. `inode` is as the witness told it, `kind` as the endpoint. */
+void fin__proof_holders(const struct fin__machine *m, uint64_t inode, enum fin__kind kind,
+                        struct fin_receipt *receipt);
 
 #endif

@@ -2,10 +2,13 @@
 
 #include "close/read.h"
 
+#include "base/again.h"
+#include "close/sight.h"
+
 #include <errno.h>
 #include <sys/socket.h>
 
-#define SCRATCH 16384
+#define SCRATCH 4096    /* no call takes more than 8 KiB of stack */
 #define GULP (1u << 20) /* what one call may discard where nothing is copied */
 
 static void took(struct fin__event *ev, ssize_t n, uint64_t max)
@@ -16,7 +19,7 @@ static void took(struct fin__event *ev, ssize_t n, uint64_t max)
         ev->bytes = (uint64_t) n < max ? (uint64_t) n : max;
     } else if (n == 0) {
         ev->kind = FIN__END;
-    } else if (errno == EAGAIN) {
+    } else if (fin__is_nothing(errno)) {
         ev->kind = FIN__AGAIN;
     } else {
         ev->kind = FIN__FAILED;
@@ -24,25 +27,19 @@ static void took(struct fin__event *ev, ssize_t n, uint64_t max)
     }
 }
 
-static ssize_t receive(int fd, void *buf, size_t size, int flags)
+static ssize_t read_receive(int fd, void *buf, size_t size, int flags)
 {
+    int tries = 0;
     ssize_t n;
 
     do
         n = recv(fd, buf, size, flags | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
+    while (fin__again(n, &tries));
     return n;
 }
 
-static void peek(int fd, struct fin__event *ev)
-{
-    char byte;
-
-    took(ev, receive(fd, &byte, 1, MSG_PEEK), 0);
-}
-
 /* A zero-length message reads like the end of the stream; only a message carries credentials. */
-static ssize_t receive_message(int fd, char *buf, size_t size, bool *is_message)
+static ssize_t receive_message(int fd, char *buf, size_t size, int flags, bool *is_message)
 {
     union {
         struct cmsghdr align;
@@ -55,25 +52,38 @@ static ssize_t receive_message(int fd, char *buf, size_t size, bool *is_message)
         .msg_control = control.bytes,
         .msg_controllen = sizeof control.bytes,
     };
-    int on = 1;
+    int on = 1, tries = 0;
     ssize_t n;
 
     (void) setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     do
-        n = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+        n = recvmsg(fd, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC | MSG_TRUNC);
+    while (fin__again(n, &tries));
     *is_message = message.msg_controllen > 0;
     return n;
 }
 
 static void read_message(int fd, uint64_t max, struct fin__event *ev)
 {
-    char buf[SCRATCH];
     bool is_message = false;
-    ssize_t n = receive_message(fd, buf, sizeof buf, &is_message);
+    char byte; /* MSG_TRUNC tells the length of the message, whatever fits */
+    ssize_t n = receive_message(fd, &byte, 1, 0, &is_message);
 
     /* An empty message counts as a byte, so that the drain bound ends a flood of them too. */
     took(ev, n == 0 && is_message ? 1 : n, max);
+}
+
+/* Of a Unix socket MSG_PEEK passes over a byte out of band, which close(2) finds (manage_oob()). */
+static void peek(const struct fin__endpoint *ep, struct fin__event *ev)
+{
+    bool is_message = false;
+    char byte;
+    ssize_t n = ep->seqpacket ? receive_message(ep->fd, &byte, 1, MSG_PEEK, &is_message)
+                              : read_receive(ep->fd, &byte, 1, MSG_PEEK);
+
+    took(ev, n == 0 && is_message ? 1 : n, 0);
+    if (n <= 0 && ep->family == AF_UNIX && fin__see_unread(ep) > 0)
+        *ev = (struct fin__event) { .kind = FIN__BYTES };
 }
 
 static void read_stream(const struct fin__endpoint *ep, uint64_t max, struct fin__event *ev)
@@ -82,9 +92,9 @@ static void read_stream(const struct fin__endpoint *ep, uint64_t max, struct fin
     size_t size = max < sizeof buf ? (size_t) max : sizeof buf;
 
     if (ep->plain_tcp) /* tcp(7): MSG_TRUNC discards without copying */
-        took(ev, receive(ep->fd, NULL, max < GULP ? (size_t) max : GULP, MSG_TRUNC), max);
+        took(ev, read_receive(ep->fd, NULL, max < GULP ? (size_t) max : GULP, MSG_TRUNC), max);
     else
-        took(ev, receive(ep->fd, buf, size, 0), max);
+        took(ev, read_receive(ep->fd, buf, size, 0), max);
 }
 
 static void read_layer(struct fin__endpoint *ep, uint64_t max, struct fin__event *ev)
@@ -119,7 +129,7 @@ static void read_layer(struct fin__endpoint *ep, uint64_t max, struct fin__event
 void fin__read(struct fin__endpoint *ep, uint64_t max, struct fin__event *ev)
 {
     if (max == 0)
-        peek(ep->fd, ev);
+        peek(ep, ev);
     else if (ep->layer && !ep->layer_over)
         read_layer(ep, max, ev);
     else if (ep->seqpacket)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* recv, send and accept that a close can wake without shutting the socket: each call is made so that
- * it does not wait, and the waiting is done on the socket and on the close together. */
+/* recv, send and accept that a close can wake without shutting the socket: each call is made so
+ * that it does not wait, and the waiting is done on the socket and on the close together. */
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "handle/handle.h"
 
@@ -23,9 +24,11 @@ struct call {
     short events, seen; /* of poll(2) */
     uint64_t deadline;  /* UINT64_MAX: none */
     uint64_t pause;
+    bool late; /* the deadline had passed a turn ago */
 };
 
-static int begin(struct call *c, struct fin_handle *handle, int flags, short events, int timeout_ms)
+static int handle_calls_begin(struct call *c, struct fin_handle *handle, int flags, short events,
+                              int timeout_ms)
 {
     uint64_t span = (uint64_t) timeout_ms * FIN__NS_PER_MS;
 
@@ -39,7 +42,7 @@ static int begin(struct call *c, struct fin_handle *handle, int flags, short eve
 }
 
 /* Data that was received or sent counts; how a call failed does not, once the handle is closed. */
-static int64_t end(const struct call *c, int64_t result, int64_t nothing)
+static int64_t handle_calls_end(const struct call *c, int64_t result, int64_t nothing)
 {
     bool closed = fin__handle_leave(c->handle, false);
 
@@ -89,12 +92,19 @@ static int wait_for(struct call *c)
         return errno == EINTR ? 0 : -errno;
     if (count == 0)
         return is_over(c) ? -ETIMEDOUT : 0;
-    if (entries[0].revents) {
-        if (fin__handle_is_closed(c->handle))
-            return -ECANCELED;
-        c->wake = -1; /* we are a forked child, and the parent closed its copy */
-    }
-    return 0;
+    return entries[0].revents ? -ECANCELED : 0;
+}
+
+/* Asked in each turn, so that a call ends by a close, or one turn after its time, whatever the
+ * kernel answers. */
+static int may_go_on(struct call *c)
+{
+    bool late = c->late;
+
+    if (fin__handle_is_closed(c->handle))
+        return -ECANCELED;
+    c->late = is_over(c);
+    return late ? -ETIMEDOUT : 0;
 }
 
 /* After EAGAIN: 0 to try again, else what ends the call. `at_end`: what a call that blocks would
@@ -108,55 +118,77 @@ static int retry(struct call *c, int at_end, bool *over)
         return at_end;
     if (c->flags & MSG_DONTWAIT)
         return -EAGAIN;
-    result = wait_for(c);
+    result = may_go_on(c);
+    if (result == 0)
+        result = wait_for(c);
     *over = result < 0;
     return result;
+}
+
+/* The calls don't wait, so that nothing interrupts them; if one says so it is tried again like one
+ * that found nothing. */
+static int64_t error_of_call(void)
+{
+    return errno == EINTR ? -EAGAIN : -errno;
 }
 
 int64_t fin_handle_recv(struct fin_handle *handle, void *buf, size_t size, int flags,
                         int timeout_ms)
 {
+    FIN__UNCANCELLED;
     struct call c;
     bool over = false;
-    int64_t n = begin(&c, handle, flags, POLLIN | POLLRDHUP, timeout_ms);
+    int64_t n = handle_calls_begin(&c, handle, flags, POLLIN | POLLRDHUP, timeout_ms);
 
     if (n < 0)
         return n;
     while (!over) {
         n = recv(c.fd, buf, size, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0)
-            n = -errno;
-        if (n == -EAGAIN)
+            n = error_of_call();
+        over = n != -EAGAIN;
+        if (!over)
             n = retry(&c, 0, &over);
-        else
-            over = n != -EINTR;
     }
-    return end(&c, n, 0);
+    return handle_calls_end(&c, n, 0);
+}
+
+/* One send(2). 0: more is to be sent. */
+static int64_t send_some(struct call *c, const char *buf, size_t size, size_t *sent, bool *over)
+{
+    int64_t n = send(c->fd, buf + *sent, size - *sent, c->flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    if (n < 0)
+        n = error_of_call();
+    else
+        *sent += (size_t) n;
+    *over = n < 0 ? n != -EAGAIN : *sent == size;
+    if (*over)
+        return n;
+    if (n <= 0)
+        return retry(c, -EPIPE, over);
+    n = may_go_on(c);
+    *over = n < 0;
+    return n;
 }
 
 /* An empty message is one too, so the first send(2) is made in any case. */
 int64_t fin_handle_send(struct fin_handle *handle, const void *buf, size_t size, int flags,
                         int timeout_ms)
 {
+    FIN__UNCANCELLED;
     struct call c;
     bool over = false;
     size_t sent = 0;
-    int64_t n = begin(&c, handle, flags, POLLOUT, timeout_ms);
+    int64_t n = handle_calls_begin(&c, handle, flags & ~FIN_SEND_PART, POLLOUT, timeout_ms);
 
     if (n < 0)
         return n;
-    while (!over) {
-        n = send(c.fd, (const char *) buf + sent, size - sent, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0)
-            n = -errno;
-        else
-            sent += (size_t) n;
-        if (n == -EAGAIN)
-            n = retry(&c, -EPIPE, &over);
-        else
-            over = n < 0 ? n != -EINTR : sent == size;
-    }
-    return end(&c, sent > 0 ? (int64_t) sent : n, -1);
+    while (!over)
+        n = send_some(&c, buf, size, &sent, &over);
+    if (n == -ECANCELED && sent > 0 && !(flags & FIN_SEND_PART))
+        fin__handle_note_unsent(handle, size - sent);
+    return handle_calls_end(&c, sent > 0 ? (int64_t) sent : n, -1);
 }
 
 /* accept(2) has no MSG_DONTWAIT, and another thread or process may take what poll(2) saw. */
@@ -165,21 +197,22 @@ static int dont_block(const struct call *c)
     struct fin__core *core = c->handle->core;
     int flags = 0;
 
-    (void) pthread_mutex_lock(&core->lock);
+    fin__core_lock(core);
     if (!core->nonblocking)
         flags = fcntl(c->fd, F_GETFL);
     if (flags > 0 && !(flags & O_NONBLOCK))
         flags = fcntl(c->fd, F_SETFL, flags | O_NONBLOCK);
     core->nonblocking = flags >= 0;
-    (void) pthread_mutex_unlock(&core->lock);
+    fin__core_unlock(core);
     return flags < 0 ? -errno : 0;
 }
 
 int fin_handle_accept(struct fin_handle *handle, int timeout_ms)
 {
+    FIN__UNCANCELLED;
     struct call c;
     bool over = false;
-    int n = begin(&c, handle, 0, POLLIN | POLLRDHUP, timeout_ms);
+    int n = handle_calls_begin(&c, handle, 0, POLLIN | POLLRDHUP, timeout_ms);
 
     if (n < 0)
         return n;
@@ -188,11 +221,10 @@ int fin_handle_accept(struct fin_handle *handle, int timeout_ms)
     while (!over) {
         n = accept4(c.fd, NULL, NULL, SOCK_CLOEXEC);
         if (n < 0)
-            n = -errno;
-        if (n == -EAGAIN)
+            n = errno == ECONNABORTED ? -EAGAIN : (int) error_of_call(); /* the next may be fine */
+        over = n != -EAGAIN;
+        if (!over)
             n = retry(&c, -EINVAL, &over);
-        else
-            over = n != -EINTR && n != -ECONNABORTED;
     }
-    return (int) end(&c, n, -1);
+    return (int) handle_calls_end(&c, n, -1);
 }

@@ -1,153 +1,237 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "base/cancel.h"
 #include "base/clock.h"
-#include "base/descriptor.h"
+#include "base/mark.h"
 #include "close/blocking.h"
+#include "close/given.h"
+#include "close/machine.h"
 #include "close/policy.h"
+#include "handle/clear.h"
 #include "handle/handle.h"
 #include "kernel/kernel.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
-struct closing {
+struct handle_close {
     struct fin__core *core;
     const struct fin_policy *policy;
     bool descriptor_only;
-    bool shut;      /* to wake threads in calls of their own */
+    bool woken;     /* threads in calls of their own */
+    bool shut;      /* by that */
     bool tombstone; /* on the number */
     uint64_t start, deadline;
 };
 
 /* ---- getting the threads out ---- */
 
-/* An eventfd is shared with forked children, which must not wake our threads. */
-static void wake_own(const struct fin_handle *handle)
-{
-    if (handle->core->process == getpid())
-        (void) eventfd_write(handle->wake, 1);
-}
-
 static bool foreign_inside(struct fin__core *core)
 {
     bool inside;
 
-    (void) pthread_mutex_lock(&core->lock);
+    fin__core_lock(core);
     inside = core->foreign > 0;
-    (void) pthread_mutex_unlock(&core->lock);
+    fin__core_unlock(core);
     return inside;
 }
 
 /* Nothing else wakes a thread that is in a system call on the socket. Also where it says ENOTCONN,
  * as for UDP (inet_shutdown()). */
-static void wake_foreign(struct closing *c)
+static void handle_close_wake(void *arg)
 {
+    struct handle_close *c = arg;
     int on = 1;
 
-    if (c->shut || c->descriptor_only || !foreign_inside(c->core))
+    if (c->woken || c->descriptor_only || !foreign_inside(c->core))
         return;
     if (c->policy->rebindable) /* before FIN, see fin_policy */
         (void) setsockopt(c->core->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    (void) shutdown(c->core->fd, SHUT_RDWR);
-    c->shut = true;
+    c->shut = shutdown(c->core->fd, SHUT_RDWR) == 0;
+    c->woken = true;
 }
 
 /* With scope descriptor a thread in a call of its own goes on with what it does, so that there is
  * nothing to wait for. */
-static unsigned awaited(const struct closing *c)
+static unsigned count_awaited(const struct handle_close *c)
 {
     return c->core->inside - (c->descriptor_only ? c->core->foreign : 0);
 }
 
-/* Called with the lock. */
-static void await_leavers(const struct closing *c)
+static bool awaited(void *arg)
 {
-    struct timespec end = { (time_t) (c->deadline / FIN__NS_PER_S),
-                            (long) (c->deadline % FIN__NS_PER_S) };
-    int result = 0;
+    const struct handle_close *c = arg;
+    bool any;
 
-    while (awaited(c) > 0 && result == 0)
-        result = pthread_cond_timedwait(&c->core->left, &c->core->lock, &end);
+    fin__core_lock(c->core);
+    any = count_awaited(c) > 0;
+    fin__core_unlock(c->core);
+    return any;
 }
 
-static void clear_out(struct closing *c)
+static void pause_until(void *arg, uint64_t *until)
 {
-    wake_foreign(c);
-    (void) pthread_mutex_lock(&c->core->lock);
-    await_leavers(c);
-    (void) pthread_mutex_unlock(&c->core->lock);
+    struct handle_close *c = arg;
+    struct timespec end = { (time_t) (*until / FIN__NS_PER_S), (long) (*until % FIN__NS_PER_S) };
+
+    fin__core_lock(c->core);
+    if (count_awaited(c) > 0)
+        (void) pthread_cond_timedwait(&c->core->left, &c->core->lock.mutex, &end);
+    fin__core_unlock(c->core);
 }
+
+static bool lock(void *arg)
+{
+    const struct handle_close *c = arg;
+
+    fin__core_lock(c->core);
+    return c->core->inside > 0;
+}
+
+static int dead(void *arg)
+{
+    const struct handle_close *c = arg;
+
+    return c->core->dead;
+}
+
+/* A thread that leaves must find either nothing or the tombstone; a child that is forked at any
+ * time a state that is not ahead of what was done. */
+static void handle_close_unlock(void *arg, bool tombstone)
+{
+    struct handle_close *c = arg;
+
+    c->tombstone = tombstone;
+    c->core->state = tombstone ? FIN__HANDLE_ENTOMBED : FIN__HANDLE_CLOSED;
+    fin__core_unlock(c->core);
+}
+
+static const struct fin__clear clear = {
+    .wake = handle_close_wake,
+    .awaited = awaited,
+    .pause = pause_until,
+    .lock = lock,
+    .dead = dead,
+    .unlock = handle_close_unlock,
+};
 
 /* ---- the close ---- */
 
-/* Called with the lock: a thread that leaves must find either nothing or the tombstone. */
-static int entomb(struct closing *c)
+static int handle_close_release(void *arg, int fd)
 {
-    int result = fin__entomb(c->core->dead, c->core->fd);
+    struct handle_close *c = arg;
+    int facts = lock(c) ? FIN__IS_RESET_UNSURE : 0, result;
 
-    c->tombstone = result == 0;
-    c->core->state = FIN__HANDLE_ENTOMBED;
-    return result;
-}
-
-static int release(void *arg, int fd)
-{
-    struct closing *c = arg;
-    bool empty;
-    int result = 0;
-
-    clear_out(c);
-    (void) pthread_mutex_lock(&c->core->lock);
-    empty = c->core->inside == 0;
-    if (empty)
-        c->core->state = FIN__HANDLE_CLOSED;
-    else
-        result = entomb(c);
-    (void) pthread_mutex_unlock(&c->core->lock);
-    return empty ? fin__release(fd) : result;
+    fin__core_unlock(c->core);
+    result = fin__clear_and_release(&clear, c, fd, c->deadline);
+    facts |= c->shut ? FIN__IS_SHUT : 0;
+    return result < 0 ? result : facts;
 }
 
 /* The number is not what it was, or may not be looked at any more: nothing is known, and it must
  * not stay open for ever. */
-static void give_up(struct closing *c, int error)
+static void give_up(struct handle_close *c, int error)
 {
     if (error != -EBADF) {
-        (void) release(c, c->core->fd);
+        (void) handle_close_release(c, c->core->fd);
         return;
     }
-    (void) pthread_mutex_lock(&c->core->lock);
+    fin__core_lock(c->core);
     c->core->state = FIN__HANDLE_CLOSED;
-    (void) pthread_mutex_unlock(&c->core->lock);
+    fin__core_unlock(c->core);
 }
 
-static bool scope_is_descriptor(int fd, const struct fin_policy *policy)
+static bool is_listening(int fd)
 {
-    struct fin__plan plan;
     int listening = 0;
     socklen_t size = sizeof listening;
 
     (void) getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size);
-    fin__plan_make(policy, listening, &plan);
-    return plan.descriptor_only;
+    return listening;
+}
+
+/* ---- a send that was cut: a layer that can't send what it has ---- */
+
+static int handle_close_flush(void *arg, uint64_t *unsent)
+{
+    const struct handle_close *c = arg;
+
+    *unsent = fin__core_unsent(c->core);
+    return -ECANCELED;
+}
+
+static uint64_t cut_off(void *arg)
+{
+    const struct handle_close *c = arg;
+
+    return fin__core_unsent(c->core);
+}
+
+static int handle_close_notify(void *arg)
+{
+    (void) arg;
+    return FIN_LAYER_NONE;
+}
+
+static int handle_close_discard(void *arg, uint64_t max, uint64_t *n)
+{
+    (void) arg;
+    (void) max;
+    (void) n;
+    return FIN_LAYER_EOF; /* not asked: without its bytes the stream ends in RST */
+}
+
+/* A stray close(2) of the program's, and the number is somebody else's by now? */
+static bool is_ours(const struct fin__core *core)
+{
+    struct stat st;
+
+    if (!core->inode) /* it could not be looked at */
+        return true;
+    return fstat(core->fd, &st) == 0 && st.st_ino == core->inode && st.st_dev == core->device;
+}
+
+static int close_core(struct handle_close *c, struct fin_kernel *kernel,
+                      const struct fin__close_options *options, struct fin_receipt *receipt)
+{
+    struct fin_layer cut = { sizeof cut,           c,      handle_close_flush, handle_close_notify,
+                             handle_close_discard, cut_off };
+    int fd = c->core->fd, result = -ENOTCONN;
+    uint64_t unsent;
+
+    if (fin__core_unsent(c->core) > 0)
+        result = fin__close(kernel, fd, &cut, c->policy, options, receipt);
+    if (result == -ENOTCONN) /* or there is no stream any more */
+        result = fin__close(kernel, fd, NULL, c->policy, options, receipt);
+    unsent = fin__core_unsent(c->core); /* of who had to be got out by the close itself, too */
+    if (result == 0 && receipt->unsent < unsent)
+        receipt->unsent = unsent;
+    return result;
 }
 
 static int close_socket(struct fin__core *core, struct fin_kernel *kernel,
                         const struct fin_policy *policy, struct fin_receipt *receipt)
 {
-    struct closing c = { .core = core, .policy = policy, .start = fin__now() };
-    struct fin__close_options options = { .requested = c.start, .release = release, .arg = &c };
-    int result;
+    struct handle_close c = { .core = core, .policy = policy, .start = fin__now() };
+    struct fin__close_options options = { .requested = c.start,
+                                          .release = handle_close_release,
+                                          .arg = &c };
+    int result = is_ours(core) ? 0 : -EBADF;
 
+    if (result < 0) {
+        give_up(&c, result);
+        return result;
+    }
     c.deadline = c.start + (uint64_t) policy->total_ms * FIN__NS_PER_MS;
-    c.descriptor_only = scope_is_descriptor(core->fd, policy);
+    c.descriptor_only = fin__policy_spares_connection(policy, is_listening(core->fd));
     /* An abort's RST wakes them too, and a FIN before it would tell the peer that all is well. */
     if (policy->courtesy != FIN_COURTESY_ABORT || c.descriptor_only)
-        clear_out(&c);
-    options.input_shut = c.shut;
-    result = fin__close(kernel, core->fd, NULL, policy, &options, receipt);
+        fin__clear_out(&clear, &c, c.deadline);
+    options.input_shut = c.woken;
+    result = close_core(&c, kernel, &options, receipt);
     if (result < 0) {
         give_up(&c, result);
         return result;
@@ -165,26 +249,32 @@ static int close_reference(struct fin_handle *handle)
     struct fin__core *core = handle->core;
     int result = -ECANCELED;
 
-    (void) pthread_mutex_lock(&core->lock);
+    fin__core_lock(core);
     if (!handle->closed) {
         handle->closed = true;
         result = --core->references > 0;
         if (result == 0)
             core->state = FIN__HANDLE_CLOSING;
-        wake_own(handle);
+        if (fin__is_marked(handle->wake, handle->mark))
+            (void) eventfd_write(handle->wake, 1);
     }
-    (void) pthread_mutex_unlock(&core->lock);
+    fin__core_unlock(core);
     return result;
 }
 
 int fin_handle_close(struct fin_handle *handle, struct fin_kernel *kernel,
                      const struct fin_policy *policy, struct fin_receipt *receipt)
 {
-    int result = fin__policy_check(policy);
+    FIN__UNCANCELLED;
+    struct fin_receipt unwanted = FIN_RECEIPT_INIT;
+    int result;
 
+    policy = fin__policy_or_default(policy);
+    receipt = receipt ? receipt : &unwanted;
+    result = fin__policy_check(policy);
     if (result < 0)
         return result;
-    if (!handle || !receipt || receipt->size != sizeof *receipt)
+    if (!handle || !fin__receipt_fits(receipt))
         return -EINVAL;
     if (kernel && fin__kernel_check(kernel) < 0)
         return -ECHILD;

@@ -3,18 +3,18 @@
 #include "handle/dead.h"
 
 #include "base/descriptor.h"
+#include "base/fork.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <unistd.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fin__lock lock;
 static unsigned users;
 static int dead = -1;
 
 /* Non-blocking: a child forked between the two calls keeps the writing end until it executes. */
-static int make(void)
+static int dead_make(void)
 {
     int ends[2];
 
@@ -28,20 +28,20 @@ int fin__dead_take(void)
 {
     int result;
 
-    (void) pthread_mutex_lock(&lock);
+    (void) fin__lock_take(&lock);
     if (users == 0)
-        dead = make();
+        dead = dead_make();
     result = dead;
     if (result >= 0)
         users++;
-    (void) pthread_mutex_unlock(&lock);
+    fin__lock_give(&lock);
     return result;
 }
 
 void fin__dead_drop(void)
 {
-    (void) pthread_mutex_lock(&lock);
-    if (--users == 0)
+    (void) fin__lock_take(&lock);
+    if (users > 0 && --users == 0) /* none if we are a child that was forked in here */
         fin__drop(&dead);
-    (void) pthread_mutex_unlock(&lock);
+    fin__lock_give(&lock);
 }

@@ -3,37 +3,96 @@
 #include "handle/handle.h"
 
 #include "base/alloc.h"
-#include "base/descriptor.h"
+#include "base/cancel.h"
+#include "base/mark.h"
 #include "close/endpoint.h"
 #include "handle/dead.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-static void lock(struct fin__core *core)
+/* ---- after a fork ---- */
+
+static void init_left(struct fin__core *core)
 {
-    (void) pthread_mutex_lock(&core->lock);
+    pthread_condattr_t attributes;
+
+    (void) pthread_condattr_init(&attributes);
+    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void) pthread_cond_init(&core->left, &attributes);
+    (void) pthread_condattr_destroy(&attributes);
 }
 
-static void unlock(struct fin__core *core)
+/* The parent's eventfd would wake the parent's threads. Without one the calls wait on the socket
+ * alone. */
+static void renew_wake(struct fin_handle *handle)
 {
-    (void) pthread_mutex_unlock(&core->lock);
+    fin__drop_marked(&handle->wake, handle->mark);
+    handle->wake = eventfd(handle->closed, EFD_CLOEXEC | EFD_NONBLOCK);
+    handle->mark = fin__mark_new(handle->wake);
+}
+
+/* Was the number left behind by a close of the parent's? It has the socket still, or the tombstone
+ * for threads that are not here. */
+static bool is_left_behind(const struct fin__core *core)
+{
+    struct stat st, dead;
+
+    if (core->state != FIN__HANDLE_CLOSING && core->state != FIN__HANDLE_ENTOMBED)
+        return false;
+    if (fstat(core->fd, &st) < 0 || fstat(core->dead, &dead) < 0)
+        return false;
+    return (st.st_ino == core->inode && st.st_dev == core->device)
+        || (st.st_ino == dead.st_ino && st.st_dev == dead.st_dev);
+}
+
+/* What a thread of the parent's was changing at the fork may be half changed: the counts are made
+ * anew from the list, which is whole after each of its changes. */
+static void handle_adopt(struct fin__core *core)
+{
+    struct fin_handle **link = &core->first;
+
+    init_left(core);
+    core->inside = core->foreign = core->references = core->objects = 0;
+    for (; *link; link = &(*link)->next) {
+        (*link)->link = link;
+        (*link)->inside = 0;
+        core->objects++;
+        core->references += !(*link)->closed;
+        renew_wake(*link);
+    }
+    if (is_left_behind(core))
+        (void) fin__release(core->fd);
+    if (core->references == 0)
+        core->state = FIN__HANDLE_CLOSED;
+}
+
+void fin__core_lock(struct fin__core *core)
+{
+    if (fin__lock_take(&core->lock))
+        handle_adopt(core);
+}
+
+void fin__core_unlock(struct fin__core *core)
+{
+    fin__lock_give(&core->lock);
 }
 
 /* ---- making ---- */
 
 /* What fin_close() would refuse is refused now, while there is a caller to keep it. */
-static int check(int fd)
+static int handle_check(int fd)
 {
-    struct fin_policy policy = FIN_POLICY_INIT;
     struct fin_kernel kernel;
     struct fin__endpoint ep;
     int result;
 
     fin__kernel_begin(&kernel);
-    result = fin__endpoint_examine(&kernel, fd, NULL, &policy, &ep);
+    result = fin__endpoint_examine(&kernel, fd, NULL, &ep);
     fin__kernel_end(&kernel);
     if (result == 0 && !(ep.traits & FIN__SOCKET))
         return -EOPNOTSUPP;
@@ -43,7 +102,7 @@ static int check(int fd)
 static int make_core(int fd, struct fin__core **ret)
 {
     struct fin__core *core = fin__alloc(sizeof *core);
-    pthread_condattr_t attributes;
+    struct stat st = { 0 };
 
     if (!core)
         return -ENOMEM;
@@ -55,12 +114,12 @@ static int make_core(int fd, struct fin__core **ret)
         return result;
     }
     core->fd = fd;
-    core->process = getpid();
-    (void) pthread_mutex_init(&core->lock, NULL);
-    (void) pthread_condattr_init(&attributes);
-    (void) pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    (void) pthread_cond_init(&core->left, &attributes);
-    (void) pthread_condattr_destroy(&attributes);
+    if (fstat(fd, &st) == 0) {
+        core->device = st.st_dev;
+        core->inode = st.st_ino;
+    }
+    fin__lock_init(&core->lock);
+    init_left(core);
     *ret = core;
     return 0;
 }
@@ -68,7 +127,7 @@ static int make_core(int fd, struct fin__core **ret)
 static void free_core(struct fin__core *core)
 {
     (void) pthread_cond_destroy(&core->left);
-    (void) pthread_mutex_destroy(&core->lock);
+    fin__lock_end(&core->lock);
     fin__dead_drop();
     fin__free(core);
 }
@@ -86,28 +145,36 @@ static int make_handle(struct fin_handle **ret)
         fin__free(handle);
         return result;
     }
+    handle->mark = fin__mark_new(handle->wake);
     *ret = handle;
     return 0;
 }
 
 static void free_handle(struct fin_handle *handle)
 {
-    fin__drop(&handle->wake);
+    fin__drop_marked(&handle->wake, handle->mark);
     fin__free(handle);
 }
 
 static void attach(struct fin_handle *handle, struct fin__core *core)
 {
     handle->core = core;
+    handle->next = core->first;
+    handle->link = &core->first;
+    if (core->first)
+        core->first->link = &handle->next;
+    atomic_signal_fence(memory_order_release);
+    core->first = handle; /* at once, for a fork at any time */
     core->references++;
     core->objects++;
 }
 
 int fin_handle_new(int fd, struct fin_handle **ret)
 {
+    FIN__UNCANCELLED;
     struct fin_handle *handle = NULL;
     struct fin__core *core = NULL;
-    int result = ret ? check(fd) : -EINVAL;
+    int result = ret ? handle_check(fd) : -EINVAL;
 
     if (result < 0)
         return result;
@@ -126,6 +193,7 @@ int fin_handle_new(int fd, struct fin_handle **ret)
 
 int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret)
 {
+    FIN__UNCANCELLED;
     struct fin_handle *copy = NULL;
     int result;
 
@@ -134,12 +202,12 @@ int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret)
     result = make_handle(&copy);
     if (!copy)
         return result;
-    lock(handle->core);
+    fin__core_lock(handle->core);
     if (handle->closed)
         result = -ECANCELED;
     else
         attach(copy, handle->core);
-    unlock(handle->core);
+    fin__core_unlock(handle->core);
     if (result < 0)
         free_handle(copy);
     else
@@ -154,24 +222,41 @@ int fin__handle_enter(struct fin_handle *handle, bool foreign)
     struct fin__core *core = handle->core;
     int result = -ECANCELED;
 
-    lock(core);
+    fin__core_lock(core);
     if (!handle->closed) {
         handle->inside++;
         core->inside++;
         core->foreign += foreign;
         result = core->fd;
     }
-    unlock(core);
+    fin__core_unlock(core);
     return result;
+}
+
+void fin__handle_note_unsent(struct fin_handle *handle, uint64_t bytes)
+{
+    fin__core_lock(handle->core);
+    handle->core->unsent += bytes;
+    fin__core_unlock(handle->core);
+}
+
+uint64_t fin__core_unsent(struct fin__core *core)
+{
+    uint64_t unsent;
+
+    fin__core_lock(core);
+    unsent = core->unsent;
+    fin__core_unlock(core);
+    return unsent;
 }
 
 bool fin__handle_is_closed(struct fin_handle *handle)
 {
     bool closed;
 
-    lock(handle->core);
+    fin__core_lock(handle->core);
     closed = handle->closed;
-    unlock(handle->core);
+    fin__core_unlock(handle->core);
     return closed;
 }
 
@@ -183,7 +268,12 @@ static void unlock_and_reap(struct fin_handle *handle)
     bool dead = handle->freed && handle->inside == 0;
     bool last = dead && --core->objects == 0;
 
-    unlock(core);
+    if (dead) {
+        *handle->link = handle->next;
+        if (handle->next)
+            handle->next->link = handle->link;
+    }
+    fin__core_unlock(core);
     if (dead)
         free_handle(handle);
     if (last)
@@ -196,11 +286,13 @@ bool fin__handle_leave(struct fin_handle *handle, bool foreign)
     bool closed;
     int tombstone = -1;
 
-    lock(core);
+    fin__core_lock(core);
     closed = handle->closed;
-    handle->inside--;
-    core->inside--;
-    core->foreign -= foreign;
+    if (handle->inside > 0) { /* not if the thread entered before a fork */
+        handle->inside--;
+        core->inside--;
+        core->foreign -= foreign;
+    }
     if (core->state == FIN__HANDLE_CLOSING)
         (void) pthread_cond_signal(&core->left);
     if (core->state == FIN__HANDLE_ENTOMBED && core->inside == 0) {
@@ -219,6 +311,7 @@ int fin_handle_enter(struct fin_handle *handle)
 
 void fin_handle_leave(struct fin_handle *handle)
 {
+    FIN__UNCANCELLED;
     int saved = errno;
 
     if (handle)
@@ -228,6 +321,7 @@ void fin_handle_leave(struct fin_handle *handle)
 
 struct fin_handle *fin_handle_free(struct fin_handle *handle)
 {
+    FIN__UNCANCELLED;
     struct fin_policy policy = FIN_POLICY_INIT;
     struct fin_receipt receipt = FIN_RECEIPT_INIT;
 
@@ -236,7 +330,7 @@ struct fin_handle *fin_handle_free(struct fin_handle *handle)
     policy.courtesy = FIN_COURTESY_PROMPT;
     policy.proof = FIN_STAGE_RELEASED;
     (void) fin_handle_close(handle, NULL, &policy, &receipt);
-    lock(handle->core);
+    fin__core_lock(handle->core);
     handle->freed = true;
     unlock_and_reap(handle);
     return NULL;

@@ -2,6 +2,7 @@
 
 #include "kernel/diag.h"
 
+#include "base/again.h"
 #include "kernel/netlink.h"
 
 #include <errno.h>
@@ -14,7 +15,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define REPLY_SIZE 8192
+/* What the kernel puts into one datagram (NLMSG_GOODSIZE) where pages have 4 KiB; with larger ones
+ * a long dump may not fit, which is an error. */
+#define REPLY_SIZE 4096
+
+#define REPLIES_MAX (1 << 16) /* of about 30 sockets each */
 
 int fin__diag_open(struct fin__diag *diag)
 {
@@ -37,27 +42,27 @@ static int send_request(struct fin__diag *diag, struct nlmsghdr *request, uint16
 
 /* Receives replies and gives each to `take` until the kernel says that it was the last one. The
  * kernel answers inside sendto(2), so nothing is waited for. */
-static int receive(struct fin__diag *diag, mnl_cb_t take, void *arg)
+static int diag_receive(struct fin__diag *diag, mnl_cb_t take, void *arg)
 {
     union {
         char bytes[REPLY_SIZE];
         struct nlmsghdr align;
     } reply;
     unsigned port = mnl_socket_get_portid(diag->socket);
+    int result = MNL_CB_OK, tries = 0;
     ssize_t n;
-    int result;
 
-    do {
-        n = mnl_socket_recvfrom(diag->socket, reply.bytes, sizeof reply.bytes);
-        if (n < 0 && errno == EINTR) {
-            result = MNL_CB_OK;
-            continue;
-        }
+    for (int i = 0; i < REPLIES_MAX && result > MNL_CB_STOP; i++) {
+        do
+            n = mnl_socket_recvfrom(diag->socket, reply.bytes, sizeof reply.bytes);
+        while (fin__again(n, &tries));
         if (n < 0)
             return -errno;
         result = fin__netlink_run(reply.bytes, (size_t) n, diag->sequence, port, take, arg);
-    } while (result > MNL_CB_STOP);
-    return result < 0 ? result : 0;
+    }
+    if (result > MNL_CB_STOP)
+        return -EPROTO; /* and no end of it */
+    return result;
 }
 
 /* ---- TCP and UDP ---- */
@@ -171,7 +176,8 @@ static bool has_table(const struct fin_identity *id)
         || (inet && (id->protocol == IPPROTO_TCP || id->protocol == IPPROTO_UDP));
 }
 
-static int ask(struct fin__diag *diag, const struct fin_identity *id, struct unix_answer *answer)
+static int diag_ask(struct fin__diag *diag, const struct fin_identity *id,
+                    struct unix_answer *answer)
 {
     union {
         char bytes[256];
@@ -187,21 +193,22 @@ static int ask(struct fin__diag *diag, const struct fin_identity *id, struct uni
     result = send_request(diag, request, 0);
     if (result < 0)
         return result;
-    return is_unix ? receive(diag, take_unix, answer) : receive(diag, take_inet, answer->state);
+    return is_unix ? diag_receive(diag, take_unix, answer)
+                   : diag_receive(diag, take_inet, answer->state);
 }
 
 int fin__diag_ask(struct fin__diag *diag, const struct fin_identity *id, struct fin_state *state)
 {
     struct unix_answer answer = { .state = state };
 
-    return ask(diag, id, &answer);
+    return diag_ask(diag, id, &answer);
 }
 
 int fin__diag_unix_peer_gone(struct fin__diag *diag, const struct fin_identity *id)
 {
     struct fin_state state = FIN_STATE_INIT;
     struct unix_answer answer = { .state = &state };
-    int result = ask(diag, id, &answer);
+    int result = diag_ask(diag, id, &answer);
 
     if (result < 0)
         return result;
@@ -236,6 +243,6 @@ int fin__diag_half_open(struct fin__diag *diag, const struct fin_identity *id)
     question->id.idiag_cookie[0] = question->id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
     result = send_request(diag, request, NLM_F_DUMP);
     if (result == 0)
-        result = receive(diag, count, &found);
+        result = diag_receive(diag, count, &found);
     return result < 0 ? result : found;
 }

@@ -3,6 +3,7 @@
 #include "kernel/epoll_audit.h"
 
 #include "base/alloc.h"
+#include "base/cancel.h"
 #include "base/descriptor.h"
 #include "kernel/witness.h"
 
@@ -150,7 +151,7 @@ int fin__target_find(const struct fin_stale *stale, struct fin__target *target)
         return result;
     result = read_set(&fds, stale->epoll_fd, &set);
     for (size_t i = 0; i < set.count && !found; i++) {
-        *target = (struct fin__target) { set.entry[i], gettid(), stale->epoll_fd, 0 };
+        *target = (struct fin__target) { set.entry[i], fin__own_thread(), stale->epoll_fd, 0 };
         found = is_described(&set.entry[i], stale) && is_stale(&set, i, &fds, target);
     }
     free_set(&set);
@@ -190,7 +191,7 @@ static int keep_target(struct audit *a, const struct fin__target *target)
     return 0;
 }
 
-static int report(struct audit *a, const struct fin__target *target)
+static int epoll_audit_report(struct audit *a, const struct fin__target *target)
 {
     const struct fin__entry *entry = &target->entry;
     int result;
@@ -224,7 +225,7 @@ static int audit_set(struct audit *a, int32_t number)
         if (fin__witness_owns(set.entry[i].events))
             continue;
         if (is_stale(&set, i, &a->fds, &target))
-            result = report(a, &target);
+            result = epoll_audit_report(a, &target);
     }
     free_set(&set);
     return result == -ENOENT ? 0 : result; /* closed meanwhile */
@@ -284,11 +285,15 @@ static int find_all_holders(struct audit *a)
         (void) find_holders(&fds, a->pid, a);
         fin__folder_close(&fds);
     }
-    return a->unresolved ? fin__proc_walk(find_holders, a, &unreadable) : 0;
+    result = 0;
+    if (a->unresolved)
+        result = fin__proc_walk(find_holders, a, UINT64_MAX, &unreadable);
+    return result < 0 ? result : 0;
 }
 
 int fin_epoll_audit(int pid, struct fin_stale *list, size_t max)
 {
+    FIN__UNCANCELLED;
     bool own = pid == 0 || pid == getpid();
     struct audit a = { .list = list, .max = max };
     int result;
@@ -296,7 +301,7 @@ int fin_epoll_audit(int pid, struct fin_stale *list, size_t max)
     if (pid < 0 || (!list && max))
         return -EINVAL;
     a.pid = own ? getpid() : pid;
-    a.owner = own ? gettid() : pid;
+    a.owner = own ? fin__own_thread() : pid;
     result = fin__fds_open(&a.fds, own ? 0 : pid);
     if (result < 0)
         return result;

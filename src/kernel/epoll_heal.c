@@ -7,6 +7,8 @@
  * thread's at that moment.
  */
 
+#include "base/cancel.h"
+#include "base/errors.h"
 #include "kernel/epoll_audit.h"
 
 #include <errno.h>
@@ -39,7 +41,7 @@ struct heal {
 
 /* ---- survivors ---- */
 
-static int collect(struct fin__folder *fds, int32_t pid, void *arg)
+static int epoll_heal_collect(struct fin__folder *fds, int32_t pid, void *arg)
 {
     struct heal *h = arg;
     int32_t fd;
@@ -59,7 +61,7 @@ static int collect_here(struct heal *h)
 
     if (result < 0)
         return result;
-    result = collect(&fds, gettid(), h);
+    result = epoll_heal_collect(&fds, fin__own_thread(), h);
     fin__folder_close(&fds);
     return result < 0 ? result : 0;
 }
@@ -67,10 +69,12 @@ static int collect_here(struct heal *h)
 static int collect_elsewhere(struct heal *h)
 {
     uint32_t unreadable = 0;
+    int result;
 
     h->elsewhere = true;
     h->count = 0;
-    return fin__proc_walk(collect, h, &unreadable);
+    result = fin__proc_walk(epoll_heal_collect, h, UINT64_MAX, &unreadable);
+    return result < 0 ? result : 0;
 }
 
 /* ---- in the helper thread, on its own descriptor table ---- */
@@ -92,13 +96,13 @@ static bool is_target(const struct fin__target *target, int fd)
 
     return fstat(fd, &st) == 0 && st.st_ino == target->entry.inode
         && st.st_dev == target->entry.device
-        && (S_ISSOCK(st.st_mode) || fin__target_is(target, gettid(), fd) != 0);
+        && (S_ISSOCK(st.st_mode) || fin__target_is(target, fin__own_thread(), fd) != 0);
 }
 
 /* Why a survivor is of no use: the caller can do something about some reasons. */
 static int reason_of(int result)
 {
-    if (result == -EMFILE || result == -ENFILE || result == -ENOMEM)
+    if (fin__is_lack(result))
         return result;
     return result == -EPERM || result == -EACCES ? -EPERM : -ESRCH;
 }
@@ -140,7 +144,7 @@ static int delete_entry(struct heal *h)
     if (result < 0)
         return result;
     target.set = stale.epoll_fd;
-    target.owner = gettid();
+    target.owner = fin__own_thread();
     result = -ESRCH;
     for (unsigned i = 0; i < h->count && result < 0; i++) {
         int reason = delete_by(h, &target, &h->survivor[i]);
@@ -173,7 +177,7 @@ static int run_helper(struct heal *h)
 {
     sigset_t all, old;
     pthread_t thread;
-    int result, cancel;
+    int result;
 
     (void) sigfillset(&all);
     (void) pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -181,9 +185,7 @@ static int run_helper(struct heal *h)
     (void) pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (result != 0)
         return -result;
-    (void) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     (void) pthread_join(thread, NULL);
-    (void) pthread_setcancelstate(cancel, NULL);
     return h->result;
 }
 
@@ -198,6 +200,7 @@ static int heal_by(struct heal *h, int (*search)(struct heal *h))
 
 int fin_epoll_heal(const struct fin_stale *stale)
 {
+    FIN__UNCANCELLED;
     struct heal h = { .stale = stale };
     int result;
 

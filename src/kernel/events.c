@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define EVENT_SIZE 8192
+#define EVENT_SIZE 2048 /* one socket each, below 600 bytes (sock_diag_nlmsg_size()) */
 
 static const int groups[] = { SKNLGRP_INET_TCP_DESTROY, SKNLGRP_INET6_TCP_DESTROY };
 

@@ -38,7 +38,8 @@ int fin__events_fd(const struct fin__events *events);
 int fin__events_join(struct fin__events *events);
 void fin__events_leave(struct fin__events *events);
 
-/* Takes at most `max` of what has come: calls take() for each. Returns 0, or -ENOBUFS: some were lost. */
+/* Takes at most `max` of what has come: calls take() for each. Returns 0, or -ENOBUFS: some were
+ * lost. */
 int fin__events_read(struct fin__events *events, int max,
                      void (*take)(const struct fin__destroyed *destroyed, void *arg), void *arg);
 

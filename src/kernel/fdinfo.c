@@ -2,6 +2,8 @@
 
 #include "kernel/fdinfo.h"
 
+#include "base/again.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -13,6 +15,8 @@
 
 /* fdinfo prints the kernel's own dev_t (MINORBITS in include/linux/kdev_t.h). */
 #define MINOR_BITS 20
+
+#define SIZE_LIMIT (1l << 30) /* ten million entries */
 
 /* Reads "NAME VALUE" at or after *at, and moves *at behind it. */
 static bool read_field(char **at, const char *name, int base, uint64_t *value)
@@ -30,7 +34,7 @@ static bool read_field(char **at, const char *name, int base, uint64_t *value)
 }
 
 /* A line of fdinfo: "tfd: 5 events: 80000019 data: 2a pos:0 ino:1b sdev:8". */
-static bool parse(char *line, struct fin__entry *entry)
+static bool fdinfo_parse(char *line, struct fin__entry *entry)
 {
     uint64_t fd, events, device;
 
@@ -60,7 +64,7 @@ static size_t visit_lines(char *buf, size_t len,
 
     while ((end = memchr(line, '\n', len - (size_t) (line - buf)))) {
         *end = '\0';
-        if (parse(line, &entry))
+        if (fdinfo_parse(line, &entry))
             visit(&entry, arg);
         line = end + 1;
     }
@@ -71,18 +75,19 @@ static size_t visit_lines(char *buf, size_t len,
 
 static ssize_t read_at(int fd, char *buf, size_t size, off_t offset)
 {
+    int tries = 0;
     ssize_t n;
 
     do
         n = pread(fd, buf, size, offset);
-    while (n < 0 && errno == EINTR);
+    while (fin__again(n, &tries));
     return n < 0 ? -errno : n;
 }
 
 int fin__fdinfo_read(int fdinfo, void (*visit)(const struct fin__entry *entry, void *arg),
                      void *arg)
 {
-    char buf[4096];
+    char buf[2048];
     size_t rest = 0, room;
     off_t offset = 0;
     ssize_t n;
@@ -90,7 +95,7 @@ int fin__fdinfo_read(int fdinfo, void (*visit)(const struct fin__entry *entry, v
     do {
         room = sizeof buf - rest;
         n = read_at(fdinfo, buf + rest, room, offset);
-        if (n < 0 || room == 0)
+        if (n < 0 || room == 0 || offset > SIZE_LIMIT)
             return n < 0 ? (int) n : -EOVERFLOW;
         offset += n;
         rest = visit_lines(buf, rest + (size_t) n, visit, arg);

@@ -2,6 +2,7 @@
 
 #include "kernel/holders.h"
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "kernel/proc.h"
 
@@ -19,31 +20,33 @@ struct search {
     struct fin_holder *list;
     size_t max;
     size_t found;
-    uint64_t begun; /* 0: as long as it takes */
-    uint64_t used;
-    bool cut;
+    uint64_t until; /* of fin__now(), UINT64_MAX: as long as it takes */
+    uint64_t begun, used;
 };
 
-/* For a receipt: a close is not to end late for the sake of a name. What others take of the
- * processor meanwhile is not the search's, up to a point. */
+/* For a receipt: a close is not to end late for the sake of a name. Behind that bound is one of
+ * processor time, since what others take of it is not the search's, and one for a busy machine. */
 #define SEARCH_NS (100ull * FIN__NS_PER_MS)
 #define SEARCH_MAX_NS (1000ull * FIN__NS_PER_MS)
 
 enum fin__kind fin__kind_of(int fd)
 {
-    static const enum fin__kind ends[] = {
-        [O_RDONLY] = FIN__A_READ_END,
-        [O_WRONLY] = FIN__A_WRITE_END,
-        [O_RDWR] = FIN__A_PIPE, /* a FIFO with a name, both ways */
-        [O_ACCMODE] = FIN__A_PIPE,
-    };
     struct stat st;
     int flags;
 
     if (fstat(fd, &st) < 0 || !S_ISFIFO(st.st_mode))
         return FIN__A_SOCKET;
     flags = fcntl(fd, F_GETFL);
-    return flags < 0 ? FIN__A_PIPE : ends[flags & O_ACCMODE];
+    if (flags < 0)
+        return FIN__A_PIPE;
+    switch (flags & O_ACCMODE) {
+    case O_RDONLY:
+        return FIN__A_READ_END;
+    case O_WRONLY:
+        return FIN__A_WRITE_END;
+    default:
+        return FIN__A_PIPE; /* a FIFO with a name, both ways */
+    }
 }
 
 /* The mode of the link itself has the access mode of the description (proc_fd_link_mode). */
@@ -78,7 +81,8 @@ static bool is_wanted(const struct search *s, const struct fin__folder *fds, int
     return is_wanted_fifo(s, fds, number) && is_wanted_end(s, fds, number);
 }
 
-static void add(struct search *s, const struct fin__folder *fds, int32_t pid, int32_t number)
+static void holders_add(struct search *s, const struct fin__folder *fds, int32_t pid,
+                        int32_t number)
 {
     struct fin_holder *holder;
 
@@ -92,9 +96,12 @@ static void add(struct search *s, const struct fin__folder *fds, int32_t pid, in
 
 static bool is_over(const struct search *s)
 {
-    uint64_t span = s->begun ? fin__now() - s->begun : 0;
+    uint64_t now;
 
-    return span >= SEARCH_MAX_NS || (span >= SEARCH_NS && fin__used() - s->used >= SEARCH_NS);
+    if (s->until == UINT64_MAX)
+        return false;
+    now = fin__now();
+    return now >= s->until || (now - s->begun >= SEARCH_NS && fin__used() - s->used >= SEARCH_NS);
 }
 
 static int look_through(struct fin__folder *fds, int32_t pid, void *arg)
@@ -105,68 +112,69 @@ static int look_through(struct fin__folder *fds, int32_t pid, void *arg)
     int result;
 
     while ((result = fin__folder_next(fds, &number)) > 0) {
-        s->cut = is_over(s);
-        if (s->cut)
+        if (is_over(s))
             return 1;
         result = fin__link_read(fds, number, &link);
         if (result == -EACCES || result == -EPERM)
             return result;
         if (result == 0 && is_wanted(s, fds, number, &link))
-            add(s, fds, pid, number);
+            holders_add(s, fds, pid, number);
     }
     return result;
-}
-
-static int run(struct search *s, uint32_t *unreadable)
-{
-    uint32_t denied = 0;
-    int result = fin__proc_walk(look_through, s, &denied);
-
-    if (result < 0)
-        return result;
-    if (unreadable)
-        *unreadable = denied;
-    return s->found < INT_MAX ? (int) s->found : INT_MAX;
 }
 
 int fin_holders(const struct fin_identity *id, struct fin_holder *list, size_t max,
                 uint32_t *unreadable)
 {
-    struct search s = { .list = list, .max = max };
+    FIN__UNCANCELLED;
+    struct search s = { .list = list, .max = max, .until = UINT64_MAX };
+    uint32_t denied = 0;
+    int result;
 
     if (!id || id->size != sizeof *id || (!list && max))
         return -EINVAL;
     s.kind = id->family ? FIN__A_SOCKET : FIN__A_PIPE;
     s.inode = id->inode;
     s.device = id->device;
-    return run(&s, unreadable);
+    result = fin__proc_walk(look_through, &s, s.until, &denied);
+    if (result < 0)
+        return result;
+    if (unreadable)
+        *unreadable = denied;
+    return s.found < INT_MAX ? (int) s.found : INT_MAX;
 }
 
-void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind)
+static enum fin_search come_to(const struct search *s, int result, uint32_t unreadable)
 {
+    if (result > 0 || (result < 0 && s->found > 0))
+        return FIN_SEARCH_CUT;
+    if (s->found > 0)
+        return FIN_SEARCH_FOUND;
+    return result < 0 || unreadable ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE;
+}
+
+void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind,
+                          uint64_t until)
+{
+    uint64_t now = fin__now(), last = now + SEARCH_MAX_NS;
     struct search s = {
         .kind = kind,
         .inode = inode,
         .list = receipt->holder,
         .max = FIN_RECEIPT_HOLDERS,
+        .until = until < last ? until : last,
+        .begun = now,
     };
     uint32_t unreadable = 0;
-    int found;
+    int result;
 
     receipt->search = FIN_SEARCH_NONE;
     receipt->holders = 0;
     memset(receipt->holder, 0, sizeof receipt->holder);
     if (inode == 0)
         return;
-    s.begun = fin__now();
     s.used = fin__used();
-    found = run(&s, &unreadable);
-    if (found > 0) {
-        receipt->search = FIN_SEARCH_FOUND;
-        receipt->holders = (uint32_t) found;
-    } else {
-        memset(receipt->holder, 0, sizeof receipt->holder);
-        receipt->search =
-            found < 0 || unreadable || s.cut ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE;
-    }
+    result = fin__proc_walk(look_through, &s, s.until, &unreadable);
+    receipt->search = (int) come_to(&s, result, unreadable);
+    receipt->holders = s.found < UINT32_MAX ? (uint32_t) s.found : UINT32_MAX;
 }

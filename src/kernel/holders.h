@@ -20,8 +20,9 @@ enum fin__kind {
 enum fin__kind fin__kind_of(int fd);
 
 /* Fills search, holders and holder of a receipt of something that is held. With inode 0 nothing is
- * searched: the three are cleared. A search that a machine with very many descriptors draws out is
- * cut; it found what it found. */
-void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind);
+ * searched: the three are cleared. The search ends at `until` of fin__now(), after 0.1 s of
+ * processor time, and after 1 s. */
+void fin__receipt_holders(struct fin_receipt *receipt, uint64_t inode, enum fin__kind kind,
+                          uint64_t until);
 
 #endif

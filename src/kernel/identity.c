@@ -2,6 +2,7 @@
 
 #include "kernel/identity.h"
 
+#include "base/cancel.h"
 #include "kernel/kernel.h"
 
 #include <errno.h>
@@ -41,26 +42,37 @@ static void read_address(const struct sockaddr_storage *from, uint8_t address[16
     }
 }
 
-static void read_addresses(int fd, struct fin_identity *id)
+void fin__addresses(int fd, struct fin_identity *id)
 {
     struct sockaddr_storage address = { 0 };
     socklen_t size = sizeof address;
 
-    if (getsockname(fd, (struct sockaddr *) &address, &size) == 0)
-        read_address(&address, id->local, &id->local_port);
+    if (getsockname(fd, (struct sockaddr *) &address, &size) < 0)
+        return;
+    id->family = address.ss_family;
+    read_address(&address, id->local, &id->local_port);
     size = sizeof address;
     if (getpeername(fd, (struct sockaddr *) &address, &size) == 0)
         read_address(&address, id->remote, &id->remote_port);
 }
 
+void fin__receipt_addresses(struct fin_receipt *receipt, const struct fin_identity *id)
+{
+    receipt->family = id->family;
+    receipt->local_port = id->local_port;
+    receipt->remote_port = id->remote_port;
+    memcpy(receipt->local, id->local, sizeof receipt->local);
+    memcpy(receipt->remote, id->remote, sizeof receipt->remote);
+}
+
 static void identify_socket(int fd, struct fin_identity *id)
 {
     id->cookie = fin__cookie(fd);
+    fin__addresses(fd, id);
     id->family = option(fd, SO_DOMAIN);
     id->type = option(fd, SO_TYPE);
     id->protocol = option(fd, SO_PROTOCOL);
     id->interface = (uint32_t) option(fd, SO_BINDTOIFINDEX);
-    read_addresses(fd, id);
 }
 
 int fin_identify(int fd, struct fin_identity *id)
@@ -93,7 +105,7 @@ int fin_is(int fd, const struct fin_identity *id)
     return st.st_dev == id->device && st.st_ino == id->inode && fin__cookie(fd) == id->cookie;
 }
 
-/* The answer counts only for an identity that the same question found while it was open. ESTALE:
+/* The answer counts only if the same question found this socket while it was open. ESTALE:
  * another socket has these addresses now (sock_diag_check_cookie()). */
 static void judge(struct fin_identity *id, struct fin_state *state, int result)
 {
@@ -107,6 +119,7 @@ static void judge(struct fin_identity *id, struct fin_state *state, int result)
 
 int fin_inspect(struct fin_kernel *kernel, struct fin_identity *id, struct fin_state *state)
 {
+    FIN__UNCANCELLED;
     struct fin_kernel own;
     struct fin_state found = FIN_STATE_INIT;
     int result;

@@ -3,12 +3,14 @@
 #include "kernel/kernel.h"
 
 #include "base/alloc.h"
-#include "base/descriptor.h"
+#include "base/cancel.h"
+#include "base/errors.h"
+#include "base/mark.h"
 
 #include <errno.h>
 #include <sys/epoll.h>
 
-static void clear(struct fin_kernel *kernel)
+static void kernel_clear(struct fin_kernel *kernel)
 {
     *kernel = (struct fin_kernel) {
         .witness = FIN__WITNESS_INIT,
@@ -19,7 +21,7 @@ static void clear(struct fin_kernel *kernel)
 
 void fin__kernel_begin(struct fin_kernel *kernel)
 {
-    clear(kernel);
+    kernel_clear(kernel);
     kernel->on_demand = true;
 }
 
@@ -27,7 +29,7 @@ void fin__kernel_end(struct fin_kernel *kernel)
 {
     fin__diag_close(&kernel->diag);
     fin__witness_close(&kernel->witness);
-    fin__drop(&kernel->wait_set);
+    fin__drop_marked(&kernel->wait_set, kernel->wait_mark);
 }
 
 int fin__kernel_check(const struct fin_kernel *kernel)
@@ -38,12 +40,10 @@ int fin__kernel_check(const struct fin_kernel *kernel)
 static int open_wait_set(struct fin_kernel *kernel)
 {
     kernel->wait_set = epoll_create1(EPOLL_CLOEXEC);
-    return kernel->wait_set < 0 ? -errno : 0;
-}
-
-bool fin__is_lack(int result)
-{
-    return result == -EMFILE || result == -ENFILE || result == -ENOMEM;
+    if (kernel->wait_set < 0)
+        return -errno;
+    kernel->wait_mark = kernel->on_demand ? FIN__UNMARKED : fin__mark_new(kernel->wait_set);
+    return 0;
 }
 
 static int open_parts(struct fin_kernel *kernel)
@@ -59,6 +59,7 @@ static int open_parts(struct fin_kernel *kernel)
 
 int fin_kernel_new(struct fin_kernel **ret)
 {
+    FIN__UNCANCELLED;
     struct fin_kernel *kernel;
     int result;
 
@@ -67,7 +68,7 @@ int fin_kernel_new(struct fin_kernel **ret)
     kernel = fin__alloc(sizeof *kernel);
     if (!kernel)
         return -ENOMEM;
-    clear(kernel);
+    kernel_clear(kernel);
     fin__fork_guard_init(&kernel->guard);
     result = open_parts(kernel);
     if (result < 0) {
@@ -80,19 +81,20 @@ int fin_kernel_new(struct fin_kernel **ret)
 
 struct fin_kernel *fin_kernel_free(struct fin_kernel *kernel)
 {
+    FIN__UNCANCELLED;
+
     if (!kernel)
         return NULL;
     fin__kernel_end(kernel);
-    fin__fork_guard_end(&kernel->guard);
     fin__free(kernel);
     return NULL;
 }
 
 int fin__kernel_need_wait_set(struct fin_kernel *kernel)
 {
-    if (kernel->wait_set >= 0)
-        return 0;
-    return kernel->on_demand ? open_wait_set(kernel) : -EBADF;
+    if (kernel->wait_set < 0 && kernel->on_demand)
+        return open_wait_set(kernel);
+    return fin__is_marked(kernel->wait_set, kernel->wait_mark) ? 0 : -EBADF;
 }
 
 int fin__kernel_need_witness(struct fin_kernel *kernel)

@@ -11,6 +11,7 @@ struct fin_kernel {
     struct fin__witness witness;
     struct fin__diag diag;
     int wait_set;    /* epoll set of the blocking driver, -1: none */
+    int wait_mark;   /* base/mark.h */
     uint64_t serial; /* of the witness's entries */
     bool on_demand;  /* made for one call: parts are opened when they are needed */
     struct fin__fork_guard guard;
@@ -23,13 +24,10 @@ void fin__kernel_end(struct fin_kernel *kernel);
 /* 0, or -ECHILD in a process forked from the handle's. */
 int fin__kernel_check(const struct fin_kernel *kernel);
 
-/* Each returns 0 if the part is there, else a negative errno. */
+/* Each returns 0 if the part is there, else a negative errno: so if its number means something
+ * else by now. */
 int fin__kernel_need_wait_set(struct fin_kernel *kernel);
 int fin__kernel_need_witness(struct fin_kernel *kernel);
 int fin__kernel_need_diag(struct fin_kernel *kernel);
-
-/* What a lack of descriptors or memory keeps from us is an error while there is time to act on it;
- * what this system does not have is not. */
-bool fin__is_lack(int result);
 
 #endif

@@ -2,12 +2,14 @@
 
 #include "kernel/proc.h"
 
+#include "base/clock.h"
 #include "base/descriptor.h"
+#include "base/errors.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +23,17 @@
  * read, and a search may be cut short. */
 #define LARGE_TABLE 1024
 
+/* A process could make threads as fast as they are looked at: they are listed in the order in which
+ * they were made. */
+#define THREADS_MAX (1 << 16)
+
 #define PATH_SIZE 48
+
+/* glibc has gettid(2) since 2.30. */
+int32_t fin__own_thread(void)
+{
+    return (int32_t) syscall(SYS_gettid);
+}
 
 /* ---- folders ---- */
 
@@ -51,22 +63,33 @@ static bool parse_number(const char *name, int32_t *number)
     return true;
 }
 
+/* As the kernel writes it: the C libraries have getdents64(2) and its structure under different
+ * names, or not at all. */
+struct entry {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+/* An answer has no end of entries only if one had no length, which none has (getdents64(2)). */
 int fin__folder_next(struct fin__folder *folder, int32_t *number)
 {
-    const struct dirent64 *found;
-    ssize_t n;
+    const struct entry *found;
+    long n;
 
     for (;;) {
         if (folder->at == folder->end) {
-            n = getdents64(folder->fd, folder->buf, sizeof folder->buf);
+            n = syscall(SYS_getdents64, folder->fd, folder->buf, sizeof folder->buf);
             if (n <= 0)
                 return n < 0 ? -errno : 0;
             folder->at = 0;
             folder->end = (unsigned) n;
         }
-        found = (const struct dirent64 *) (const void *) (folder->buf + folder->at);
-        folder->at += found->d_reclen;
-        if (parse_number(found->d_name, number))
+        found = (const struct entry *) (const void *) (folder->buf + folder->at);
+        folder->at += found->length;
+        if (parse_number(found->name, number))
             return 1;
     }
 }
@@ -93,6 +116,19 @@ static bool parse_inode(const char *text, const char *prefix, uint64_t *inode)
     return true;
 }
 
+void fin__link_parse(const char *text, struct fin__link *link)
+{
+    link->inode = 0;
+    if (parse_inode(text, "socket:[", &link->inode))
+        link->kind = FIN__LINK_SOCKET;
+    else if (parse_inode(text, "pipe:[", &link->inode))
+        link->kind = FIN__LINK_PIPE;
+    else if (strcmp(text, "anon_inode:[eventpoll]") == 0)
+        link->kind = FIN__LINK_EPOLL;
+    else
+        link->kind = FIN__LINK_OTHER;
+}
+
 int fin__link_read(const struct fin__folder *fds, int32_t number, struct fin__link *link)
 {
     char name[PATH_SIZE], text[64];
@@ -103,15 +139,7 @@ int fin__link_read(const struct fin__folder *fds, int32_t number, struct fin__li
     if (n < 0)
         return -errno;
     text[n] = '\0';
-    link->inode = 0;
-    if (parse_inode(text, "socket:[", &link->inode))
-        link->kind = FIN__LINK_SOCKET;
-    else if (parse_inode(text, "pipe:[", &link->inode))
-        link->kind = FIN__LINK_PIPE;
-    else if (strcmp(text, "anon_inode:[eventpoll]") == 0)
-        link->kind = FIN__LINK_EPOLL;
-    else
-        link->kind = FIN__LINK_OTHER;
+    fin__link_parse(text, link);
     return 0;
 }
 
@@ -121,8 +149,9 @@ int fin__object_read(const struct fin__folder *fds, int32_t number, struct fin__
     struct statx st;
 
     name_of(number, name);
-    /* DONT_SYNC: the descriptor may be a file of a network that is down. */
-    if (statx(fds->fd, name, AT_STATX_DONT_SYNC, STATX_INO | STATX_TYPE, &st) < 0)
+    /* DONT_SYNC: the descriptor may be a file of a network that is down. Not every musl has
+     * statx(). */
+    if (syscall(SYS_statx, fds->fd, name, AT_STATX_DONT_SYNC, STATX_INO | STATX_TYPE, &st) < 0)
         return -errno;
     object->inode = st.stx_ino;
     object->device = makedev(st.stx_dev_major, st.stx_dev_minor);
@@ -148,11 +177,6 @@ void fin__command_read(const struct fin__folder *fds, char command[16])
 
 /* ---- tables ---- */
 
-static bool is_lack(int result)
-{
-    return result == -EMFILE || result == -ENFILE || result == -ENOMEM;
-}
-
 static bool is_denial(int result)
 {
     return result == -EACCES || result == -EPERM;
@@ -165,7 +189,7 @@ int fin__fds_open(struct fin__folder *fds, int32_t pid)
 
     (void) snprintf(path, sizeof path, pid ? "/proc/%d/fd" : "/proc/thread-self/fd", pid);
     result = fin__folder_open(fds, AT_FDCWD, path);
-    if (result == 0 || is_lack(result))
+    if (result == 0 || fin__is_lack(result))
         return result;
     if (is_denial(result))
         return -EACCES;
@@ -173,18 +197,24 @@ int fin__fds_open(struct fin__folder *fds, int32_t pid)
 }
 
 struct walk {
-    struct fin__folder proc;
+    int proc;
     fin__table_fn visit;
     void *arg;
+    uint64_t until;      /* of fin__now(), UINT64_MAX: for ever */
     uint32_t unreadable; /* processes */
     bool denied;         /* something of the process at hand */
 };
+
+static bool is_over(const struct walk *walk)
+{
+    return walk->until != UINT64_MAX && fin__now() >= walk->until;
+}
 
 /* Passes on what ends the walk: a stop, or a lack of what it needs. */
 static int visit_table(struct walk *walk, const char *path, int32_t pid)
 {
     struct fin__folder fds;
-    int result = fin__folder_open(&fds, walk->proc.fd, path);
+    int result = fin__folder_open(&fds, walk->proc, path);
 
     if (result == 0) {
         result = walk->visit(&fds, pid, walk->arg);
@@ -192,7 +222,7 @@ static int visit_table(struct walk *walk, const char *path, int32_t pid)
     }
     if (is_denial(result))
         walk->denied = true;
-    return result > 0 || is_lack(result) ? result : 0;
+    return result > 0 || fin__is_lack(result) ? result : 0;
 }
 
 static bool shares_table(int32_t a, int32_t b)
@@ -223,10 +253,13 @@ static int visit_threads(struct walk *walk, int32_t pid)
     int result;
 
     (void) snprintf(path, sizeof path, "%d/task", pid);
-    result = fin__folder_open(&tasks, walk->proc.fd, path);
+    result = fin__folder_open(&tasks, walk->proc, path);
     if (result < 0)
-        return is_lack(result) ? result : 0;
-    while (result == 0 && fin__folder_next(&tasks, &thread) > 0) {
+        return fin__is_lack(result) ? result : 0;
+    for (int i = 0; i < THREADS_MAX && result == 0; i++) {
+        result = is_over(walk);
+        if (result > 0 || fin__folder_next(&tasks, &thread) <= 0)
+            break;
         if (thread == pid || !fin__tables_add(&tables, thread))
             continue;
         (void) snprintf(path, sizeof path, "%d/task/%d/fd", pid, thread);
@@ -243,10 +276,10 @@ static bool has_threads(const struct walk *walk, int32_t pid)
     struct stat st;
 
     (void) snprintf(path, sizeof path, "%d/task", pid);
-    return fstatat(walk->proc.fd, path, &st, 0) == 0 && st.st_nlink > 3;
+    return fstatat(walk->proc, path, &st, 0) == 0 && st.st_nlink > 3;
 }
 
-static int visit_process(struct walk *walk, int32_t pid)
+static int visit_process(struct walk *walk, int32_t pid, bool threads)
 {
     char path[PATH_SIZE];
     int result;
@@ -254,9 +287,17 @@ static int visit_process(struct walk *walk, int32_t pid)
     walk->denied = false;
     (void) snprintf(path, sizeof path, "%d/fd", pid);
     result = visit_table(walk, path, pid);
-    if (result == 0 && !walk->denied && has_threads(walk, pid))
+    if (threads && result == 0 && !walk->denied && has_threads(walk, pid))
         result = visit_threads(walk, pid);
     return result;
+}
+
+int fin__process_visit(int proc, int32_t pid, bool threads, fin__table_fn visit, void *arg)
+{
+    struct walk walk = { .proc = proc, .visit = visit, .arg = arg, .until = UINT64_MAX };
+    int result = visit_process(&walk, pid, threads);
+
+    return result == 0 && walk.denied ? -EACCES : result;
 }
 
 /* The size of .../fd is the number of open descriptors; before Linux 6.2 it is 0. */
@@ -266,26 +307,30 @@ static bool is_large(const struct walk *walk, int32_t pid)
     struct stat st;
 
     (void) snprintf(path, sizeof path, "%d/fd", pid);
-    return fstatat(walk->proc.fd, path, &st, 0) == 0 && st.st_size > LARGE_TABLE;
+    return fstatat(walk->proc, path, &st, 0) == 0 && st.st_size > LARGE_TABLE;
 }
 
 /* Visits the processes `first` to `last`. */
 static int walk_range(struct walk *walk, bool large, int32_t first, int32_t last)
 {
+    struct fin__folder proc;
     int32_t pid = 0;
-    int result = fin__folder_open(&walk->proc, AT_FDCWD, "/proc");
+    int result = fin__folder_open(&proc, AT_FDCWD, "/proc");
 
     if (result < 0)
         return result;
-    while ((result = fin__folder_next(&walk->proc, &pid)) > 0) {
+    walk->proc = proc.fd;
+    while ((result = fin__folder_next(&proc, &pid)) > 0) {
+        if (is_over(walk))
+            break;
         if (pid < first || pid > last || is_large(walk, pid) != large)
             continue;
-        result = visit_process(walk, pid);
+        result = visit_process(walk, pid, true);
         walk->unreadable += walk->denied;
         if (result != 0)
             break;
     }
-    fin__folder_close(&walk->proc);
+    fin__folder_close(&proc);
     return result;
 }
 
@@ -302,15 +347,62 @@ static int walk_all(struct walk *walk, bool large)
     return result;
 }
 
-int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable)
+/* ---- hidepid ---- */
+
+#define LINE_SIZE 1024
+
+/* Of a line of /proc/self/mountinfo (proc(5)), cut perhaps: /proc, which shows a process to those
+ * alone who may trace it. 1 (noaccess) shows them all, and nothing can be read. */
+static bool is_hiding_mount(const char *line)
 {
-    struct walk walk = { .visit = visit, .arg = arg };
+    const char *value = strstr(line, "hidepid=");
+
+    if (!value || !strstr(line, " /proc ") || !strstr(line, " - proc "))
+        return false;
+    value += strlen("hidepid=");
+    return *value == '2' || *value == '4' || *value == 'i' || *value == 'p';
+}
+
+/* CAP_SYS_PTRACE, by which everybody may be traced. */
+static bool may_trace_all(void)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+    return syscall(SYS_capget, &header, data) == 0 && data[0].effective & 1u << CAP_SYS_PTRACE;
+}
+
+static bool has_hiding_mount(void)
+{
+    char line[LINE_SIZE];
+    bool hiding = false;
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+
+    while (file && !hiding && fgets(line, sizeof line, file))
+        hiding = is_hiding_mount(line);
+    if (file)
+        (void) fclose(file);
+    return hiding;
+}
+
+/* The first process there always is. It may be our own user's, and others hidden. */
+static bool hides_processes(void)
+{
+    return faccessat(AT_FDCWD, "/proc/1", F_OK, 0) < 0 || (!may_trace_all() && has_hiding_mount());
+}
+
+int fin__proc_walk(fin__table_fn visit, void *arg, uint64_t until, uint32_t *unreadable)
+{
+    struct walk walk = { .visit = visit, .arg = arg, .until = until };
     int result = walk_all(&walk, false);
 
     if (result == 0)
         result = walk_all(&walk, true);
     *unreadable += walk.unreadable;
-    if (result == 0 && access("/proc/self", F_OK) < 0)
+    if (result != 0)
+        return result;
+    if (access("/proc/self", F_OK) < 0)
         return -ENOENT; /* the empty folder that /proc is mounted on */
-    return result > 0 ? 0 : result;
+    *unreadable += walk.unreadable == 0 && hides_processes();
+    return 0;
 }

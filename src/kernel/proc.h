@@ -2,7 +2,9 @@
 
 /*
  * Walking /proc: processes, their descriptor tables, what a descriptor is. Nothing is allocated,
- * so that a close that completes can use it. A process that ends while it is being read is no error.
+ * so that a close that completes can use it. A process that ends while it is being read is no
+ * error. A walk ends: the kernel lists processes, threads and descriptors each by ascending number,
+ * from where the last read ended, so that what is made meanwhile is met once or not at all.
  */
 
 #ifndef FIN_PROC_H
@@ -12,11 +14,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The calling thread, as /proc and kcmp(2) know it. */
+int32_t fin__own_thread(void);
+
 /* A folder of which the entries named by a number are wanted. */
 struct fin__folder {
     int fd;
     unsigned at, end; /* unread in buf */
-    _Alignas(8) char buf[2048];
+    _Alignas(8) char buf[1024];
 };
 
 /* `path` is relative to the descriptor `parent`. Returns 0 or a negative errno. */
@@ -38,6 +43,9 @@ struct fin__link {
     enum fin__link_kind kind;
     uint64_t inode; /* 0 for FIN__LINK_EPOLL and FIN__LINK_OTHER, where the text has none */
 };
+
+/* Of the text of such a link. */
+void fin__link_parse(const char *text, struct fin__link *link);
 
 /* Reads the link of descriptor `number` in the folder .../fd. Returns 0 or a negative errno. */
 int fin__link_read(const struct fin__folder *fds, int32_t number, struct fin__link *link);
@@ -66,16 +74,23 @@ struct fin__tables {
     unsigned count;
 };
 
-/* Whether `thread` has a table that is not among these yet, which is noted then. */
+/* If the table of `thread` is not among these yet, adds it and returns true. */
 bool fin__tables_add(struct fin__tables *tables, int32_t thread);
 
 /* Called with each descriptor table: `pid` is a process, or a thread that has a table of its own.
  * Returns 0 to go on, 1 to stop, or a negative errno. */
 typedef int (*fin__table_fn)(struct fin__folder *fds, int32_t pid, void *arg);
 
-/* Visits the tables of all processes, since a search may be cut short the likely ones first: ours and
- * our children's, and all that are soon read. Adds those that could not be looked at to *unreadable.
- * Returns 0 or a negative errno: -ENOENT (no /proc), -EMFILE, -ENFILE, -ENOMEM. */
-int fin__proc_walk(fin__table_fn visit, void *arg, uint32_t *unreadable);
+/* Visits the tables of process `pid`, in the open folder /proc; with `threads` also those that
+ * threads have of their own. Returns what visit() stopped it with, 0, -EACCES if something of it
+ * may not be looked at, -EMFILE, -ENFILE or -ENOMEM. */
+int fin__process_visit(int proc, int32_t pid, bool threads, fin__table_fn visit, void *arg);
+
+/* Visits the tables of all processes. A search may be cut short, so the likely ones come first: our
+ * own, our children's, and the small ones. Ends at `until` of fin__now() (UINT64_MAX: not
+ * before all is seen). Adds those that could not be looked at to *unreadable.
+ * Returns 0, 1 if it was stopped or cut, or a negative errno: -ENOENT (no /proc), -EMFILE, -ENFILE,
+ * -ENOMEM. */
+int fin__proc_walk(fin__table_fn visit, void *arg, uint64_t until, uint32_t *unreadable);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "kernel/witness.h"
 
-#include "base/descriptor.h"
+#include "base/mark.h"
 #include "kernel/fdinfo.h"
 
 #include <errno.h>
@@ -44,6 +44,13 @@ int fin__witness_open_for_one(struct fin__witness *w)
     return 0;
 }
 
+static void mark_both(struct fin__witness *w)
+{
+    w->mark = fin__mark_new(w->set);
+    if (w->mark != FIN__UNMARKED && w->fdinfo >= 0)
+        (void) fin__mark(w->fdinfo, w->mark);
+}
+
 int fin__witness_open(struct fin__witness *w)
 {
     struct fin__witness made = FIN__WITNESS_INIT;
@@ -56,33 +63,46 @@ int fin__witness_open(struct fin__witness *w)
         fin__drop(&made.set);
         return made.fdinfo;
     }
+    mark_both(&made);
     *w = made;
     return 0;
 }
 
 void fin__witness_close(struct fin__witness *w)
 {
-    fin__drop(&w->fdinfo);
-    fin__drop(&w->set);
+    fin__drop_marked(&w->fdinfo, w->mark);
+    fin__drop_marked(&w->set, w->mark);
 }
 
-void fin__witness_renew(struct fin__witness *w)
+/* Has the set its number still? Forgets a view of it that has not. */
+static bool is_ours(struct fin__witness *w)
 {
-    struct fin__witness fresh = FIN__WITNESS_INIT;
+    uint64_t now = fin__now();
 
-    if (w->stale < FIN__WITNESS_STALE_MAX)
-        return;
-    if (fin__witness_open(&fresh) < 0) /* no descriptor to be had: the old one serves still */
-        return;
-    fin__witness_close(w);
-    *w = fresh;
+    if (w->set < 0 || now < w->sure)
+        return w->set >= 0;
+    if (w->fdinfo >= 0 && !fin__is_marked(w->fdinfo, w->mark))
+        w->fdinfo = -1;
+    if (!fin__is_marked(w->set, w->mark))
+        return false;
+    w->sure = now + FIN__SURE_NS;
+    return true;
+}
+
+bool fin__witness_lost(struct fin__witness *w)
+{
+    if (w->set < 0 || fin__is_marked(w->set, w->mark))
+        return false;
+    fin__witness_close(w); /* what is ours of it */
+    *w = (struct fin__witness) FIN__WITNESS_INIT;
+    return true;
 }
 
 int fin__witness_add(struct fin__witness *w, int fd, uint64_t token)
 {
     struct epoll_event entry = { .events = MARK, .data.u64 = token };
 
-    if (w->set < 0)
+    if (!is_ours(w))
         return -EBADF;
     if (epoll_ctl(w->set, EPOLL_CTL_ADD, fd, &entry) < 0)
         return -errno;
@@ -121,9 +141,21 @@ static int reopen(struct fin__witness *w)
 
     if (fd < 0)
         return fd;
-    fin__drop(&w->fdinfo);
+    fin__drop_marked(&w->fdinfo, w->mark);
     w->fdinfo = fd;
+    if (w->mark != FIN__UNMARKED)
+        (void) fin__mark(fd, w->mark);
     return 0;
+}
+
+static int read_entries(struct fin__witness *w,
+                        void (*visit)(const struct fin__entry *entry, void *arg), void *arg)
+{
+    int result = fin__fdinfo_read(w->fdinfo, visit, arg);
+
+    if (result < 0 && reopen(w) == 0)
+        result = fin__fdinfo_read(w->fdinfo, visit, arg);
+    return result;
 }
 
 int fin__witness_read(struct fin__witness *w,
@@ -131,11 +163,41 @@ int fin__witness_read(struct fin__witness *w,
 {
     struct visitor visitor = { visit, arg };
 
-    int result = fin__fdinfo_read(w->fdinfo, pass_on, &visitor);
+    return is_ours(w) ? read_entries(w, pass_on, &visitor) : -EBADF;
+}
 
-    if (result < 0 && reopen(w) == 0)
-        result = fin__fdinfo_read(w->fdinfo, pass_on, &visitor);
-    return result;
+static void witness_count(const struct fin__entry *entry, void *arg)
+{
+    unsigned *count = arg;
+
+    (void) entry;
+    ++*count;
+}
+
+/* Under the number that it had, which fdinfo goes by too: what a program counts stays as it is. */
+static void replace_set(struct fin__witness *w)
+{
+    int fresh = epoll_create1(EPOLL_CLOEXEC);
+
+    if (fresh < 0) /* no descriptor to be had: the old one serves still */
+        return;
+    if (w->mark != FIN__UNMARKED)
+        (void) fin__mark(fresh, w->mark);
+    if (fin__entomb(fresh, w->set) == 0)
+        w->stale = 0;
+    fin__drop(&fresh);
+}
+
+void fin__witness_renew(struct fin__witness *w)
+{
+    unsigned entries = 0;
+
+    if (w->stale < FIN__WITNESS_STALE_MAX || fin__witness_lost(w)
+        || read_entries(w, witness_count, &entries) < 0)
+        return;
+    w->stale = entries;
+    if (w->stale >= FIN__WITNESS_STALE_MAX)
+        replace_set(w);
 }
 
 struct search {
@@ -144,7 +206,7 @@ struct search {
     bool found;
 };
 
-static void compare(uint64_t token, uint64_t inode, void *arg)
+static void witness_compare(uint64_t token, uint64_t inode, void *arg)
 {
     struct search *search = arg;
 
@@ -154,8 +216,8 @@ static void compare(uint64_t token, uint64_t inode, void *arg)
     search->inode = inode;
 }
 
-/* kcmp(2) looks an entry up by its number and says ENOENT if there is none (ep_find_tfd()). It may be
- * forbidden or not built in: any other answer is asked of /proc again. */
+/* kcmp(2) looks an entry up by its number and says ENOENT if there is none (ep_find_tfd()). It may
+ * be forbidden or not built in: any other answer is asked of /proc again. */
 static bool only_entry_is_gone(const struct fin__witness *w)
 {
     struct kcmp_epoll_slot slot = { .efd = (uint32_t) w->set, .tfd = (uint32_t) w->only };
@@ -171,13 +233,15 @@ enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint6
 
     if (w->set < 0)
         return FIN_UNVERIFIABLE;
-    if (w->only >= 0 && only_entry_is_gone(w))
+    if (w->only >= 0 && is_ours(w) && only_entry_is_gone(w))
         return FIN_NO;
-    result = fin__witness_read(w, compare, &search);
+    result = fin__witness_read(w, witness_compare, &search);
     if (result < 0)
         return FIN_UNVERIFIABLE;
     if (search.found && inode)
         *inode = search.inode;
+    if (search.found && w->mark == FIN__UNMARKED) /* it is waited for, and may be lost meanwhile */
+        mark_both(w);
     return search.found ? FIN_YES : FIN_NO;
 }
 

@@ -6,6 +6,9 @@
  * (eventpoll_release_file() in fs/file_table.c:__fput()), so the set's fdinfo (proc(5)) tells
  * afterwards whether anything still refers to it: a dup, a child, a message in flight, a thread
  * blocked in a call.
+ *
+ * A set whose number was closed behind its back knows nothing any more. Whatever has the number by
+ * then gets no entry of ours, is not read for an answer, and is not closed.
  */
 
 #ifndef FIN_WITNESS_H
@@ -19,10 +22,12 @@ struct fin__witness {
     int fdinfo;     /* its /proc/.../fdinfo, -1: opened when it is needed */
     int only;       /* the number that its only entry was added under, -1: there may be several */
     unsigned stale; /* entries that were given up: their description is still held */
+    int mark;       /* of both descriptors: see base/mark.h */
+    uint64_t sure;  /* until then they are taken for ours without a look */
 };
 
 /* clang-format off */
-#define FIN__WITNESS_INIT { -1, -1, -1, 0 }
+#define FIN__WITNESS_INIT { -1, -1, -1, 0, -1, 0 }
 /* clang-format on */
 
 /* Opens a witness for any number of closes. Returns 0 or a negative errno; on failure *w stays
@@ -35,8 +40,8 @@ int fin__witness_open_for_one(struct fin__witness *w);
 void fin__witness_close(struct fin__witness *w);
 
 /* Adds `fd` as `token`, which the caller does not use twice; to be called before it is closed.
- * Returns 0 or a negative errno; -EEXIST: the same description was closed under this number before,
- * and is held since then. */
+ * Returns 0 or a negative errno; -EBADF: its set is lost; -EEXIST: the same description was closed
+ * under this number before, and is held since then. */
 int fin__witness_add(struct fin__witness *w, int fd, uint64_t token);
 
 /* After -EEXIST: the entry that is there becomes `token`. What it was can't be asked about then. */
@@ -46,7 +51,8 @@ int fin__witness_take_over(struct fin__witness *w, int fd, uint64_t token);
  * search for the holders; `inode` may be NULL. */
 enum fin_answer fin__witness_check(struct fin__witness *w, uint64_t token, uint64_t *inode);
 
-/* Calls visit(token, inode, arg) for every entry that is still there. Returns 0 or a negative errno. */
+/* Calls visit(token, inode, arg) for every entry that is still there. Returns 0 or a negative
+ * errno. */
 int fin__witness_read(struct fin__witness *w,
                       void (*visit)(uint64_t token, uint64_t inode, void *arg), void *arg);
 
@@ -57,9 +63,14 @@ bool fin__witness_owns(uint32_t events);
 /* Each entry given up costs every later read about 0.5 us. */
 #define FIN__WITNESS_STALE_MAX 64
 
-/* Replaces a set that is full of entries given up, unless no descriptor is to be had. Nothing may be
- * asked about what was added before. */
+/* Replaces a set that is full of entries given up, under the same number, unless no descriptor is
+ * to be had. Nothing may be asked about what was added before. A set that has others' entries is
+ * theirs, and is forgotten. */
 void fin__witness_renew(struct fin__witness *w);
+
+/* After a failed add: was the set itself closed behind its back, by a stray close() in the program?
+ * Then it is forgotten, without a close of what its number may mean by now, and *w is empty. */
+bool fin__witness_lost(struct fin__witness *w);
 
 /* An entry is not asked about any more although it is held. */
 void fin__witness_give_up(struct fin__witness *w);

@@ -3,15 +3,18 @@
 #include "loop/selector.h"
 
 #include "base/alloc.h"
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/descriptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 
 #define BATCH 256
 #define EVENTS_ALL (FIN_READ | FIN_WRITE)
+#define EVERY_EDGE ((uint32_t) EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 /* ---- life ---- */
 
@@ -29,6 +32,7 @@ int fin__selector_new_bare(struct fin_selector **ret)
 
 int fin_selector_new(struct fin_selector **ret)
 {
+    FIN__UNCANCELLED;
     struct fin_selector *s;
     int set, result;
 
@@ -49,11 +53,12 @@ int fin_selector_new(struct fin_selector **ret)
 
 struct fin_selector *fin_selector_free(struct fin_selector *s)
 {
+    FIN__UNCANCELLED;
+
     if (!s)
         return NULL;
     fin__drop(&s->set);
     fin__table_free(&s->table);
-    fin__fork_guard_end(&s->guard);
     fin__free(s->observers);
     fin__free(s);
     return NULL;
@@ -71,8 +76,8 @@ int fin__selector_check(const struct fin_selector *s)
 
 /* ---- observers ---- */
 
-static void tell(struct fin_selector *s, enum fin_selector_change change, int fd,
-                 const struct fin__slot *slot)
+static void selector_tell(struct fin_selector *s, enum fin_selector_change change, int fd,
+                          const struct fin__slot *slot)
 {
     struct fin_registration registration = {
         .size = sizeof registration,
@@ -124,15 +129,17 @@ static int control(const struct fin_selector *s, int what, int fd, int events, u
 {
     struct epoll_event entry = {
         .events = (events & FIN_READ ? (uint32_t) EPOLLIN : 0)
-            | (events & FIN_WRITE ? (uint32_t) EPOLLOUT : 0),
+            | (events & FIN_WRITE ? (uint32_t) EPOLLOUT : 0)
+            | (events & FIN__EDGE ? EVERY_EDGE : 0),
         .data.u64 = (uint64_t) generation << 32 | (uint32_t) fd,
     };
 
     return epoll_ctl(s->set, what, fd, &entry) < 0 ? -errno : 0;
 }
 
-/* EEXIST: an entry outlived a registration, and now this very description is at its number again. */
-static int watch(const struct fin_selector *s, int fd, int events, uint32_t generation)
+/* EEXIST: an entry outlived a registration, and now this very description is at its number
+ * again. */
+static int selector_watch(const struct fin_selector *s, int fd, int events, uint32_t generation)
 {
     int result = control(s, EPOLL_CTL_ADD, fd, events, generation);
 
@@ -162,19 +169,39 @@ int fin__selector_add(struct fin_selector *s, int fd, const struct fin__mark *ma
     slot->events = events;
     slot->data = data;
     if (s->set >= 0)
-        result = watch(s, fd, events, slot->generation);
+        result = selector_watch(s, fd, events, slot->generation);
     if (result < 0)
         fin__table_remove(&s->table, fd);
     return result;
 }
 
+/* A mark tells sockets apart, and pipes, but not the two ends of one, nor an eventfd from
+ * another. */
+static bool is_exact(const struct fin__slot *slot)
+{
+    return slot->mark.device == 0;
+}
+
+bool fin__selector_fits(const struct fin_selector *s, const struct fin__slot *slot, int fd)
+{
+    if (is_exact(slot) || !has_set(s))
+        return fin__slot_is_current(slot, fd);
+    return control(s, EPOLL_CTL_MOD, fd, slot->events, slot->generation) == 0;
+}
+
 int fin__selector_rewatch(struct fin_selector *s, int fd, int events)
 {
     const struct fin__slot *slot = &s->table.slots[fd];
+    int result;
 
-    if (slot->events == events || !has_set(s))
+    if ((slot->events == events && is_exact(slot)) || !has_set(s))
         return 0;
-    return control(s, EPOLL_CTL_MOD, fd, events, slot->generation);
+    result = control(s, EPOLL_CTL_MOD, fd, events, slot->generation);
+    if (result != -ENOENT)
+        return result;
+    /* The number has another file, of which the mark can't tell. */
+    fin__table_renew(&s->table, fd);
+    return control(s, EPOLL_CTL_ADD, fd, events, slot->generation);
 }
 
 /* That it can't be taken out (the descriptor was closed, the number has another file) is no error:
@@ -193,12 +220,12 @@ static bool are_events(int events)
     return events != 0 && (events & ~EVENTS_ALL) == 0;
 }
 
-static void drop(struct fin_selector *s, int fd)
+static void selector_drop(struct fin_selector *s, int fd)
 {
     struct fin__slot was = s->table.slots[fd];
 
     fin__selector_remove(s, fd);
-    tell(s, FIN_SELECTOR_UNREGISTER, fd, &was);
+    selector_tell(s, FIN_SELECTOR_UNREGISTER, fd, &was);
 }
 
 int fin_selector_register(struct fin_selector *s, int fd, int events, void *data)
@@ -216,10 +243,10 @@ int fin_selector_register(struct fin_selector *s, int fd, int events, void *data
         return result;
     slot = fin__table_find(&s->table, fd);
     if (slot && (slot->mark.serial != mark.serial || slot->mark.device != mark.device))
-        drop(s, fd);
+        selector_drop(s, fd);
     result = fin__selector_add(s, fd, &mark, events, data);
     if (result == 0)
-        tell(s, FIN_SELECTOR_REGISTER, fd, &s->table.slots[fd]);
+        selector_tell(s, FIN_SELECTOR_REGISTER, fd, &s->table.slots[fd]);
     return result;
 }
 
@@ -235,12 +262,12 @@ int fin_selector_modify(struct fin_selector *s, int fd, int events, void *data)
         return -ENOENT;
     result = fin__selector_rewatch(s, fd, events);
     if (result < 0) {
-        drop(s, fd);
+        selector_drop(s, fd);
         return result;
     }
     slot->events = events;
     slot->data = data;
-    tell(s, FIN_SELECTOR_MODIFY, fd, slot);
+    selector_tell(s, FIN_SELECTOR_MODIFY, fd, slot);
     return 0;
 }
 
@@ -255,7 +282,7 @@ int fin_selector_unregister(struct fin_selector *s, int fd, void **data)
     if (!slot)
         return -ENOENT;
     was = slot->data;
-    drop(s, fd);
+    selector_drop(s, fd);
     if (data)
         *data = was;
     return 0;
@@ -271,7 +298,7 @@ int fin_selector_get(struct fin_selector *s, int fd, struct fin_registration *re
     if (!slot)
         return -ENOENT;
     if (fin__slot_is_taken(slot, fd)) {
-        drop(s, fd);
+        selector_drop(s, fd);
         return -ENOENT;
     }
     registration->fd = fd;
@@ -313,9 +340,9 @@ static int move_to(struct fin_selector *s, int set)
         const struct fin__slot *slot = fin__table_find(&s->table, fd);
         int result;
 
-        if (!slot || fin__slot_is_taken(slot, fd))
+        if (!slot || !fin__selector_fits(s, slot, fd))
             continue;
-        result = watch(&fresh, fd, slot->events, slot->generation);
+        result = selector_watch(&fresh, fd, slot->events, slot->generation);
         if (result < 0 && result != -EBADF && result != -EPERM)
             return result;
     }
@@ -339,14 +366,17 @@ struct batch {
     bool stale;
 };
 
-static void take(const struct fin_selector *s, const struct epoll_event *event, struct batch *batch)
+static void selector_take(struct fin_selector *s, const struct epoll_event *event,
+                          struct batch *batch)
 {
     int fd, events;
     const struct fin__slot *slot = fin__selector_resolve(s, event, &fd, &events);
 
-    if (!slot)
+    if (!slot || !fin__selector_fits(s, slot, fd)) {
         batch->stale = true;
-    else if (events != 0)
+        if (slot && fcntl(fd, F_GETFD) >= 0)
+            selector_drop(s, fd);
+    } else if (events != 0)
         batch->ready[batch->count++] =
             (struct fin_ready) { fd, events, slot->data, slot->generation };
 }
@@ -357,7 +387,7 @@ static int select_once(struct fin_selector *s, struct batch *batch, int max, int
     int n = fin__selector_wait(s->set, events, max < BATCH ? max : BATCH, timeout_ms);
 
     for (int i = 0; i < n; i++)
-        take(s, &events[i], batch);
+        selector_take(s, &events[i], batch);
     return n;
 }
 
@@ -370,6 +400,7 @@ static int remaining(uint64_t until)
 
 int fin_selector_select(struct fin_selector *s, struct fin_ready *ready, int max, int timeout_ms)
 {
+    FIN__UNCANCELLED;
     struct batch batch = { .ready = ready };
     uint64_t until;
     int result;

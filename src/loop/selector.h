@@ -12,6 +12,10 @@
 #include <finack/loop.h>
 #include <sys/epoll.h>
 
+/* Beside FIN_READ and FIN_WRITE: all events of a socket, edge-triggered, for an owner that knows
+ * what to make of them. */
+#define FIN__EDGE (1 << 2)
+
 struct fin__observer {
     fin_selector_observer_fn call;
     void *arg;
@@ -35,6 +39,10 @@ int fin__selector_check(const struct fin_selector *selector);
 int fin__selector_add(struct fin_selector *selector, int fd, const struct fin__mark *mark,
                       int events, void *data);
 
+/* Does the number still mean what was registered under it? As fin__slot_is_current(), and exactly
+ * for whatever the set takes. */
+bool fin__selector_fits(const struct fin_selector *selector, const struct fin__slot *slot, int fd);
+
 /* Gives `events` of what is registered to the kernel. Returns 0 or a negative errno; the table is
  * the caller's then. */
 int fin__selector_rewatch(struct fin_selector *selector, int fd, int events);
@@ -42,11 +50,14 @@ int fin__selector_rewatch(struct fin_selector *selector, int fd, int events);
 /* Takes a registration out of the kernel and the table. Tells nobody. */
 void fin__selector_remove(struct fin_selector *selector, int fd);
 
-/* The wait alone, which touches nothing but the epoll set: number of events, or a negative errno. */
+/* The wait alone, which touches nothing but the epoll set: number of events, or a negative
+ * errno. */
 int fin__selector_wait(int set, struct epoll_event *events, int max, int timeout_ms);
 
 /* The registration that an event came from, its number in *fd, and what of it is ready; NULL if it
- * is gone. */
+ * is gone. That its descriptor is closed, and somebody else holds the description, is for the
+ * caller to find out (fin__selector_fits()), and to renew the set then: the event comes again and
+ * again. */
 struct fin__slot *fin__selector_resolve(const struct fin_selector *selector,
                                         const struct epoll_event *event, int *fd, int *ready);
 

@@ -62,13 +62,19 @@ int fin__table_reserve(struct fin__table *table, int fd)
     return 0;
 }
 
+void fin__table_renew(struct fin__table *table, int fd)
+{
+    if (++table->generation == 0)
+        table->generation = 1;
+    table->slots[fd].generation = table->generation;
+}
+
 struct fin__slot *fin__table_put(struct fin__table *table, int fd, const struct fin__mark *mark)
 {
     struct fin__slot *slot = &table->slots[fd];
 
-    if (++table->generation == 0)
-        table->generation = 1;
-    *slot = (struct fin__slot) { .mark = *mark, .generation = table->generation };
+    *slot = (struct fin__slot) { .mark = *mark };
+    fin__table_renew(table, fd);
     table->count++;
     return slot;
 }
@@ -85,11 +91,21 @@ void fin__table_free(struct fin__table *table)
     *table = (struct fin__table) { .generation = table->generation };
 }
 
+static bool is_same(const struct fin__mark *a, const struct fin__mark *b)
+{
+    return a->serial == b->serial && a->device == b->device;
+}
+
 bool fin__slot_is_taken(const struct fin__slot *slot, int fd)
 {
     struct fin__mark now;
 
-    if (slot->mark.serial == 0 || fin__mark_of(fd, &now) < 0)
-        return false;
-    return now.serial != slot->mark.serial || now.device != slot->mark.device;
+    return slot->mark.serial != 0 && fin__mark_of(fd, &now) == 0 && !is_same(&now, &slot->mark);
+}
+
+bool fin__slot_is_current(const struct fin__slot *slot, int fd)
+{
+    struct fin__mark now;
+
+    return slot->mark.serial == 0 || (fin__mark_of(fd, &now) == 0 && is_same(&now, &slot->mark));
 }

@@ -40,10 +40,16 @@ int fin__table_reserve(struct fin__table *table, int fd);
 /* Fills a slot for which there is room, and which is free. */
 struct fin__slot *fin__table_put(struct fin__table *table, int fd, const struct fin__mark *mark);
 
+/* Has what comes from the registration as it was told apart from what comes from now on. */
+void fin__table_renew(struct fin__table *table, int fd);
+
 void fin__table_remove(struct fin__table *table, int fd);
 void fin__table_free(struct fin__table *table);
 
 /* Does the number mean something else than at registration? False if it is free now. */
 bool fin__slot_is_taken(const struct fin__slot *slot, int fd);
+
+/* Does it mean the same? False if it is free now; true if that can't be told. */
+bool fin__slot_is_current(const struct fin__slot *slot, int fd);
 
 #endif

@@ -2,6 +2,8 @@
 
 #include "tls/bio.h"
 
+#include "base/again.h"
+
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <stdatomic.h>
@@ -23,38 +25,34 @@ void fin__wire_begin(BIO *bio)
 }
 
 /* OpenSSL looks at errno too when a BIO fails without a retry flag. */
-static int fail(struct fin__wire *wire, int error)
+static int bio_fail(struct fin__wire *wire, int error)
 {
     wire->error = error;
     errno = error;
     return -1;
 }
 
-static bool is_again(int error)
-{
-    return error == EAGAIN || error == EWOULDBLOCK;
-}
-
 static int wire_write(BIO *bio, const char *buf, int len)
 {
     struct fin__wire *wire = fin__wire_of(bio);
+    int tries = 0;
     ssize_t n;
 
     BIO_clear_retry_flags(bio);
     if (wire->fd < 0)
-        return fail(wire, ENOTCONN);
+        return bio_fail(wire, ENOTCONN);
     wire->sends++;
     if (wire->muted || len <= 0)
         return len;
     do
         n = send(wire->fd, buf, (size_t) len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
+    while (fin__again(n, &tries));
     if (n >= 0) {
         wire->bytes += (uint64_t) n;
         return (int) n;
     }
-    if (!is_again(errno))
-        return fail(wire, errno);
+    if (!fin__is_nothing(errno))
+        return bio_fail(wire, errno);
     BIO_set_retry_write(bio);
     return -1;
 }
@@ -62,24 +60,25 @@ static int wire_write(BIO *bio, const char *buf, int len)
 static int wire_read(BIO *bio, char *buf, int len)
 {
     struct fin__wire *wire = fin__wire_of(bio);
+    int tries = 0;
     ssize_t n;
 
     BIO_clear_retry_flags(bio);
     if (wire->fd < 0)
-        return fail(wire, ENOTCONN);
+        return bio_fail(wire, ENOTCONN);
     if (len <= 0)
         return 0;
     do
         n = recv(wire->fd, buf, (size_t) len, MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
+    while (fin__again(n, &tries));
     if (n > 0)
         return (int) n;
     if (n == 0) {
         wire->eof = true;
         return 0;
     }
-    if (!is_again(errno))
-        return fail(wire, errno);
+    if (!fin__is_nothing(errno))
+        return bio_fail(wire, errno);
     BIO_set_retry_read(bio);
     return -1;
 }

@@ -4,6 +4,8 @@
 
 #include "tls/layer.h"
 
+#include "base/cancel.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -28,6 +30,7 @@ int fin_closer_submit_ssl(struct fin_closer *closer, SSL *ssl,
                           const struct fin_ssl_write *unfinished, const struct fin_policy *policy,
                           fin_closed_fn closed, void *arg, uint64_t *op)
 {
+    FIN__UNCANCELLED;
     struct pending *pending = malloc(sizeof *pending);
     int fd, result;
 

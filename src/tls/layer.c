@@ -2,6 +2,7 @@
 
 #include "tls/layer.h"
 
+#include "base/again.h"
 #include "tls/bio.h"
 #include "tls/errors.h"
 #include "tls/quic.h"
@@ -10,6 +11,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <string.h>
 #include <sys/socket.h>
 
 /* Records written in one go: a peer that reads for ever must not keep us from the deadline. */
@@ -60,16 +63,53 @@ static int lost(const struct fin__ssl *tls)
 }
 
 /* In a handshake what is half written is not the program's; after SSL_shutdown() it may be the
- * alert, and notify finds out. A read since then hides it: notify finds that out too. */
+ * alert, and notify finds out. If the program has read since, OpenSSL no longer shows the
+ * unfinished write here; notify finds it. */
 static bool is_write_missing(SSL *ssl)
 {
     return SSL_want_write(ssl) && !SSL_in_init(ssl) && !(SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN);
 }
 
-static int flush(struct fin__ssl *tls)
+/* It met a fatal error, of which the peer's FIN without close_notify is one: it says nothing
+ * more. */
+static bool is_dead(const SSL *ssl)
+{
+    return strcmp(SSL_state_string(ssl), "SSLERR") == 0;
+}
+
+/* A write that wasn't handed over stands in the way of another one, and of nothing else that could
+ * be seen without sending: SSL_write_ex() of 0 bytes sends nothing, and is refused then. A dead
+ * session refuses it in any case, and a shorter one than what is half sent for its length. */
+static bool is_write_pending(SSL *ssl)
+{
+    struct fin__errors errors;
+    int shutdown = SSL_get_shutdown(ssl);
+    bool dead = is_dead(ssl), pending;
+    size_t n;
+
+    if (!dead && (SSL_in_init(ssl) || shutdown & SSL_SENT_SHUTDOWN))
+        return false;
+    fin__errors_save(&errors);
+    if (dead)
+        SSL_set_shutdown(ssl, 0);
+    pending = SSL_write_ex(ssl, "", 0, &n) <= 0;
+    if (dead) {
+        pending = ERR_GET_REASON(ERR_peek_error()) == SSL_R_BAD_LENGTH;
+        SSL_set_shutdown(ssl, shutdown);
+    }
+    fin__errors_restore(&errors);
+    return pending;
+}
+
+static bool is_write_lost(SSL *ssl)
+{
+    return is_dead(ssl) ? is_write_pending(ssl) : is_write_missing(ssl);
+}
+
+static int layer_flush(struct fin__ssl *tls)
 {
     if (!tls->left)
-        return is_write_missing(tls->ssl) ? lost(tls) : FIN_LAYER_DONE;
+        return is_write_lost(tls->ssl) ? lost(tls) : FIN_LAYER_DONE;
     for (int i = 0; i < BURST && tls->left; i++) {
         size_t n = 0;
 
@@ -92,10 +132,27 @@ static int flush_cb(void *arg, uint64_t *unsent)
     int r;
 
     fin__errors_save(&errors);
-    r = flush(tls);
+    r = layer_flush(tls);
     fin__errors_restore(&errors);
     *unsent = tls->left;
     return r;
+}
+
+/* Both Finished messages went: whether the session is still alive is another question. */
+static bool was_established(const SSL *ssl)
+{
+    char byte;
+
+    return SSL_get_finished(ssl, &byte, 1) > 0 && SSL_get_peer_finished(ssl, &byte, 1) > 0;
+}
+
+static uint64_t unsent_cb(void *arg)
+{
+    const struct fin__ssl *tls = arg;
+
+    if (!tls->left && SSL_in_init(tls->ssl) && was_established(tls->ssl) && !is_dead(tls->ssl))
+        return UINT64_MAX; /* in another handshake it says nothing */
+    return tls->left || !is_write_pending(tls->ssl) ? tls->left : UINT64_MAX;
 }
 
 /* ---- notify ---- */
@@ -119,17 +176,17 @@ static bool is_only_sending(const SSL *ssl)
 
 static int leave_handshake(struct fin__ssl *tls)
 {
-    int r;
+    int none = was_established(tls->ssl) ? FIN_LAYER_DEAD : FIN_LAYER_NONE, r;
 
     if (!SSL_in_init(tls->ssl))
         return FIN_LAYER_DONE;
     if (!is_only_sending(tls->ssl))
-        return FIN_LAYER_NONE;
+        return none;
     fin__wire_begin(tls->bio);
     if (SSL_do_handshake(tls->ssl) == 1 && !SSL_in_init(tls->ssl))
         return FIN_LAYER_DONE;
     r = why(tls);
-    return r == FIN_LAYER_WANT_WRITE || r < 0 ? r : FIN_LAYER_NONE;
+    return r == FIN_LAYER_WANT_WRITE || r < 0 ? r : none;
 }
 
 /* A second SSL_shutdown() reads the answer, and dies of application data that comes before it.
@@ -145,7 +202,7 @@ static int shutdown_sending(SSL *ssl)
     return r;
 }
 
-static int notify(struct fin__ssl *tls)
+static int layer_notify(struct fin__ssl *tls)
 {
     int on = 1, r = leave_handshake(tls);
     uint64_t sends = tls->wire->sends;
@@ -170,9 +227,9 @@ static int notify_cb(void *arg)
     int r;
 
     fin__errors_save(&errors);
-    r = notify(tls);
+    r = layer_notify(tls);
     fin__errors_restore(&errors);
-    tls->raw = r == FIN_LAYER_NONE || r == FIN_LAYER_BROKEN;
+    tls->raw = r == FIN_LAYER_NONE || r == FIN_LAYER_DEAD || r == FIN_LAYER_BROKEN;
     return r;
 }
 
@@ -185,13 +242,14 @@ static size_t span(const struct fin__ssl *tls, uint64_t max)
 
 static int read_raw(struct fin__ssl *tls, uint64_t max, uint64_t *n)
 {
+    int tries = 0;
     ssize_t got;
 
     do
         got = recv(tls->wire->fd, tls->scratch, span(tls, max), MSG_DONTWAIT);
-    while (got < 0 && errno == EINTR);
+    while (fin__again(got, &tries));
     if (got < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? FIN_LAYER_WANT_READ : -errno;
+        return fin__is_nothing(errno) ? FIN_LAYER_WANT_READ : -errno;
     if (got == 0)
         return FIN_LAYER_EOF;
     *n = (uint64_t) got;
@@ -285,14 +343,14 @@ static int find_socket(SSL *ssl, int *ret)
     return 0;
 }
 
-static struct old_bio keep(BIO *bio)
+static struct old_bio layer_keep(BIO *bio)
 {
     BIO_up_ref(bio);
     return (struct old_bio) { bio, (int) BIO_get_close(bio) };
 }
 
 /* A program's reference to its BIO must not reach the number, which may be another's by then. */
-static void drop(struct old_bio *old)
+static void layer_drop(struct old_bio *old)
 {
     int type = BIO_method_type(old->bio);
 
@@ -302,32 +360,37 @@ static void drop(struct old_bio *old)
 }
 
 /* Under quiet shutdown SSL_shutdown() sends nothing and claims both farewells; whether the peer's
- * came before that can't be known any more. */
+ * came before that can't be known any more. SSL_OP_IGNORE_UNEXPECTED_EOF takes a bare FIN for the
+ * peer's; nobody reads as far as a FIN behind a real one. */
 static int believable(SSL *ssl, int shutdown)
 {
-    return SSL_get_quiet_shutdown(ssl) && shutdown & SSL_SENT_SHUTDOWN ? 0 : shutdown;
+    if (SSL_get_quiet_shutdown(ssl) && shutdown & SSL_SENT_SHUTDOWN)
+        return 0;
+    if (SSL_get_options(ssl) & SSL_OP_IGNORE_UNEXPECTED_EOF && BIO_eof(SSL_get_rbio(ssl)))
+        return shutdown & ~SSL_RECEIVED_SHUTDOWN;
+    return shutdown;
 }
 
 static void take_over(struct fin__ssl *tls)
 {
     SSL *ssl = tls->ssl;
 
-    tls->rbio = keep(SSL_get_rbio(ssl));
-    tls->wbio = keep(SSL_get_wbio(ssl));
-    BIO_set_close(tls->rbio.bio, BIO_NOCLOSE);
-    BIO_set_close(tls->wbio.bio, BIO_NOCLOSE);
-    SSL_set_bio(ssl, tls->bio, tls->bio);
     tls->options = SSL_get_options(ssl);
     tls->mode = SSL_get_mode(ssl);
     tls->quiet = SSL_get_quiet_shutdown(ssl);
     tls->shutdown = SSL_get_shutdown(ssl);
+    SSL_set_shutdown(ssl, believable(ssl, tls->shutdown));
+    tls->rbio = layer_keep(SSL_get_rbio(ssl));
+    tls->wbio = layer_keep(SSL_get_wbio(ssl));
+    BIO_set_close(tls->rbio.bio, BIO_NOCLOSE);
+    BIO_set_close(tls->wbio.bio, BIO_NOCLOSE);
+    SSL_set_bio(ssl, tls->bio, tls->bio);
     SSL_clear_options(ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
     /* Partial writes show how far the write has come. Without retries SSL_read() asks to wait for
      * input that may be here already. */
     SSL_set_mode(ssl,
                  SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ENABLE_PARTIAL_WRITE
                      | SSL_MODE_AUTO_RETRY);
-    SSL_set_shutdown(ssl, believable(ssl, tls->shutdown));
     SSL_set_quiet_shutdown(ssl, 0);
 }
 
@@ -345,7 +408,8 @@ static void give_back(struct fin__ssl *tls)
     SSL_set_quiet_shutdown(ssl, tls->quiet);
 }
 
-/* What the session has read and not given out must not be taken for the living stream. */
+/* What the session has read and not given out must not be taken for the living stream. It ends: the
+ * BIO gives no more. */
 static void bury(struct fin__ssl *tls)
 {
     size_t n;
@@ -353,8 +417,8 @@ static void bury(struct fin__ssl *tls)
     tls->wire->fd = -1;
     while (SSL_read_ex(tls->ssl, tls->scratch, sizeof tls->scratch, &n) > 0)
         continue;
-    drop(&tls->rbio);
-    drop(&tls->wbio);
+    layer_drop(&tls->rbio);
+    layer_drop(&tls->wbio);
 }
 
 static struct fin__ssl *tls_new(SSL *ssl, const struct fin_ssl_write *unfinished)
@@ -366,6 +430,7 @@ static struct fin__ssl *tls_new(SSL *ssl, const struct fin_ssl_write *unfinished
     tls->layer = (struct fin_layer) FIN_LAYER_INIT;
     tls->layer.arg = tls;
     tls->layer.flush = flush_cb;
+    tls->layer.unsent = unsent_cb;
     tls->layer.notify = notify_cb;
     tls->layer.read = read_cb;
     tls->ssl = ssl;

@@ -2,9 +2,12 @@
 
 #include "tls/layer.h"
 
+#include "base/cancel.h"
+
 int fin_close_ssl(struct fin_kernel *kernel, SSL *ssl, const struct fin_ssl_write *unfinished,
                   const struct fin_policy *policy, struct fin_receipt *receipt)
 {
+    FIN__UNCANCELLED;
     struct fin__ssl *tls;
     int fd, r;
 

@@ -22,6 +22,8 @@ LIBRARIES = {
     "libfinack": ("src/libfinack.map", ["include/finack.h", "include/finack/loop.h"]),
     "libfinack-openssl": ("src/tls/libfinack-openssl.map", ["include/finack/openssl.h"]),
 }
+CPP_HEADERS = ["finack.hpp"]
+CPP17 = ["g++", "-x", "c++", "-std=c++17", "-Wold-style-cast"]
 HEADERS = [header.removeprefix("include/") for _, own in LIBRARIES.values() for header in own]
 
 
@@ -93,6 +95,10 @@ def check_headers(tap, root):
         for language, command in LANGUAGES.items():
             status, _, err = run(*command, *WARNINGS, "-I", root / "include", "-", text=text)
             tap.check(status == 0, f"{header} compiles alone as {language}", err)
+    for header in CPP_HEADERS:
+        text = f"#include <{header}>\n"
+        status, _, err = run(*CPP17, *WARNINGS, "-I", root / "include", "-", text=text)
+        tap.check(status == 0, f"{header} compiles alone as C++17", err)
 
 
 def struct_names(root):
@@ -124,6 +130,31 @@ def check_sizes(tap, root):
     tap.check_equal(recorded, measured, "every structure has a recorded size")
 
 
+def man_pages(root):
+    """The functions that have a page, or one that leads to a page."""
+    text = (root / "man/meson.build").read_text()
+    return set(re.findall(r"'(\w+)(?:\.3)?'", text))
+
+
+def members(text, name):
+    """The members of `struct NAME {` in order, whatever is said of them."""
+    body = re.search(rf"^struct {name} \{{(.*?)^\}};", text, re.MULTILINE | re.DOTALL).group(1)
+    code = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
+    return re.findall(r"(\w+)(?:\[\w+\])?(?:\)\([^)]*\))?\s*[;,]", code)
+
+
+def check_manual(tap, root):
+    for name, (_, headers) in LIBRARIES.items():
+        declared = header_symbols([root / header for header in headers])
+        tap.check(set(declared) <= man_pages(root), f"{name}: each function has a manual page",
+                  str(sorted(set(declared) - man_pages(root))))
+    header = (root / "include/finack.h").read_text()
+    page = (root / "man/fin_close.3.scd").read_text()
+    for struct in ("fin_policy", "fin_receipt"):
+        tap.check(members(header, struct) == members(page, struct),
+                  f"fin_close(3) shows struct {struct}", f"{members(page, struct)}")
+
+
 def check_version(tap, root, version):
     text = (root / "include/finack.h").read_text()
     found = re.search(r'^#define FIN_VERSION "(.*)"', text, re.MULTILINE)
@@ -140,6 +171,7 @@ def main():
     check_symbols(tap, options.root, options.libraries)
     check_headers(tap, options.root)
     check_sizes(tap, options.root)
+    check_manual(tap, options.root)
     check_version(tap, options.root, options.version)
     print(f"1..{tap.count}")
     return 1 if tap.failed else 0

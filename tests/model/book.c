@@ -58,11 +58,11 @@ static void mix_close(uint64_t *hash, const struct close *c)
     if (!c->live)
         return;
     mix(hash,
-        (uint64_t) c->op->state << 40 | (uint64_t) c->op->asked << 32
+        (uint64_t) c->op->state << 40 | (uint64_t) c->op->wanted << 32
             | (uint64_t) c->op->action << 24 | (uint64_t) m->place << 16
             | (uint64_t) m->interest << 8 | c->op->missed_edge);
     mix(hash, (uint64_t) c->op->next << 32 | c->op->prev);
-    mix(hash, (uint64_t) c->op->heap << 32 | m->tries);
+    mix(hash, (uint64_t) c->op->heap << 32 | (uint64_t) m->late_reads << 8 | m->pauses);
     mix(hash, (uint64_t) m->outcome << 16 | (uint64_t) m->forced << 8 | m->edge_used);
     mix(hash, c->chatter);
     mix(hash, span(m->deadline));

@@ -3,13 +3,18 @@
 /*
  * What may answer each action. It is freer than a kernel; where it is bounded, the bound is a fact
  * about drivers or kernels that the machine may rely on:
- *   - IS_ACKED comes with no outstanding bytes, which is so from then on, never with IS_UNKNOWN;
- *   - it comes only once FIN is out, by us, or under scope descriptor by the program;
+ *   - what is seen of a connection stays so: IS_ACKED, IS_FIN, and with IS_OVER all of it;
+ *   - IS_ACKED comes with no outstanding bytes, never with IS_UNKNOWN, and with IS_SHUT;
+ *   - it comes only once FIN is out: by us, or by the program where we send none;
+ *   - with both FINs acknowledged it is over, and one that is over has nothing to wait for: DRAIN
+ *     does not say AGAIN;
+ *   - a Unix socket's ends are told by reads; scope descriptor sees its error as IS_OVER;
  *   - a layer answers once (ANSWER) and breaks once (BROKEN); both carry on with the bare socket;
  *   - after END only END follows, and nothing is unread;
  *   - a reset that fails does not report what the peer did (no ECONNRESET, EPIPE);
  *   - BROKEN carries an error, as FAILED does;
  *   - IS_GONE comes with IS_FINISHED, and once told both stay told;
+ *   - the release may have shut the connection, but under scope descriptor;
  *   - a listening queue holds at most 2 connections;
  *   - READY comes at most once without time passing: a poller that wakes its caller for nothing,
  *     for ever, is not the machine's doing;
@@ -93,7 +98,7 @@ static void add_failures(struct list *l, uint64_t bytes)
     }
 }
 
-static bool seen(const struct list *l, uint32_t what)
+static bool seen(const struct list *l, uint64_t what)
 {
     return l->node->monitor.seen & what;
 }
@@ -127,7 +132,7 @@ static void add_wake(struct list *l, enum fin__event_kind kind)
     }
     add(l, kind);
     add_facts(l, kind, FIN__IS_FINISHED);
-    if (stages & 1u << FIN_STAGE_SHUT) {
+    if (stages & 1u << FIN_STAGE_SHUT && !seen(l, SEEN_ENDED)) {
         add_facts(l, kind, FIN__IS_ACKED);
         add_facts(l, kind, FIN__IS_ACKED | FIN__IS_FINISHED);
     }
@@ -172,25 +177,116 @@ static void for_notify(struct list *l)
 {
     add(l, FIN__DONE);
     add(l, FIN__SKIP);
+    add_facts(l, FIN__SKIP, FIN__IS_MUTE);
     add_again(l, FIN__WRITE, 0);
     add_again(l, FIN__READ, 0);
     add_broken(l, 0);
     add_failures(l, 0);
 }
 
-/* Can everything have been acked? */
+/* Can our FIN have been acked? */
 static bool fin_is_out(const struct list *l)
 {
-    return l->node->monitor.stages & 1u << FIN_STAGE_SHUT
-        || l->node->monitor.config->plan.descriptor_only;
+    const struct fin__plan *plan = &l->node->monitor.config->plan;
+
+    return l->node->monitor.stages & 1u << FIN_STAGE_SHUT || plan->descriptor_only
+        || plan->courtesy == FIN_COURTESY_ABORT || seen(l, SEEN_OVER | SEEN_ABORT);
+}
+
+#define ACKED (FIN__IS_ACKED | FIN__IS_SHUT)
+#define OVER FIN__IS_OVER
+
+/* What can be seen of a connection. A layer, which has far more states, sees the first ones. */
+static const unsigned sights[] = {
+    0,
+    FIN__IS_FIN,
+    ACKED,
+    OVER,
+    OVER | ACKED | FIN__IS_FIN,
+    OVER | ACKED | FIN__IS_FIN_UNKNOWN,
+    FIN__IS_UNKNOWN,
+    FIN__IS_UNKNOWN | FIN__IS_FIN_UNKNOWN,
+    OVER | FIN__IS_FIN,
+    OVER | ACKED,
+    OVER | FIN__IS_UNKNOWN | FIN__IS_FIN,
+};
+#define SIGHTS (sizeof sights / sizeof sights[0])
+#define SIGHTS_LAYERED 6
+
+static unsigned sights_of(const struct list *l)
+{
+    return is(l, FIN__LAYERED) ? SIGHTS_LAYERED : SIGHTS;
+}
+
+/* What is seen stays so, and what was not seen of a connection that is over never will be; but for
+ * the peer's FIN behind input that was still to be read. */
+static bool goes_with(const struct list *l, unsigned sight)
+{
+    bool over = seen(l, SEEN_ENDED);
+
+    if (over && !(sight & OVER))
+        return false;
+    if (seen(l, SEEN_ACKED) || over)
+        return !(sight & FIN__IS_ACKED) == !seen(l, SEEN_ACKED)
+            && (!over || !(sight & FIN__IS_UNKNOWN) == !seen(l, SEEN_ACK_UNKNOWN));
+    return true;
+}
+
+/* Of a Unix socket whose peer was gone before: whether that had read everything is not known. */
+static unsigned gone(const struct list *l)
+{
+    return is(l, FIN__ACK_AT_SHUT) ? 0 : FIN__IS_UNKNOWN;
+}
+
+static bool may_be_seen(const struct list *l, unsigned sight)
+{
+    if (is(l, FIN__QUENCHABLE)) /* Unix */
+        return sight == gone(l) || (sight == OVER && l->node->monitor.config->plan.descriptor_only);
+    if (sight & FIN__IS_ACKED && !fin_is_out(l))
+        return false;
+    if (seen(l, SEEN_FIN) && !(sight & FIN__IS_FIN))
+        return false;
+    if (seen(l, SEEN_ENDED) && sight & FIN__IS_FIN && !seen(l, SEEN_FIN | SEEN_FIN_UNKNOWN))
+        return false;
+    if (seen(l, SEEN_ACKED) && seen(l, SEEN_FIN) && !(sight & OVER))
+        return false;
+    return goes_with(l, sight);
+}
+
+static uint64_t left_of(unsigned sight)
+{
+    return sight & OVER && !(sight & (FIN__IS_ACKED | FIN__IS_UNKNOWN));
+}
+
+/* The connection is over, and the error is still there to be taken. */
+static void add_deaths(struct list *l)
+{
+    static const int deaths[] = { -ECONNRESET, -ETIMEDOUT };
+
+    for (unsigned i = 0; i < (is(l, FIN__LAYERED) ? 1 : 2); i++) {
+        struct fin__event *ev;
+        unsigned sight = i && fin_is_out(l) ? OVER | ACKED : OVER;
+
+        if (is(l, FIN__QUENCHABLE))
+            sight = 0;
+        else if (seen(l, SEEN_ENDED) || !may_be_seen(l, sight))
+            continue;
+        ev = add(l, FIN__FAILED);
+        ev->error = deaths[i];
+        ev->facts = sight;
+        ev->bytes = left_of(sight);
+    }
 }
 
 static void for_look(struct list *l)
 {
-    add_facts(l, FIN__STATE, 0);
-    if (fin_is_out(l))
-        add_facts(l, FIN__STATE, FIN__IS_ACKED);
-    add_facts(l, FIN__STATE, FIN__IS_UNKNOWN);
+    for (unsigned i = 0; i < sights_of(l); i++) {
+        if (!may_be_seen(l, sights[i]))
+            continue;
+        add_facts(l, FIN__STATE, sights[i]);
+        l->events[l->count - 1].bytes = left_of(sights[i]);
+    }
+    add_deaths(l);
 }
 
 static void add_tally(struct list *l, unsigned facts, uint64_t bytes, uint64_t unread)
@@ -204,34 +300,53 @@ static void add_tally(struct list *l, unsigned facts, uint64_t bytes, uint64_t u
 
 static void for_tally(struct list *l)
 {
-    bool acked = l->node->monitor.stages & 1u << FIN_STAGE_ACKED && !is(l, FIN__ACK_AT_SHUT);
+    bool descriptor = l->node->monitor.config->plan.descriptor_only;
+    uint64_t most = is(l, FIN__QUENCHABLE) ? 1 : 3;
 
-    for (uint64_t unread = 0; unread < (seen(l, SEEN_END) ? 1 : 2); unread++) {
-        for (uint64_t bytes = 0; bytes < (acked ? 1 : 3); bytes++) {
-            add_tally(l, 0, bytes, unread);
-            add_tally(l, FIN__IS_UNKNOWN, bytes, unread);
+    for (unsigned i = 0; i < sights_of(l); i++) {
+        if (!may_be_seen(l, sights[i]))
+            continue;
+        for (uint64_t unread = 0; unread < (seen(l, SEEN_END) ? 1 : 2); unread++) {
+            if (sights[i] & (OVER | FIN__IS_ACKED))
+                add_tally(l, sights[i], left_of(sights[i]), unread);
+            for (uint64_t n = 0; !(sights[i] & (OVER | FIN__IS_ACKED)) && n < most; n++)
+                add_tally(l, sights[i], n, unread);
         }
-        if (fin_is_out(l))
-            add_tally(l, FIN__IS_ACKED, 0, unread);
     }
+    if (may_be_seen(l, ACKED))
+        add_tally(l, ACKED | FIN__IS_RESET_ON_CLOSE, 0, 0);
+    if (may_be_seen(l, 0) && !is(l, FIN__QUENCHABLE | FIN__CONNECTING))
+        add_tally(l, FIN__IS_RESET_UNSURE, 1, !seen(l, SEEN_END));
+    if (is(l, FIN__QUENCHABLE) && !seen(l, SEEN_END)) /* is there still a peer to be reset? */
+        add_tally(l, gone(l) | FIN__IS_RESET_UNSURE, 0, 1);
+    for (uint64_t unsent = 1; descriptor && is(l, FIN__LAYERED) && unsent < 3; unsent++) {
+        add_tally(l, 0, 0, 0);
+        l->events[l->count - 1].unsent = unsent == 1 ? 1 : UINT64_MAX;
+    }
+    if (!descriptor)
+        add_deaths(l);
 }
 
 static void add_ends(struct list *l)
 {
-    for (unsigned fin = 0; fin < 2; fin++) {
-        unsigned facts = fin ? FIN__IS_FIN : 0;
-
-        add_facts(l, FIN__END, facts);
-        if (fin_is_out(l))
-            add_facts(l, FIN__END, facts | FIN__IS_ACKED);
-        add_facts(l, FIN__END, facts | FIN__IS_UNKNOWN);
+    if (is(l, FIN__QUENCHABLE)) {
+        add_facts(l, FIN__END, gone(l) | FIN__IS_FIN);
+        add_facts(l, FIN__END, gone(l) | FIN__IS_FIN_UNKNOWN);
+        return;
     }
+    for (unsigned i = 0; i < sights_of(l); i++) {
+        if (!may_be_seen(l, sights[i]))
+            continue;
+        add_facts(l, FIN__END, sights[i]);
+        l->events[l->count - 1].bytes = left_of(sights[i]);
+    }
+    add_deaths(l);
 }
 
 static void for_drain(struct list *l)
 {
     const struct node *n = l->node;
-    bool layer = is(l, FIN__LAYERED) && !seen(l, SEEN_LAYER_GONE);
+    bool layer = is(l, FIN__LAYERED) && !seen(l, SEEN_LAYER_GONE | SEEN_MUTE);
 
     add_ends(l);
     if (seen(l, SEEN_END))
@@ -240,13 +355,22 @@ static void for_drain(struct list *l)
         add_bytes(l, FIN__BYTES, bytes);
     if (!fin__drain_left(&n->machine))
         add_bytes(l, FIN__BYTES, 0);
-    add_again(l, FIN__READ, 0);
-    if (layer)
-        add_again(l, FIN__WRITE, 0);
+    if (!n->machine.reading_out) {
+        add_again(l, FIN__READ, 0);
+        if (layer)
+            add_again(l, FIN__WRITE, 0);
+    }
     if (layer && !(n->monitor.stages & 1u << FIN_STAGE_ANSWERED))
         add(l, FIN__ANSWER);
     if (layer)
         add_broken(l, 0);
+    add_failures(l, 0);
+}
+
+static void for_abandon(struct list *l)
+{
+    add_bytes(l, FIN__DONE, 0);
+    add_bytes(l, FIN__DONE, 1);
     add_failures(l, 0);
 }
 
@@ -263,14 +387,31 @@ static void for_reset(struct list *l)
 {
     add_facts(l, FIN__DONE, 0);
     add_facts(l, FIN__DONE, FIN__IS_RESET_ON_CLOSE);
+    if (!seen(l, SEEN_ACKED)) {
+        add_bytes(l, FIN__DONE, 1);
+        add_facts(l, FIN__DONE, FIN__IS_RESET_UNSURE);
+        l->events[l->count - 1].bytes = 1;
+    }
+    if (is(l, FIN__LAYERED) && !(l->node->monitor.stages & 1u << FIN_STAGE_FLUSHED)) {
+        add(l, FIN__DONE)->unsent = 1;
+        add(l, FIN__DONE)->unsent = UINT64_MAX;
+    }
+    for (unsigned i = 0; !is(l, FIN__QUENCHABLE) && i < sights_of(l); i++) {
+        if (!(sights[i] & OVER) || !may_be_seen(l, sights[i]))
+            continue;
+        add_facts(l, FIN__STATE, sights[i]);
+        l->events[l->count - 1].bytes = left_of(sights[i]);
+    }
     add_failures(l, 0);
+    if (!is(l, FIN__QUENCHABLE))
+        add_deaths(l);
 }
 
 static void for_witness(struct list *l)
 {
     add_facts(l, FIN__DONE, 0);
     if (is(l, FIN__SOCKET) && l->node->monitor.config->plan.proof >= FIN_STAGE_FINISHED)
-        add_facts(l, FIN__DONE, FIN__IS_ASKED);
+        add_facts(l, FIN__DONE, FIN__IS_CONFIRMED);
     add_failures(l, 0);
 }
 
@@ -296,6 +437,17 @@ static void for_inspect(struct list *l)
         }
     }
     add_facts(l, FIN__STATE, FIN__IS_FINISHED | FIN__IS_GONE);
+    if (!gone && stages & 1u << FIN_STAGE_SHUT && !seen(l, SEEN_ENDED))
+        add_facts(l, FIN__STATE, FIN__IS_FINISHED | FIN__IS_ACKED);
+    add_failures(l, 0);
+}
+
+static void for_release(struct list *l)
+{
+    add(l, FIN__DONE);
+    if (!l->node->monitor.config->plan.descriptor_only)
+        add_facts(l, FIN__DONE, FIN__IS_SHUT | FIN__IS_RESET_UNSURE);
+    add_facts(l, FIN__DONE, FIN__IS_RESET_UNSURE);
     add_failures(l, 0);
 }
 
@@ -324,7 +476,8 @@ unsigned environment(const struct node *node, struct fin__event *events)
         [FIN__FLUSH] = for_flush,     [FIN__NOTIFY] = for_notify,   [FIN__LOOK] = for_look,
         [FIN__TALLY] = for_tally,     [FIN__DRAIN] = for_drain,     [FIN__ACCEPT] = for_accept,
         [FIN__RESET] = for_reset,     [FIN__WITNESS] = for_witness, [FIN__CHECK] = for_check,
-        [FIN__INSPECT] = for_inspect, [FIN__FINISH] = NULL,
+        [FIN__INSPECT] = for_inspect, [FIN__ABANDON] = for_abandon, [FIN__RELEASE] = for_release,
+        [FIN__FINISH] = NULL,
     };
     struct list l = { node, events, 0, node->now };
 

@@ -65,9 +65,22 @@ static void hash_words(struct entry *e, const void *data, size_t size)
     e->low = mix(e->low, word[1]);
 }
 
+/* What a look right before the release finds decides on top of what was seen before. */
+static bool looks_again(const struct fin__machine *m)
+{
+    if (m->plan->descriptor_only)
+        return m->traits & (FIN__STREAM | FIN__CONNECTING);
+    return !m->over && !m->we_reset && (m->unread || m->resets_on_close);
+}
+
 static bool on_the_way_out(const struct node *node)
 {
-    return node->action == FIN__UNWATCH || node->monitor.stages & 1u << FIN_STAGE_UNWATCHED;
+    unsigned stages = node->monitor.stages;
+
+    if (node->action == FIN__RELEASE || stages & 1u << FIN_STAGE_RELEASED)
+        return true;
+    return (node->action == FIN__UNWATCH || stages & 1u << FIN_STAGE_UNWATCHED)
+        && !looks_again(&node->machine);
 }
 
 static void forget_the_way(struct fin__machine *m, struct monitor *mon)
@@ -80,12 +93,15 @@ static void forget_the_way(struct fin__machine *m, struct monitor *mon)
         if (!(later & 1u << i))
             m->stage[i] = 0;
     m->unverifiable &= (uint16_t) later;
-    m->unsent = m->discarded = 0;
-    m->outstanding = m->unacked = m->accepted = 0;
+    m->discarded = 0;
+    m->unsent = m->plan->descriptor_only ? m->unsent : 0;
+    m->outstanding = m->accepted = 0;
     m->error = m->phase = m->decided = m->wants = 0;
     m->edge_used = m->we_reset = m->must_reset = m->quenched = m->input_over = false;
+    m->acked = m->shut = m->reading_out = m->unsent_unknown = m->mute = false;
     if (!m->plan->descriptor_only) /* else the end decides the outcome by these */
-        m->outcome = m->unread = m->resets_on_close = 0;
+        m->outcome = 0, m->unacked = 0,
+        m->unread = m->resets_on_close = m->reset_unsure = m->over = false;
     mon->stages &= (uint16_t) later;
     mon->seen &= SEEN_WITNESS | SEEN_FORCE | SEEN_BEGUN;
     mon->phase = 0;
@@ -103,7 +119,7 @@ static void forget_time(struct node *node)
     m->outstanding = 0;
     m->wants = m->edge_used = m->quenched = 0;
     mon->late_waits = mon->wakes = 0;
-    mon->seen &= ~(uint32_t) (SEEN_FLUSH | SEEN_NOTIFY | SEEN_EDGE | SEEN_LAYER_GONE);
+    mon->seen &= ~(uint64_t) (SEEN_FLUSH | SEEN_NOTIFY | SEEN_EDGE | SEEN_LAYER_GONE);
 }
 
 /* States that differ only in what decides nothing any more are one: the times of stages and which
@@ -259,9 +275,9 @@ static void cover(struct explorer *x, const struct node *node)
 
 static void visit(struct explorer *x, struct node *node, unsigned depth);
 
-/* The shortest way to the end, with `check` as the answer to every CHECK. */
+/* The shortest way to the end, with `check` as the answer to every CHECK; `shut` by the release. */
 static void straight_end(struct explorer *x, const struct node *node, unsigned depth,
-                         enum fin__event_kind check)
+                         enum fin__event_kind check, bool shut)
 {
     struct node at, to;
 
@@ -275,12 +291,16 @@ static void straight_end(struct explorer *x, const struct node *node, unsigned d
             ev.kind = FIN__DEADLINE;
             ev.now = at.machine.deadline;
         }
+        if (at.action == FIN__TALLY)
+            ev.kind = FIN__STATE;
         if (at.action == FIN__CHECK)
             ev.kind = check;
         if (ev.kind == FIN__FAILED)
             ev.error = -EPERM;
         if (at.action == FIN__WITNESS)
-            ev.facts = FIN__IS_ASKED;
+            ev.facts = FIN__IS_CONFIRMED;
+        if (at.action == FIN__RELEASE && shut)
+            ev.facts = FIN__IS_SHUT | FIN__IS_RESET_UNSURE;
         if (at.action == FIN__INSPECT) {
             ev.kind = FIN__STATE;
             ev.facts = FIN__IS_FINISHED;
@@ -299,9 +319,11 @@ static void straight_ends(struct explorer *x, const struct node *node, unsigned 
 
     if (!insert(x, &key))
         return;
-    straight_end(x, node, depth, FIN__YES);
-    straight_end(x, node, depth, FIN__NO);
-    straight_end(x, node, depth, FIN__FAILED);
+    straight_end(x, node, depth, FIN__YES, false);
+    straight_end(x, node, depth, FIN__NO, false);
+    straight_end(x, node, depth, FIN__FAILED, false);
+    if (!node->monitor.config->plan.descriptor_only)
+        straight_end(x, node, depth, FIN__YES, true);
 }
 
 static void follow_one(struct explorer *x, const struct node *from, const struct fin__event *ev,
@@ -313,7 +335,8 @@ static void follow_one(struct explorer *x, const struct node *from, const struct
     x->coverage.transitions++;
     x->coverage.events[from->action] |= UINT64_C(1) << ev->kind;
     node_answer(&to, from, ev, x->step);
-    if (to.action == FIN__UNWATCH && !x->exactly)
+    if (!x->exactly
+        && (to.action == FIN__UNWATCH || (to.action == FIN__RELEASE && from->action == FIN__TALLY)))
         straight_ends(x, &to, depth + 1);
     visit(x, &to, depth + 1);
 }

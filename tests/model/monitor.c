@@ -51,6 +51,7 @@ const char *const rule_names[RULES] = {
     [RULE_END_FIN] = "end is fin, and it may not be",
     [RULE_END_RESET] = "end is reset, and nothing reset it",
     [RULE_END_NONE] = "end is none, and a stream ended",
+    [RULE_END_KERNEL] = "end is kernel, and how it ended was seen",
     [RULE_UNSENT] = "unsent is wrong",
     [RULE_UNACKED] = "unacked is wrong",
     [RULE_DISCARDED] = "discarded is wrong",
@@ -74,7 +75,7 @@ static void demand(struct monitor *mon, bool holds, enum rule rule)
         mon->broken |= UINT64_C(1) << rule;
 }
 
-static bool saw(const struct monitor *mon, uint32_t what)
+static bool saw(const struct monitor *mon, uint64_t what)
 {
     return mon->seen & what;
 }
@@ -98,8 +99,6 @@ void monitor_start(struct monitor *mon, const struct config *config, uint64_t no
     mon->stages = STAGE(REQUESTED);
     if (!(config->traits & FIN__LAYERED))
         mon->stages |= STAGE(FLUSHED);
-    if (config->facts & FIN__IS_RESET_ON_CLOSE)
-        mon->seen |= SEEN_RESET_ON_CLOSE;
 }
 
 /* ---- actions ---- */
@@ -130,7 +129,9 @@ static void check_wait(struct monitor *mon, const struct view *view)
 static void check_release(struct monitor *mon, const struct view *view)
 {
     bool open = is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only
-        && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_RESET_DONE | SEEN_OVER | SEEN_ABORT);
+        && !saw(mon,
+                SEEN_PEER_RESET | SEEN_DEATH | SEEN_RESET_DONE | SEEN_OVER | SEEN_ABORT
+                    | SEEN_ENDED);
 
     (void) view;
     demand(mon, !told(mon, STAGE(RELEASED)), RULE_TWO_RELEASES);
@@ -146,12 +147,13 @@ static void check_kind(struct monitor *mon, enum fin__action action)
 {
     unsigned bit = 1u << action;
     unsigned layer = ACTION(FLUSH) | ACTION(NOTIFY);
-    unsigned stream = ACTION(NOTIFY) | ACTION(SHUT) | ACTION(LOOK) | ACTION(TALLY) | ACTION(DRAIN)
-        | ACTION(QUENCH) | ACTION(LIMIT) | ACTION(RESET);
+    unsigned stream = ACTION(NOTIFY) | ACTION(SHUT) | ACTION(LOOK) | ACTION(DRAIN) | ACTION(QUENCH)
+        | ACTION(LIMIT) | ACTION(RESET);
     unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT)
         | ACTION(RESET) | ACTION(REFUSE) | ACTION(ACCEPT) | ACTION(ABANDON);
 
     demand(mon, !(bit & stream) || is(mon, FIN__STREAM), RULE_KIND);
+    demand(mon, !(bit & ACTION(TALLY)) || is(mon, FIN__STREAM | FIN__CONNECTING), RULE_KIND);
     demand(mon, !(bit & layer) || is(mon, FIN__LAYERED), RULE_KIND);
     demand(mon, !(bit & (ACTION(REFUSE) | ACTION(ACCEPT))) || is(mon, FIN__LISTENING), RULE_KIND);
     demand(mon, !(bit & ACTION(ABANDON)) || is(mon, FIN__CONNECTING), RULE_KIND);
@@ -233,35 +235,74 @@ void monitor_action(struct monitor *mon, const struct view *view)
 /* ---- events ---- */
 
 /* EPIPE for a farewell may as well mean that the program sent FIN before. */
-static bool tells_of_peer(enum fin__action action, int error)
+static bool tells_of_peer(enum fin__action action, int error, unsigned facts)
 {
-    unsigned deaf = ACTION(RESET) | ACTION(QUENCH) | ACTION(UNWATCH) | ACTION(WITNESS)
-        | ACTION(CHECK) | ACTION(INSPECT);
+    unsigned deaf = (facts & FIN__IS_OVER ? 0 : ACTION(RESET)) | ACTION(QUENCH) | ACTION(UNWATCH)
+        | ACTION(WITNESS) | ACTION(CHECK) | ACTION(INSPECT);
 
     if (1u << action & deaf || (action == FIN__NOTIFY && error == -EPIPE))
         return false;
     return error == -ECONNRESET || error == -EPIPE || error == -ECONNREFUSED;
 }
 
-static void note_facts(struct monitor *mon, unsigned facts)
+/* The connection is over: what the last event of all says of it counts. */
+static void note_end(struct monitor *mon, const struct fin__event *ev)
 {
+    mon->seen &= ~(uint64_t) (SEEN_ACK_UNKNOWN | SEEN_FIN_UNKNOWN);
+    mon->seen |= SEEN_ENDED;
+    mon->seen |= ev->facts & FIN__IS_UNKNOWN ? SEEN_ACK_UNKNOWN : 0;
+    mon->seen |= ev->facts & FIN__IS_FIN_UNKNOWN ? SEEN_FIN_UNKNOWN : 0;
+    mon->tallied = (uint8_t) (saw(mon, SEEN_ACKED) ? 0 : ev->bytes);
+}
+
+/* Not by both FINs, whoever knows of the error. */
+static bool ended_badly(const struct monitor *mon)
+{
+    return saw(mon, SEEN_ENDED)
+        && (!saw(mon, SEEN_ACKED | SEEN_ACK_UNKNOWN) || !saw(mon, SEEN_FIN | SEEN_FIN_UNKNOWN));
+}
+
+static bool ended_well(const struct monitor *mon)
+{
+    return saw(mon, SEEN_ENDED) && saw(mon, SEEN_ACKED) && saw(mon, SEEN_FIN);
+}
+
+static void note_facts(struct monitor *mon, const struct fin__event *ev)
+{
+    unsigned facts = ev->facts;
+
     if (facts & FIN__IS_ACKED)
+        mon->seen |= SEEN_ACKED;
+    if (facts & FIN__IS_FIN)
+        mon->seen |= SEEN_FIN;
+    if (facts & FIN__IS_ACKED && told(mon, STAGE(SHUT)))
         mon->stages |= STAGE(ACKED);
-    if (facts & FIN__IS_UNKNOWN)
+    if (facts & FIN__IS_FIN && saw(mon, SEEN_END))
+        mon->stages |= STAGE(EOF);
+    if (facts & (FIN__IS_UNKNOWN | FIN__IS_FIN_UNKNOWN))
         mon->seen |= SEEN_UNKNOWN;
+    if (facts & FIN__IS_OVER)
+        note_end(mon, ev);
+}
+
+/* As far as is known: what was left may have been read since. Of a Unix socket it is that alone by
+ * which somebody may be reset. */
+static void nothing_is_left(struct monitor *mon)
+{
+    mon->seen &= ~(uint64_t) (SEEN_LEFT | (is(mon, FIN__QUENCHABLE) ? SEEN_RESET_UNSURE : 0));
 }
 
 static void drained(struct monitor *mon, const struct fin__event *ev)
 {
-    mon->seen &= ~(uint32_t) SEEN_LEFT;
+    nothing_is_left(mon);
     if (ev->kind == FIN__AGAIN || ev->kind == FIN__END)
-        mon->seen &= ~(uint32_t) (SEEN_EDGE | SEEN_UNREAD);
+        mon->seen &= ~(uint64_t) (SEEN_EDGE | SEEN_UNREAD);
     else
         mon->seen |= SEEN_EDGE;
     if (ev->kind == FIN__BYTES) {
         mon->discarded = (uint8_t) (mon->discarded + ev->bytes);
         if (mon->discarded >= mon->config->plan.drain)
-            mon->seen |= SEEN_LATE;
+            mon->seen |= SEEN_BOUND;
     }
     if (ev->kind == FIN__ANSWER)
         mon->stages |= STAGE(ANSWERED);
@@ -269,19 +310,23 @@ static void drained(struct monitor *mon, const struct fin__event *ev)
         mon->seen |= SEEN_LAYER_GONE;
     if (ev->kind == FIN__END) {
         mon->seen |= SEEN_END;
-        note_facts(mon, ev->facts);
-        if (ev->facts & FIN__IS_FIN)
-            mon->stages |= STAGE(EOF);
+        if (ev->facts & FIN__IS_SHUT && saw(mon, SEEN_OVER)) /* the program's FIN */
+            mon->stages |= STAGE(SHUT);
+        note_facts(mon, ev);
     }
-    if (ev->kind == FIN__FAILED)
-        mon->seen |= ev->error == -ENOTCONN && saw(mon, SEEN_OVER) ? SEEN_NEVER : SEEN_DEATH;
+    if (ev->kind == FIN__FAILED) {
+        bool never = ev->error == -ENOTCONN && saw(mon, SEEN_OVER) && !(ev->facts & FIN__IS_OVER);
+
+        note_facts(mon, ev);
+        mon->seen |= never ? SEEN_NEVER : SEEN_DEATH;
+    }
 }
 
 /* A layer that waits for input has read what there was. */
 static void layer_waits(struct monitor *mon, const struct fin__event *ev)
 {
     if (ev->kind == FIN__AGAIN && ev->interest & FIN__READ)
-        mon->seen &= ~(uint32_t) SEEN_EDGE;
+        mon->seen &= ~(uint64_t) SEEN_EDGE;
 }
 
 static void flushed(struct monitor *mon, const struct fin__event *ev)
@@ -303,6 +348,8 @@ static void notified(struct monitor *mon, const struct fin__event *ev)
         mon->seen |= SEEN_DROP;
     if (ev->kind == FIN__SKIP || (ev->kind == FIN__FAILED && ev->error == -EPIPE))
         mon->seen |= SEEN_SKIP;
+    if (ev->kind == FIN__SKIP && ev->facts & FIN__IS_MUTE)
+        mon->seen |= SEEN_MUTE;
 }
 
 static void shut(struct monitor *mon, const struct fin__event *ev)
@@ -312,8 +359,10 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
         return;
     }
     mon->stages |= STAGE(SHUT);
-    if (is(mon, FIN__ACK_AT_SHUT))
+    if (is(mon, FIN__ACK_AT_SHUT)) {
         mon->stages |= STAGE(ACKED);
+        mon->seen |= SEEN_ACKED;
+    }
     mon->phase = FIN_PHASE_LINGER;
 }
 
@@ -335,7 +384,8 @@ static void ended_early(struct monitor *mon, const struct fin__event *ev)
 static void waited(struct monitor *mon, const struct fin__event *ev)
 {
     if (!told(mon, STAGE(RELEASED))) {
-        mon->seen &= ~(uint32_t) (SEEN_TALLY | SEEN_UNREAD | SEEN_LEFT);
+        mon->seen &= ~(uint64_t) (SEEN_TALLY | SEEN_UNREAD);
+        nothing_is_left(mon);
         mon->tallied = 0;
     }
     if (ev->kind == FIN__READY) /* the edge is used up: only reading tells what there is */
@@ -345,30 +395,69 @@ static void waited(struct monitor *mon, const struct fin__event *ev)
             mon->stages |= STAGE(FINISHED);
         if (ev->facts & FIN__IS_ACKED && !told(mon, STAGE(ACKED)))
             mon->seen |= SEEN_ACK_LATE;
-        note_facts(mon, ev->facts);
+        note_facts(mon, ev);
     }
     ended_early(mon, ev);
 }
 
+/* Of a layer that was not flushed. */
+static void note_unsent(struct monitor *mon, const struct fin__event *ev)
+{
+    if (!mon->config->plan.descriptor_only)
+        return;
+    mon->unsent = (uint8_t) (ev->unsent == UINT64_MAX ? 0 : ev->unsent);
+    mon->seen &= ~(uint64_t) SEEN_UNSENT_UNKNOWN;
+    mon->seen |= ev->unsent == UINT64_MAX ? SEEN_UNSENT_UNKNOWN : 0;
+    mon->seen |= mon->unsent ? SEEN_LOST : 0;
+}
+
 static void tallied(struct monitor *mon, const struct fin__event *ev)
 {
-    note_facts(mon, ev->facts);
+    if (ev->kind == FIN__FAILED)
+        mon->seen |= SEEN_DEATH;
+    note_facts(mon, ev);
+    note_unsent(mon, ev);
+    if (ev->kind == FIN__FAILED || saw(mon, SEEN_ENDED))
+        return;
     mon->tallied = (uint8_t) ev->bytes;
     mon->seen |= SEEN_TALLY;
-    mon->seen &= ~(uint32_t) (SEEN_UNREAD | SEEN_LEFT);
+    mon->seen &= ~(uint64_t) (SEEN_UNREAD | SEEN_LEFT | SEEN_RESET_ON_CLOSE | SEEN_RESET_UNSURE);
+    if (ev->bytes && is(mon, FIN__CONNECTING))
+        mon->seen |= SEEN_LOST;
     if (ev->unread)
         mon->seen |= SEEN_UNREAD | SEEN_LEFT;
+    if (ev->facts & FIN__IS_RESET_ON_CLOSE)
+        mon->seen |= SEEN_RESET_ON_CLOSE;
+    if (ev->facts & FIN__IS_RESET_UNSURE)
+        mon->seen |= SEEN_RESET_UNSURE;
+}
+
+static void abandoned(struct monitor *mon, const struct fin__event *ev)
+{
+    mon->tallied = (uint8_t) ev->bytes;
+    mon->seen |= ev->bytes ? SEEN_LOST : 0;
 }
 
 static void reset_done(struct monitor *mon, const struct fin__event *ev)
 {
-    if (ev->kind == FIN__DONE)
-        mon->seen |= ev->facts & FIN__IS_RESET_ON_CLOSE ? SEEN_RESET_ON_CLOSE : SEEN_RESET_DONE;
+    note_facts(mon, ev);
+    if (ev->unsent && ev->unsent != UINT64_MAX)
+        mon->unsent = (uint8_t) ev->unsent;
+    if (ev->kind != FIN__DONE)
+        return;
+    mon->tallied = (uint8_t) ev->bytes;
+    mon->seen |= ev->facts & FIN__IS_RESET_ON_CLOSE ? SEEN_RESET_ON_CLOSE : SEEN_RESET_DONE;
+    mon->seen &= ~(uint64_t) SEEN_RESET_UNSURE;
+    mon->seen |= ev->facts & FIN__IS_RESET_UNSURE ? SEEN_RESET_UNSURE : 0;
 }
 
 static void released(struct monitor *mon, const struct fin__event *ev)
 {
     mon->stages |= STAGE(RELEASED);
+    if (ev->facts & FIN__IS_SHUT)
+        mon->seen |= SEEN_SHUT_LAST | (is(mon, FIN__ACK_AT_SHUT) ? SEEN_ACKED : 0);
+    if (ev->facts & FIN__IS_RESET_UNSURE && !saw(mon, SEEN_RESET_DONE))
+        mon->seen |= SEEN_RESET_UNSURE;
     mon->released_at = ev->now;
     mon->phase = FIN_PHASE_NONE;
 }
@@ -386,12 +475,16 @@ static void inspected(struct monitor *mon, const struct fin__event *ev)
         mon->stages |= STAGE(FINISHED);
     if (ev->kind == FIN__STATE && ev->facts & FIN__IS_GONE)
         mon->stages |= STAGE(GONE);
+    if (ev->kind == FIN__STATE && ev->facts & FIN__IS_ACKED && !told(mon, STAGE(ACKED)))
+        mon->seen |= SEEN_ACK_LATE;
+    if (ev->kind == FIN__STATE)
+        note_facts(mon, ev);
 }
 
 static void accepted(struct monitor *mon, const struct fin__event *ev)
 {
     if (ev->kind == FIN__AGAIN)
-        mon->seen &= ~(uint32_t) SEEN_EDGE;
+        mon->seen &= ~(uint64_t) SEEN_EDGE;
     if (ev->kind == FIN__BYTES)
         mon->accepted = (uint8_t) (mon->accepted + ev->bytes);
 }
@@ -410,8 +503,10 @@ static void refused(struct monitor *mon, const struct fin__event *ev)
 
 static void looked(struct monitor *mon, const struct fin__event *ev)
 {
-    note_facts(mon, ev->facts);
-    mon->seen &= ~(uint32_t) (saw(mon, SEEN_END) ? SEEN_EDGE : 0);
+    if (ev->kind == FIN__FAILED)
+        mon->seen |= SEEN_DEATH;
+    note_facts(mon, ev);
+    mon->seen &= ~(uint64_t) (saw(mon, SEEN_END) ? SEEN_EDGE : 0);
 }
 
 void monitor_event(struct monitor *mon, enum fin__action action, const struct fin__event *ev)
@@ -421,7 +516,8 @@ void monitor_event(struct monitor *mon, enum fin__action action, const struct fi
         [FIN__SHUT] = shut,        [FIN__DRAIN] = drained,    [FIN__TALLY] = tallied,
         [FIN__LOOK] = looked,      [FIN__RESET] = reset_done, [FIN__UNWATCH] = unwatched,
         [FIN__RELEASE] = released, [FIN__CHECK] = checked,    [FIN__INSPECT] = inspected,
-        [FIN__ACCEPT] = accepted,  [FIN__REFUSE] = refused,   [FIN__FINISH] = NULL,
+        [FIN__ACCEPT] = accepted,  [FIN__REFUSE] = refused,   [FIN__ABANDON] = abandoned,
+        [FIN__FINISH] = NULL,
     };
 
     mon->phase_before = mon->phase;
@@ -434,7 +530,7 @@ void monitor_event(struct monitor *mon, enum fin__action action, const struct fi
     }
     if (ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_FAILED;
-    if (ev->kind == FIN__FAILED && tells_of_peer(action, ev->error))
+    if (ev->kind == FIN__FAILED && tells_of_peer(action, ev->error, ev->facts))
         mon->seen |= SEEN_PEER_RESET;
     if (note[action])
         note[action](mon, ev);
@@ -506,12 +602,15 @@ void monitor_step(struct monitor *mon, const struct fin_receipt *before,
                   const struct fin_receipt *after, const struct fin__event *ev)
 {
     bool failed = ev->kind == FIN__FAILED || ev->kind == FIN__BROKEN;
+    /* Over, and how can't be known; or lost with the SYN, or with a call that was cut. */
+    bool known = (after->error == -ENOTCONN && saw(mon, SEEN_ENDED | SEEN_OVER | SEEN_LOST))
+        || (after->error == -ECANCELED && saw(mon, SEEN_LOST));
 
     check_stages(mon, before, after, ev->now);
     check_phase(mon, before, after);
     if (before && before->error)
         demand(mon, after->error == before->error, RULE_ERROR);
-    else if (after->error)
+    else if (after->error && !known)
         demand(mon, failed && after->error == ev->error, RULE_ERROR);
 }
 
@@ -519,6 +618,11 @@ void monitor_step(struct monitor *mon, const struct fin_receipt *before,
 static bool settled(const struct fin_receipt *receipt, enum fin_stage stage)
 {
     return receipt->stage_ns[stage] >= 0 || receipt->unverifiable & 1u << stage;
+}
+
+static bool is_seen(const struct fin_receipt *receipt, enum fin_stage one, enum fin_stage other)
+{
+    return receipt->stage_ns[one] >= 0 && receipt->stage_ns[other] >= 0;
 }
 
 static bool ends_connection(const struct monitor *mon)
@@ -539,9 +643,14 @@ static void check_graceful(struct monitor *mon, const struct fin_receipt *r)
     demand(mon, settled(r, FIN_STAGE_ACKED) && settled(r, FIN_STAGE_EOF), RULE_GRACEFUL);
     demand(mon, told(mon, STAGE(SHUT)) || saw(mon, SEEN_OVER), RULE_GRACEFUL);
     demand(mon, !saw(mon, SEEN_ABORT | SEEN_DROP), RULE_GRACEFUL);
+    demand(mon, !ended_badly(mon), RULE_GRACEFUL);
+    demand(mon, !saw(mon, SEEN_ENDED) || !saw(mon, SEEN_OVER) || ended_well(mon), RULE_GRACEFUL);
+    demand(mon, saw(mon, SEEN_UNKNOWN) || is_seen(r, FIN_STAGE_ACKED, FIN_STAGE_EOF),
+           RULE_GRACEFUL);
     if (!is(mon, FIN__LAYERED) || saw(mon, SEEN_OVER))
         return;
     demand(mon, told(mon, STAGE(NOTIFIED)) || saw(mon, SEEN_SKIP), RULE_GRACEFUL);
+    demand(mon, !saw(mon, SEEN_MUTE), RULE_GRACEFUL);
     if (told(mon, STAGE(NOTIFIED))
         && (courtesy == FIN_COURTESY_FULL || is(mon, FIN__ANSWER_UNKNOWN)))
         demand(mon, settled(r, FIN_STAGE_ANSWERED), RULE_GRACEFUL);
@@ -558,15 +667,19 @@ static bool outcome_has_cause(const struct monitor *mon, const struct fin_receip
     case FIN_OUTCOME_PROMPT:
         return plan->courtesy == FIN_COURTESY_PROMPT || ours_alone;
     case FIN_OUTCOME_TRUNCATED:
+        if (saw(mon, SEEN_MUTE))
+            return saw(mon, SEEN_END | SEEN_OVER);
         return told(mon, STAGE(NOTIFIED) | STAGE(EOF)) && r->stage_ns[FIN_STAGE_ANSWERED] < 0
             && (!is(mon, FIN__ANSWER_UNKNOWN) || plan->courtesy == FIN_COURTESY_FULL);
+    case FIN_OUTCOME_BOUNDED:
+        return saw(mon, SEEN_BOUND);
     case FIN_OUTCOME_TIMED_OUT:
         return saw(mon, SEEN_LATE);
     case FIN_OUTCOME_RESET:
-        return saw(mon, SEEN_PEER_RESET)
-            || (ours_alone && saw(mon, SEEN_UNREAD | SEEN_RESET_ON_CLOSE));
+        return saw(mon, SEEN_PEER_RESET) || ended_badly(mon)
+            || (ours_alone && !saw(mon, SEEN_ENDED) && saw(mon, SEEN_UNREAD | SEEN_RESET_ON_CLOSE));
     case FIN_OUTCOME_ERROR:
-        return saw(mon, SEEN_FAILED) && r->error != 0;
+        return saw(mon, SEEN_FAILED | SEEN_ENDED | SEEN_OVER | SEEN_LOST) && r->error != 0;
     case FIN_OUTCOME_ABORTED:
         return saw(mon, SEEN_ABORT) || plan->courtesy == FIN_COURTESY_ABORT;
     default:
@@ -581,32 +694,50 @@ static void check_outcome(struct monitor *mon, const struct fin_receipt *r)
     check_graceful(mon, r);
 }
 
-static bool may_end_in_fin(const struct monitor *mon, const struct fin_receipt *r)
+/* What the last close(2) was to find: it sends RST unless the connection was over before. */
+static bool last_close_resets(const struct monitor *mon)
 {
-    bool whole = mon->config->plan.descriptor_only || told(mon, STAGE(FLUSHED));
-    bool sent =
-        told(mon, STAGE(SHUT)) || mon->config->plan.descriptor_only || is(mon, FIN__QUENCHABLE);
+    return saw(mon, SEEN_LEFT | SEEN_RESET_ON_CLOSE) && !saw(mon, SEEN_ENDED);
+}
 
-    if (saw(mon, SEEN_DEATH) && r->stage_ns[FIN_STAGE_ACKED] < 0)
+static bool every_byte(const struct monitor *mon, const struct fin_receipt *r)
+{
+    if (saw(mon, SEEN_DROP | SEEN_UNSENT_UNKNOWN) || r->unsent)
         return false;
-    if (saw(mon, SEEN_LEFT) && r->held != FIN_YES && !is(mon, FIN__QUENCHABLE))
-        return false;
-    if (mon->config->plan.descriptor_only && r->held != FIN_NO)
-        return false;
-    return whole && sent && !r->unacked && !saw(mon, SEEN_DROP | SEEN_RESET_DONE | SEEN_PEER_RESET);
+    return mon->config->plan.descriptor_only || told(mon, STAGE(FLUSHED));
+}
+
+/* A FIN that the peer has, and that nothing made worse. */
+static bool ended_in_fin(const struct monitor *mon, const struct fin_receipt *r)
+{
+    return saw(mon, SEEN_ACKED) && every_byte(mon, r)
+        && !saw(mon, SEEN_RESET_DONE | SEEN_PEER_RESET)
+        && !(last_close_resets(mon) && r->held != FIN_YES)
+        && !(saw(mon, SEEN_RESET_UNSURE) && !saw(mon, SEEN_ENDED | SEEN_END) && r->held != FIN_YES);
+}
+
+/* By the last close(2), without our doing: with the peer at once. */
+static bool ended_by_itself(const struct monitor *mon, const struct fin_receipt *r)
+{
+    return is(mon, FIN__ACK_AT_SHUT) && r->held == FIN_NO && !saw(mon, SEEN_DROP | SEEN_PEER_RESET)
+        && !last_close_resets(mon) && !r->unsent && !saw(mon, SEEN_RESET_UNSURE);
 }
 
 static void check_how_it_ended(struct monitor *mon, const struct fin_receipt *r)
 {
-    uint32_t resets = SEEN_RESET_DONE | SEEN_PEER_RESET | SEEN_UNREAD | SEEN_RESET_ON_CLOSE;
+    bool ours = saw(mon, SEEN_RESET_DONE) || (last_close_resets(mon) && r->held == FIN_NO);
+    bool reset = saw(mon, SEEN_PEER_RESET) || (ours && !saw(mon, SEEN_RESET_UNSURE));
+    bool stream = is(mon, FIN__STREAM) && !saw(mon, SEEN_NEVER);
 
     if (r->end == FIN_END_FIN)
-        demand(mon, may_end_in_fin(mon, r), RULE_END_FIN);
+        demand(mon, ended_in_fin(mon, r) || ended_by_itself(mon, r), RULE_END_FIN);
     if (r->end == FIN_END_RESET)
-        demand(mon, saw(mon, resets), RULE_END_RESET);
+        demand(mon, reset, RULE_END_RESET);
     if (r->end == FIN_END_NONE)
-        demand(mon, !is(mon, FIN__STREAM) || saw(mon, SEEN_NEVER) || r->held == FIN_YES,
+        demand(mon, !stream || (r->held == FIN_YES && !saw(mon, SEEN_ENDED | SEEN_SHUT_LAST)),
                RULE_END_NONE);
+    if (r->end == FIN_END_KERNEL)
+        demand(mon, !stream || (!reset && !ended_in_fin(mon, r)), RULE_END_KERNEL);
 }
 
 static void check_counts(struct monitor *mon, const struct fin_receipt *r)
@@ -615,9 +746,11 @@ static void check_counts(struct monitor *mon, const struct fin_receipt *r)
 
     demand(mon, r->forced == saw(mon, SEEN_FORCE), RULE_FORCED);
     demand(mon, r->unsent == mon->unsent, RULE_UNSENT);
-    demand(mon, !r->unsent || r->stage_ns[FIN_STAGE_FLUSHED] < 0, RULE_UNSENT);
+    demand(mon, !r->unsent || r->stage_ns[FIN_STAGE_FLUSHED] < 0 || !ends_connection(mon),
+           RULE_UNSENT);
     demand(mon, !r->unacked || (!acked && r->unacked == mon->tallied), RULE_UNACKED);
-    if (saw(mon, SEEN_TALLY) && !acked && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_ABORT))
+    if (saw(mon, SEEN_TALLY) && !saw(mon, SEEN_ACKED)
+        && !saw(mon, SEEN_PEER_RESET | SEEN_DEATH | SEEN_ABORT))
         demand(mon, r->unacked == mon->tallied, RULE_UNACKED);
     demand(mon, r->discarded == mon->discarded, RULE_DISCARDED);
     demand(mon, r->accepted == mon->accepted, RULE_ACCEPTED);
@@ -634,7 +767,7 @@ static void check_complete(struct monitor *mon, const struct fin_receipt *r)
         tells &= ~STAGE(FLUSHED);
     if (mon->config->plan.courtesy == FIN_COURTESY_PROMPT) /* not waited for, need not be told */
         tells &= ~STAGE(ACKED);
-    if (!told(mon, STAGE(SHUT))) /* over before: read = 0 does not tell how */
+    if (!told(mon, STAGE(SHUT))) /* nothing was ended: by whom the stream was doesn't matter */
         tells &= ~STAGE(EOF);
     if (is(mon, FIN__QUENCHABLE)) /* after we shut the read side, read = 0 is ours */
         tells &= ~STAGE(EOF);

@@ -60,6 +60,7 @@ enum rule {
     RULE_END_FIN,
     RULE_END_RESET,
     RULE_END_NONE,
+    RULE_END_KERNEL,
     RULE_UNSENT,
     RULE_UNACKED,
     RULE_DISCARDED,
@@ -104,13 +105,25 @@ enum seen {
     SEEN_BEGUN = 1 << 25,    /* the first action was answered */
     SEEN_LEFT = 1 << 24,     /* unread, and nothing was read since */
     SEEN_ACK_LATE = 1 << 23, /* acked, but only after release */
+    SEEN_ACKED = 1 << 26,
+    SEEN_FIN = 1 << 27,
+    SEEN_ENDED = 1 << 28,       /* the connection is over */
+    SEEN_ACK_UNKNOWN = 1 << 29, /* and when it was last looked at, this could not be known */
+    SEEN_FIN_UNKNOWN = 1 << 30,
+    SEEN_BOUND = INT64_C(1) << 31, /* the drain bound was met */
+    SEEN_LOST =
+        INT64_C(1) << 32, /* with the SYN, or in a layer that scope descriptor leaves alone */
+    SEEN_UNSENT_UNKNOWN = INT64_C(1) << 33,
+    SEEN_RESET_UNSURE = INT64_C(1) << 34,
+    SEEN_SHUT_LAST = INT64_C(1) << 35, /* shut by the release */
+    SEEN_MUTE = INT64_C(1) << 36,
 };
 
 struct monitor {
     const struct config *config;
     uint64_t start, released_at;
     uint64_t deadline; /* shown with the last action */
-    uint32_t seen;
+    uint64_t seen;
     uint16_t stages; /* bit by stage: an event told it */
     uint8_t phase;
     uint8_t late_waits;

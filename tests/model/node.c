@@ -65,13 +65,13 @@ static const char *const event_names[] = {
 };
 
 static const char *const trait_names[] = {
-    "STREAM",     "LAYERED",   "ACK_AT_SHUT", "ACK_UNKNOWN",
-    "QUENCHABLE", "LISTENING", "CONNECTING",  "SOCKET",
+    "STREAM",    "LAYERED",    "ACK_AT_SHUT", "QUENCHABLE",
+    "LISTENING", "CONNECTING", "SOCKET",      "ANSWER_UNKNOWN",
 };
 
 static const char *const fact_names[] = {
-    "ACKED",    "FIN",  "OUTSTANDING",    "WRITABLE", "ASKED",
-    "FINISHED", "GONE", "RESET_ON_CLOSE", "UNKNOWN",
+    "ACKED",          "FIN",     "OUTSTANDING", "WRITABLE", "ASKED",       "FINISHED", "GONE",
+    "RESET_ON_CLOSE", "UNKNOWN", "ANNOUNCED",   "ERROR",    "FIN_UNKNOWN", "SHUT",     "OVER",
 };
 
 const char *action_name(enum fin__action action)

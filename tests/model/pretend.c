@@ -130,7 +130,7 @@ static void note_causes(void)
 
         if (!c->live)
             continue;
-        c->cause = c->op->state != FIN__OP_RUNNING || c->op->asked || c->op->action != FIN__WAIT;
+        c->cause = c->op->state != FIN__OP_RUNNING || c->op->wanted || c->op->action != FIN__WAIT;
         world.due += c->op->heap != FIN__NOWHERE && c->deadline <= world.now;
     }
 }
@@ -169,7 +169,7 @@ static void let_go(struct close *c, enum fin__action action, struct fin__event *
         rule(!c->witnessed && !c->released, "witnessed once, before release", c);
         c->witnessed = true;
         if (c->kind == BLIND)
-            *ev = (struct fin__event) { .kind = FIN__FAILED, .facts = FIN__IS_ASKED };
+            *ev = (struct fin__event) { .kind = FIN__FAILED, .facts = FIN__IS_CONFIRMED };
     } else if (action == FIN__RELEASE) {
         rule(!c->released, "released once", c);
         rule(!c->watched, "unwatched before release", c);
@@ -412,14 +412,14 @@ static void check_close(struct close *c, uint64_t *earliest, uint64_t *latest)
     uint64_t end = waits && c->released ? deadline + TOGETHER : deadline;
 
     rule(fin__book_id(op) == c->id && op->arg == c, "a close keeps its slot", c);
-    rule(world.woken || (running && !op->asked), "what is asked, or has ended, is seen to", c);
+    rule(world.woken || (running && !op->wanted), "what is wanted, or has ended, is seen to", c);
     if (running && deadline < *earliest)
         *earliest = deadline;
     if (running && end < *latest)
         *latest = end;
     if (waits) {
         rule(c->edge || !is_ready(c), "no edge is lost", c);
-        rule(world.due > BATCH || op->asked || end > world.began, "no deadline is missed", c);
+        rule(world.due > BATCH || op->wanted || end > world.began, "no deadline is missed", c);
     }
 }
 
@@ -472,7 +472,7 @@ bool world_can(struct step step)
     case 'd':
         return true;
     case 'a':
-        return step.close < world.count && (!c->live || c->op->asked != FIN__ABORT);
+        return step.close < world.count && (!c->live || c->op->wanted != FIN__ABORT);
     case 'e':
         return step.close < world.count && c->live && peer_goes_on(c, false);
     default:

@@ -135,6 +135,7 @@ TAMPER(in_linger, phase, FIN_PHASE_LINGER)
 TAMPER(with_error, error, -EIO)
 TAMPER(ended_in_reset, end, FIN_END_RESET)
 TAMPER(ended_in_none, end, FIN_END_NONE)
+TAMPER(ended_in_kernel, end, FIN_END_KERNEL)
 TAMPER(one_unsent, unsent, 1)
 TAMPER(one_unacked, unacked, 1)
 TAMPER(one_discarded, discarded, 1)
@@ -218,6 +219,7 @@ static const struct script scripts[] = {
     { RULE_END_FIN, none, ORDERLY(TCP | FIN__LAYERED), DROPPING },
     { RULE_END_RESET, ended_in_reset, ORDERLY(TCP), GOOD },
     { RULE_END_NONE, ended_in_none, ORDERLY(TCP), GOOD },
+    { RULE_END_KERNEL, ended_in_kernel, ORDERLY(TCP), GOOD },
     { RULE_UNSENT, one_unsent, ORDERLY(TCP), GOOD },
     { RULE_UNACKED, one_unacked, ORDERLY(TCP), GOOD },
     { RULE_DISCARDED, one_discarded, ORDERLY(TCP), GOOD },

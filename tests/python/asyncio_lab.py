@@ -2,6 +2,7 @@
 """Transports of every kind, to peers of every temper, on every loop."""
 
 import asyncio
+import os
 import pathlib
 import ssl
 from collections.abc import Callable, Coroutine
@@ -17,12 +18,15 @@ T = TypeVar("T")
 MEGABYTES = bytes(16 << 20)
 QUICK = finack.Policy(flush=0.2, farewell=0.2, linger=0.2)
 PATIENT = finack.Policy(flush=60, farewell=60, linger=60, total=60)  # for what ends by itself
+
+
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "stock": asyncio.SelectorEventLoop,
     "proxy": lambda: asyncio.SelectorEventLoop(finack.ProxySelector()),
     "uvloop": uvloop.new_event_loop,
     "finack": finack.EventLoop,
 }
+LOOPS_IN_PYTHON = [name for name in LOOPS if name != "uvloop"]
 uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
 
 
@@ -77,6 +81,11 @@ KINDS = ["tcp", "unix", "tls 1.2", "tls 1.3"]
 VERSIONS = {"tls 1.2": ssl.TLSVersion.TLSv1_2, "tls 1.3": ssl.TLSVersion.TLSv1_3}
 
 
+def tls_is_in_c() -> bool:
+    """By what the fixture `certificate` has chosen for this test."""
+    return os.environ["FINACK_TLS"] == "c"
+
+
 class Lab:
     """Connects to a peer of a temper, by one kind of transport."""
 
@@ -86,6 +95,10 @@ class Lab:
         self.kind, self.peers, self.certificate = kind, peers, certificate
         self.tls = kind in VERSIONS
         self.folder = folder
+
+    def by_engine(self, run: Run) -> bool:
+        """Whether the transport closes itself by the engine, whoever asks for it."""
+        return run.loop == "finack" and (not self.tls or tls_is_in_c())
 
     async def connect(self, temper: Any, **options: Any) -> tuple[Peer, Any, Recorder]:
         if self.kind == "unix":

@@ -43,6 +43,9 @@ async def main():
 
 blocking()
 finack.run(main())
+loop = finack.EventLoop()
+assert loop.tls == "python"  # OpenSSL's callbacks enter the main interpreter
+loop.close()
 """
 
 

@@ -145,7 +145,8 @@ def event_loop() -> None:
     loop.set_debug(True)
     loop.slow_callback_duration = 100
     loop.run_until_complete(left_open())
-    with contextlib.suppress(ResourceWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it is left open on purpose
         loop.close()
 
 
@@ -173,9 +174,11 @@ def core() -> None:
     identity = _core.identify(a.fileno())
     _core.is_same(b.fileno(), identity)
     _core.handed(a.fileno())
-    _core.outstanding(a.fileno())
+    _core.taken(a.fileno())
+    _core.taken(-1)  # nothing is
     _core.inside(a.fileno())
     _core.release(os.dup(a.fileno()), time.monotonic())
+    _core.release(os.dup(a.fileno()), time.monotonic(), bool, [])
     _core.examine(a.fileno(), finack.Policy()._as_tuple())
     witness = _core.Witness()
     token = witness.add(a.fileno())
@@ -194,8 +197,7 @@ def core() -> None:
         lambda: _core.is_same(3, Thing()),  # type: ignore[arg-type]
         lambda: _core.holders((1, 2, Thing())),  # type: ignore[arg-type]
         lambda: _core.handed(-1),
-        lambda: _core.outstanding(-1),
-        lambda: _core.release(-1, Thing()),  # type: ignore[arg-type]
+        lambda: _core.release(-1, Thing()),  # type: ignore[call-overload]
         lambda: _core.inside(Thing()),  # type: ignore[arg-type]
         lambda: _core.Witness(Thing()),  # type: ignore[call-arg]
         lambda: witness.add(-1),
@@ -247,8 +249,9 @@ def tombs() -> None:
     finack.close(a, finack.Policy(scope="descriptor", proof="released"))
     b.send(b"x")
     thread.join()
-    while any(other.name == "finack-reaper" for other in threading.enumerate()):
-        time.sleep(0.001)
+    for other in threading.enumerate():
+        if other.name == "finack-reaper":
+            other.join()
     b.close()
 
 

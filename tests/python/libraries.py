@@ -111,6 +111,7 @@ async def aiohttp_client(world: World) -> Opened:
     url = f"https://localhost:{peer.address[1]}/"
     connector = aiohttp.TCPConnector(
         limit=0,
+        keepalive_timeout=TIMEOUT,
         ssl=world.certificate.client_context(),
         family=socket.AF_INET,
         socket_factory=lambda info: small(socket.socket(*info[:3])),
@@ -144,7 +145,9 @@ async def httpx_client(world: World) -> Opened:
     url = f"https://localhost:{peer.address[1]}/"
     transport = httpx.AsyncHTTPTransport(
         verify=world.certificate.client_context(),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=None, keepalive_expiry=TIMEOUT
+        ),
         socket_options=[(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)],
     )
     client = httpx.AsyncClient(transport=transport, timeout=TIMEOUT)
@@ -173,6 +176,7 @@ async def websockets_client(world: World) -> Opened:
             "wss://localhost/",
             sock=sock,
             ssl=context,
+            open_timeout=TIMEOUT,
             ping_interval=None,
             compression=None,
             close_timeout=world.deadline,
@@ -271,6 +275,7 @@ async def websockets_server(world: World) -> Opened:
         answer,
         sock=sock,
         ssl=world.certificate.server_context(),
+        open_timeout=TIMEOUT,
         ping_interval=None,
         compression=None,
         close_timeout=world.deadline,

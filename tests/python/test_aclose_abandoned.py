@@ -10,7 +10,7 @@ import pytest
 from asyncio_lab import LOOPS, Lab, seen
 
 import finack
-from finack import _closing
+from finack._close import closing
 
 
 @pytest.mark.parametrize("courtesy", ["prompt", "orderly"])
@@ -25,7 +25,7 @@ async def abandon(lab: Lab, kind: str, courtesy: Any, turns: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # asyncio's transport was never closed
         gc.collect()
-    assert not _closing._hubs
+    assert not closing.Hub._at_work
     assert (await seen(peer)).end != "open"
 
 

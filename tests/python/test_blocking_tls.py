@@ -3,9 +3,12 @@
 
 import contextlib
 import errno
+import fcntl
+import os
 import signal
 import socket
 import ssl
+import termios
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +18,7 @@ from blocking import FOREVER, Inside, assert_closed, is_free, no_descriptors, un
 from peers import Act, Certificate, Peer, Peers, Seen
 
 import finack
-from finack import Policy, _core
+from finack import Policy
 
 
 def tls_client(address: Any, certificate: Certificate, *, exact: bool = False) -> ssl.SSLSocket:
@@ -40,9 +43,9 @@ def test_tls(peers: Peers, certificate: Certificate, courtesy: Any, timeout: flo
         assert_closed(sock)
     assert receipt.outcome == ("prompt" if courtesy == "prompt" else "graceful")
     assert {"notified", "shut", "released", "unreferenced"} <= set(receipt.stages)
-    assert ("answered" in receipt.stages) == (courtesy == "full")
     assert receipt.held is False
     if courtesy != "prompt":
+        assert "answered" in receipt.stages and not receipt.unverifiable
         assert receipt.end == "fin" and receipt.lost == 0
     seen = peer.seen(1)[0]
     assert (seen.received, seen.close_notify) == (5, True)
@@ -101,7 +104,7 @@ def test_tls_with_unread_input_says_farewell(
         sock.sendall(b"hello")
         assert sock.recv(1) == b"h"
         sock.sendall(bytes(100_000))
-        until(lambda: _core.outstanding(sock.fileno()) == 0)
+        until(lambda: fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)) == bytes(4))
         receipt = finack.close(sock, Policy(courtesy=courtesy, linger=FOREVER, farewell=FOREVER))
     assert receipt.outcome == "graceful" and "notified" in receipt.stages
     seen = peer.seen(1)[0]
@@ -196,7 +199,7 @@ def test_tls_thread_in_send_may_finish(
         receipt = finack.close(sock, Policy(flush=FOREVER, linger=FOREVER, total=FOREVER))
         assert thread.left() is None
         reader.join()
-    assert receipt.outcome == "graceful"
+    assert receipt.outcome == "truncated"  # by a peer that never answers
     assert seen == [Seen(size, close_notify=True, end="eof", reset_after=False)]
     peer.stop()
 
@@ -214,7 +217,15 @@ def test_tls_thread_that_cant_finish_sending(peers: Peers, certificate: Certific
     peer.stop()
 
 
-def test_tls_thread_that_stays_in_openssl(peers: Peers, certificate: Certificate) -> None:
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(flush=0.01, total=0.02),
+        Policy(courtesy="abort", total=0.02),
+        Policy(scope="descriptor", proof_wait=0),
+    ],
+)
+def test_tls_thread_that_stays_in_openssl(certificate: Certificate, policy: Policy) -> None:
     """It is in no system call that could be ended, and would use the number when it goes on."""
     entered, go_on = threading.Event(), threading.Event()
 
@@ -235,16 +246,19 @@ def test_tls_thread_that_stays_in_openssl(peers: Peers, certificate: Certificate
         thread = threading.Thread(target=suppress, args=(sock.do_handshake,))
         thread.start()
         assert entered.wait(FOREVER)
-        receipt = finack.close(sock, Policy(flush=0.01, total=0.02))
+        receipt = finack.close(sock, policy)
         assert_closed(sock)
-        assert not is_free(number)
+        assert os.readlink(f"/proc/self/fd/{number}").startswith("pipe:")
         go_on.set()
         thread.join()
         client.join()
     until(lambda: is_free(number))
-    assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "flush", "reset")
     assert receipt.tombstone and receipt.held is False
-    assert isinstance(seen[0], ConnectionResetError)
+    if policy.courtesy == "abort":
+        assert (receipt.outcome, receipt.end) == ("aborted", "reset")
+    elif policy.scope != "descriptor":
+        assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "flush", "reset")
+    assert isinstance(seen[0], OSError)
 
 
 def shake_hands(address: Any, certificate: Certificate, seen: list[OSError]) -> None:
@@ -326,3 +340,99 @@ def test_an_interrupt_leaves_nothing_behind(peers: Peers, certificate: Certifica
 def interrupt_once_notified(sock: ssl.SSLSocket) -> None:
     until(lambda: sock.gettimeout() == 0)
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@pytest.mark.parametrize("courtesy", ["orderly", "full"])
+@pytest.mark.parametrize("early", [False, True])
+def test_tls_truncated(peers: Peers, certificate: Certificate, courtesy: Any, early: bool) -> None:
+    """The peer ends the stream without close_notify, before the close or while it waits."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        if early:
+            peer.act("fin")
+        else:
+            threading.Timer(0.05, peer.act, ("fin",)).start()
+        receipt = finack.close(sock, Policy(courtesy=courtesy, farewell=FOREVER, linger=FOREVER))
+    assert (receipt.outcome, receipt.end) == ("truncated", "fin")
+    assert {"notified", "eof"} <= set(receipt.stages)
+    assert "answered" not in receipt.stages and not receipt.unverifiable
+    assert peer.seen(1) == [Seen(0, close_notify=True, end="eof", reset_after=False)]
+    peer.stop()
+
+
+@pytest.mark.parametrize("courtesy", ["orderly", "full"])
+def test_tls_reset(peers: Peers, certificate: Certificate, courtesy: Any) -> None:
+    """While the close waits: that is no end of the stream."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        threading.Timer(0.05, peer.act, ("reset",)).start()
+        receipt = finack.close(sock, Policy(courtesy=courtesy, farewell=FOREVER, linger=FOREVER))
+    assert (receipt.outcome, receipt.end) == ("reset", "reset")
+    assert receipt.error and receipt.error.errno == errno.ECONNRESET
+    assert not {"eof", "answered"} & set(receipt.stages)
+    peer.stop()
+
+
+def test_tls_half_written(peers: Peers, certificate: Certificate) -> None:
+    """A record that is on its way in part can't be completed, nor if the program has read since."""
+    peer = peers.listen("deaf", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.setblocking(False)
+        with pytest.raises(ssl.SSLWantWriteError):
+            while True:
+                sock.send(bytes(16000))
+        with pytest.raises(ssl.SSLWantReadError):
+            sock.recv(1)
+        receipt = finack.close(sock, Policy(courtesy="prompt"))
+    assert (receipt.outcome, receipt.end) == ("error", "reset")
+    assert receipt.error and receipt.error.errno == errno.EBADMSG
+    assert peer.seen(1)[0].end == "reset"
+    peer.stop()
+
+
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_tls_input_is_counted(peers: Peers, certificate: Certificate, size: int) -> None:
+    """It is thrown away on both sides of our farewell, and the answer behind it is found."""
+    peer = peers.listen("echo", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.sendall(bytes(size))
+        receipt = finack.close(sock, Policy(farewell=FOREVER, linger=FOREVER))
+    assert (receipt.outcome, receipt.discarded) == ("graceful", size)
+    assert "answered" in receipt.stages
+    assert peer.seen(1) == [Seen(size, close_notify=True, end="eof", reset_after=False)]
+    peer.stop()
+
+
+@pytest.mark.parametrize("courtesy", ["orderly", "full"])
+def test_tls_truncated_and_the_program_has_met_it(
+    peers: Peers, certificate: Certificate, courtesy: Any
+) -> None:
+    """OpenSSL says no close_notify any more."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate, exact=True) as sock:
+        peer.opened(1)
+        peer.act("fin")
+        assert sock.recv(1) == b""  # of an SSLEOFError, which ssl suppresses
+        receipt = finack.close(sock, Policy(courtesy=courtesy))
+    assert (receipt.outcome, receipt.end) == ("truncated", "fin")
+    assert not {"notified", "answered"} & set(receipt.stages)
+    assert peer.seen(1) == [Seen(0, close_notify=False, end="eof", reset_after=False)]
+    peer.stop()
+
+
+def test_tls_farewell_that_was_said_before(peers: Peers, certificate: Certificate) -> None:
+    """By the program, which did not wait for the answer."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.settimeout(0)
+        with pytest.raises(ssl.SSLWantReadError):
+            sock._sslobj.shutdown()  # type: ignore[attr-defined]
+        receipt = finack.close(sock, Policy(linger=0.05))
+    assert "notified" in receipt.stages
+    assert peer.seen(1) == [Seen(0, close_notify=True, end="eof", reset_after=False)]
+    peer.stop()

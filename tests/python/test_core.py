@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -189,15 +190,79 @@ def test_reset_of_what_has_none() -> None:
 
 def test_counters_of_bytes(tcp: Pair) -> None:
     a, _ = tcp
-    assert (_core.handed(a.fileno()), _core.outstanding(a.fileno())) == (0, 0)
+    assert (_core.handed(a.fileno()), _core.taken(a.fileno())) == (0, 0)
     a.setblocking(False)
     sent = 0
     while select.select([], [a], [], 0)[1]:
         sent += a.send(bytes(65536))
-    assert _core.handed(a.fileno()) == sent
-    assert 0 < _core.outstanding(a.fileno()) < sent
+    assert _core.handed(a.fileno()) == _core.taken(a.fileno()) == sent
     unix, other = socket.socketpair()
     with unix, other:
         assert _core.handed(unix.fileno()) is None
+        assert _core.taken(unix.fileno()) == 0
+        unix.send(b"x")
+        assert _core.taken(unix.fileno()) > 0
     assert refused(_core.handed, closed_number()) == errno.EBADF
-    assert refused(_core.outstanding, closed_number()) == errno.EBADF
+    assert _core.taken(closed_number()) == 0
+
+
+# ---- who is inside, and tombs ----
+
+
+class Users:
+    """Those that use a number between two calls."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.inside = True
+        self.error = error
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        assert _core.reap() >= 0  # it may come from here too
+        if self.error:
+            raise self.error
+        return self.inside
+
+
+def is_dead(number: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{number}").startswith("pipe:")
+
+
+def test_who_is_inside_keeps_the_number(tcp: Pair) -> None:
+    a, b = tcp
+    users, numbers = [Users() for _ in range(3)], [a.detach(), os.dup(b.fileno()), b.detach()]
+    for one, number in zip(users, numbers, strict=True):
+        assert _core.release(number, time.monotonic(), one, []) is False
+        assert is_dead(number)
+    assert _core.reap() == 3
+    users[1].inside = False
+    assert _core.reap() == 2
+    assert [os.path.exists(f"/proc/self/fd/{number}") for number in numbers] == [True, False, True]
+    users[0].inside = users[2].inside = False
+    assert _core.reap() == _core.reap() == 0
+    gone = [weakref.ref(one) for one in users]
+    del users, one
+    assert not any(one() for one in gone)
+    assert not any(os.path.exists(f"/proc/self/fd/{number}") for number in numbers)
+
+
+def test_who_leaves_in_time_is_waited_for(tcp: Pair) -> None:
+    a, _ = tcp
+    users, number = Users(), a.detach()
+    timer = threading.Timer(0.01, lambda: setattr(users, "inside", False))
+    timer.start()
+    assert _core.release(number, time.monotonic() + 60, users, []) is True
+    timer.join()
+    assert users.asked > 2 and _core.reap() == 0
+    assert not os.path.exists(f"/proc/self/fd/{number}")
+
+
+def test_where_it_cant_be_told_somebody_may_be_inside(tcp: Pair) -> None:
+    a, _ = tcp
+    users, number = Users(KeyError("first")), a.detach()
+    raised: list[BaseException] = []
+    assert _core.release(number, time.monotonic(), users, raised) is False
+    assert raised == [users.error] and users.asked > 1
+    users.error, users.inside = None, False
+    assert is_dead(number) and _core.reap() == 0

@@ -15,7 +15,11 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import pytest
+from cpython_asyncio import DIFFERENT
+
 HERE = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(str(importlib.import_module("test.test_asyncio").__file__)).parent
 LONGEST = ("test_tasks", "test_events", "test_ssl", "test_subprocess", "test_sock_lowlevel")
 
 
@@ -60,10 +64,22 @@ def test_selectors() -> None:
 
 def asyncio_modules() -> list[str]:
     """Those that take longest come first."""
-    package = importlib.import_module("test.test_asyncio")
-    files = pathlib.Path(str(package.__file__)).parent.glob("test_*.py")
-    names = sorted(file.stem for file in files if "windows" not in file.stem)
+    names = sorted(file.stem for file in FOLDER.glob("test_*.py") if "windows" not in file.stem)
     return sorted(names, key=lambda name: name not in LONGEST)
+
+
+def modules_with(pattern: str) -> list[str]:
+    text = f"def {pattern.rpartition('.')[2]}("
+    return [file.stem for file in FOLDER.glob("test_*.py") if text in file.read_text()]
+
+
+@pytest.mark.parametrize("name", [name for name in DIFFERENT if modules_with(name)])
+def test_what_is_left_out_is_different(name: str) -> None:
+    for module in modules_with(name):
+        arguments = ("all", "--timeout", "30", "-m", name, f"test_asyncio.{module}")
+        ran = run(name, HERE / "cpython_asyncio.py", *arguments)
+        failed = "Result: FAILURE" in ran.output or "Timeout (0:00:30)!" in ran.output
+        assert not ran.passed and failed, ran.output[-3000:]
 
 
 def run_asyncio(name: str, *stock: str) -> Ran:

@@ -2,13 +2,15 @@
 """ssl_shutdown_timeout bounds a TLS close from close() to release, whatever the peer does."""
 
 import asyncio
+import gc
 import os
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from peers import Certificate, Peer, Peers, Seen
+from peers import Certificate, Peer, Peers, Seen, Temper
 
 import finack
 
@@ -164,6 +166,28 @@ def test_ended_while_paused(peers: Peers, certificate: Certificate, connect: Dia
 
 
 @both_ways
+def test_ended_first(peers: Peers, certificate: Certificate, connect: Dial) -> None:
+    """The peer's FIN came without close_notify: asyncio says none then, and who listens is told."""
+    peer = peers.listen("mute", tls=certificate)
+    told: list[finack.Receipt] = []
+
+    async def main() -> None:
+        transport, client = await connect(peer, certificate)
+        transport.write(b"hello")
+        await asyncio.to_thread(peer.act, "fin")
+        assert await asyncio.wait_for(client.lost, BOUND) is None and client.eof
+        while not told:
+            await asyncio.sleep(0)
+
+    loop = finack.EventLoop(on_closed=told.append)
+    loop.run_until_complete(main())
+    loop.close()
+    assert peer.seen(1) == [Seen(5, False, "eof", False)]
+    if loop.tls == "c":  # of sslproto's the engine knows nothing
+        assert told[0].outcome == "truncated" and "notified" not in told[0].stages
+
+
+@both_ways
 def test_answers(peers: Peers, certificate: Certificate, connect: Dial) -> None:
     peer = peers.listen("clean", tls=certificate)
 
@@ -175,6 +199,33 @@ def test_answers(peers: Peers, certificate: Certificate, connect: Dial) -> None:
 
     finack.run(main())
     assert peer.seen(1) == [Seen(5, True, "eof", False)]
+
+
+async def closed(connect: Dial, peer: Peer, certificate: Certificate) -> list[weakref.ref[Any]]:
+    """References to what the connection was made of."""
+    transport, client = await connect(peer, certificate)
+    session = transport.get_extra_info("ssl_object")
+    context = transport.get_extra_info("sslcontext")
+    made = [weakref.ref(one) for one in (transport, client, session, context)]
+    await close(transport, client)
+    return made
+
+
+@both_ways
+@pytest.mark.parametrize("temper", ["clean", "mute"])
+def test_leaves_nothing(
+    peers: Peers, certificate: Certificate, connect: Dial, temper: Temper
+) -> None:
+    """A timer that is forgotten holds the connection, its buffers and the context."""
+    peer = peers.listen(temper, tls=certificate)
+
+    async def main() -> None:
+        made = await closed(connect, peer, certificate)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [ref() for ref in made] == [None] * len(made)
+
+    finack.run(main())
 
 
 def test_server(peers: Peers, certificate: Certificate) -> None:

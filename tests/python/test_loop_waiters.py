@@ -139,7 +139,10 @@ def test_reused_number() -> None:
     run(main())
 
 
-def test_another_thread() -> None:
+@pytest.mark.parametrize("after", [0.0, 0.2])
+def test_another_thread(after: float) -> None:
+    """Looked for again and again: it may close at any time."""
+
     async def main() -> None:
         one, two = socket.socketpair()
         one.setblocking(False)
@@ -147,9 +150,9 @@ def test_another_thread() -> None:
         loop = this_loop()
         loop.add_reader(fd, lambda: None)
         future = waiter(fd)
-        thread = threading.Thread(target=one.close)
+        thread = threading.Timer(after, one.close)
         thread.start()
-        await future
+        await asyncio.wait_for(future, BOUND)
         thread.join()
         with contextlib.suppress(OSError):
             loop.remove_reader(fd)

@@ -88,8 +88,8 @@ def test_the_marker_misspelt(pytester: pytest.Pytester) -> None:
 def test_the_hook_is_installed_only_when_asked_for(pytester: pytest.Pytester) -> None:
     source = """
         def test_hook():
-            from finack import _audit
-            assert _audit._installed is {expected}
+            from finack._sockets.audit import audit
+            assert audit._installed is {expected}
     """
     Run(pytester, source.format(expected=False)).outcomes(passed=1)
     Run(pytester, source.format(expected=True), "--finack").outcomes(passed=1)
@@ -587,3 +587,53 @@ def test_anyio(pytester: pytest.Pytester, scope: str) -> None:
         r"open: tcp 127\.0\.0\.1:\d+.*, fd \d+.*",
         r"    made at anyio/.*$",  # in a task of its own
     )
+
+
+# ---- loops that release by themselves ----
+
+
+def test_what_the_loop_had_to_release(pytester: pytest.Pytester) -> None:
+    source = """
+    import finack
+    KEPT = []
+
+    async def main():
+        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        KEPT.append(server)
+        KEPT.append(await asyncio.create_subprocess_exec("true", stdin=-1))
+        await KEPT[-1].wait()
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    def test_leak():
+        finack.run(main())
+    """
+    run = Run(pytester, source, "--finack")
+    run.outcomes(passed=1, errors=1)
+    run.lines(r"released: tcp 127\.0\.0\.1:\d+ listening, never closed", r"    made at .*main")
+    run.lines("The loop had to release it")
+
+
+def test_pipes_of_a_subprocess(pytester: pytest.Pytester) -> None:
+    """Left by a loop that leaves them."""
+    source = """
+    KEPT = []
+
+    async def main():
+        KEPT.append(await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1))
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_leak():
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(main())
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_clean():
+        async def main():
+            process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+            await process.communicate(b"x")
+        asyncio.run(main())
+    """
+    run = Run(pytester, source, "--finack")
+    run.outcomes(passed=2, errors=1)
+    run.lines(r"open: pipe, std(in|out) of process \d+, fd \d+")
+    run.lines("finack: the test left 2 sockets or pipes behind")

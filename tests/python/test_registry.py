@@ -3,8 +3,6 @@
 
 import asyncio
 import contextlib
-import doctest
-import errno
 import json
 import os
 import resource
@@ -20,8 +18,10 @@ import uvloop
 from peers import Certificate, Peers
 
 import finack
-from finack import CloseReport, Ghost, Policy, Receipt, _descriptors, _recent, _registry
-from finack._places import places
+from finack import CloseReport, Ghost, Policy, Receipt
+from finack._report.recent import recent
+from finack._sockets import descriptors
+from finack._sockets.places import places
 
 uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
 
@@ -29,9 +29,9 @@ uvloop.new_event_loop().close()  # the first one of a process opens a pipe for s
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """Of other tests' closes the kernel may still be at work."""
-    _recent.closes.clear()
+    recent.closes.clear()
     yield
-    assert not _recent._listeners
+    assert not recent.listeners
 
 
 @pytest.fixture(params=[asyncio.SelectorEventLoop, finack.EventLoop], ids=["stock", "finack"])
@@ -50,16 +50,12 @@ def tcp() -> tuple[socket.socket, socket.socket]:
         return a, server.accept()[0]
 
 
-def test_documentation() -> None:
-    assert doctest.testmod(_registry, extraglobs={"asyncio": asyncio}).failed == 0
-
-
 # ---- close_all ----
 
 
 def test_close_all(new_loop: Callable[[], Any], peers: Peers) -> None:
     """Connections of all kinds, and the server with what it accepted."""
-    before = _descriptors.sockets()
+    before = descriptors.sockets()
     peer = peers.listen("clean")
 
     async def main() -> CloseReport:
@@ -77,7 +73,7 @@ def test_close_all(new_loop: Callable[[], Any], peers: Peers) -> None:
     assert set(report.outcomes) <= {"graceful", "prompt"} and report.stragglers == ()
     assert len(report.receipts) == 31 and report.elapsed < 60
     assert sum("released" in receipt.stages for receipt in report.receipts) == 31
-    assert _descriptors.added(before, _descriptors.sockets()) == {}
+    assert descriptors.added(before, descriptors.sockets()) == {}
     seen = peer.seen(10)
     assert [one.end for one in seen] == ["eof"] * 10
 
@@ -87,7 +83,7 @@ def test_close_all_with_a_deadline(
 ) -> None:
     """Those that don't end are cut, all by one deadline, and named."""
     peer = peers.listen("deaf")
-    before = _descriptors.sockets()
+    before = descriptors.sockets()
 
     async def main() -> CloseReport:
         writers = [(await asyncio.open_connection(*peer.address))[1] for _ in range(3)]
@@ -109,7 +105,7 @@ def test_close_all_with_a_deadline(
         assert straggler.made and ".main" in straggler.made
         assert straggler.receipt in report.receipts
     assert [one.end for one in peer.seen(3)] == ["reset"] * 3
-    assert _descriptors.added(before, _descriptors.sockets()) == {}
+    assert descriptors.added(before, descriptors.sockets()) == {}
 
 
 def test_close_all_of_what_is_accepted_meanwhile(new_loop: Callable[[], Any]) -> None:
@@ -123,9 +119,9 @@ def test_close_all_of_what_is_accepted_meanwhile(new_loop: Callable[[], Any]) ->
                 assert client.recv(1) == b""
         assert len(report.receipts) in (1, 2)  # perhaps the kernel had it alone
 
-    before = _descriptors.sockets()
+    before = descriptors.sockets()
     run(new_loop, main())
-    assert _descriptors.added(before, _descriptors.sockets()) == {}
+    assert descriptors.added(before, descriptors.sockets()) == {}
 
 
 def test_close_all_on_uvloop() -> None:
@@ -148,7 +144,7 @@ def test_close_all_of_nothing(new_loop: Callable[[], Any]) -> None:
 
 def test_close_all_cancelled(new_loop: Callable[[], Any], peers: Peers) -> None:
     peer = peers.listen("mute")
-    before = _descriptors.sockets()
+    before = descriptors.sockets()
 
     async def main() -> None:
         _, writer = await asyncio.open_connection(*peer.address)
@@ -161,35 +157,37 @@ def test_close_all_cancelled(new_loop: Callable[[], Any], peers: Peers) -> None:
         assert writer.transport.is_closing()
 
     run(new_loop, main())
-    assert _descriptors.added(before, _descriptors.sockets()) == {}
+    assert descriptors.added(before, descriptors.sockets()) == {}
 
 
 def test_close_all_without_descriptors(new_loop: Callable[[], Any]) -> None:
-    """Closing by finack needs one; the transport is aborted instead."""
+    """The same close, but for what it can't see."""
 
     async def main() -> None:
         a, b = tcp()
+        by_engine = isinstance(asyncio.get_running_loop(), finack.EventLoop)
         with b:
             _, writer = await asyncio.open_connection(sock=a)
             writer.write(bytes(16 << 20))
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
             try:
-                report = await finack.close_all(30)
+                report = await finack.close_all(30, Policy(flush=0.2))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert writer.transport.get_extra_info("socket").fileno() == -1
             with pytest.raises(ConnectionResetError):  # since bytes are missing
                 while b.recv(1 << 20):
                     pass
-        assert report.outcomes == {"error": 1} and report.lost > 0
+        assert report.outcomes == {"timed_out": 1} and report.lost > 0
         receipt = report.receipts[0]
-        assert receipt.error and receipt.error.errno == errno.EMFILE
-        assert (receipt.end, receipt.socket[:4]) == ("reset", "tcp ")
+        assert (receipt.phase, receipt.end) == ("flush", "reset")
+        assert receipt.held is (False if by_engine else None)
+        assert receipt.socket[:4] == "tcp "
 
-    before = _descriptors.sockets()
+    before = descriptors.sockets()
     run(new_loop, main())
-    assert _descriptors.added(before, _descriptors.sockets()) == {}
+    assert descriptors.added(before, descriptors.sockets()) == {}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +227,28 @@ def only() -> Ghost:
     found = finack.ghosts()
     assert len(found) == 1, found
     return found[0]
+
+
+def test_no_ghost_of_a_reset(new_loop: Callable[[], Any]) -> None:
+    """The kernel has nothing more to do for it, and it is no more looked at."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            _, writer = await asyncio.open_connection(*server.getsockname())
+            receipt = await finack.aclose(writer, Policy(courtesy="abort"))
+            assert receipt.end == "reset" and not recent.closes
+        assert finack.ghosts() == []
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+def test_names_of_holders_are_escaped() -> None:
+    """A process calls itself as it likes."""
+    holder = finack.Holder(1, 2, "a\n\x1b[31m")
+    told = Ghost("description", "tcp", "held", holders=(holder,)).as_dict()["holders"]
+    assert told == finack.Receipt(outcome="prompt", holders=(holder,)).as_dict()["holders"]
+    assert told[0]["command"].isprintable()
 
 
 def test_no_ghosts() -> None:
@@ -324,7 +344,7 @@ def test_held_by_a_child() -> None:
         os.waitpid(pid, 0)
         ghost = only()  # we have ended, the peer has not
         assert (ghost.kind, ghost.detail) == ("connection", "FIN_WAIT2, 0 bytes not acknowledged")
-    assert finack.ghosts() == [] and not _recent.closes
+    assert finack.ghosts() == [] and not recent.closes
 
 
 def test_held_by_a_child_after_aclose(new_loop: Callable[[], Any]) -> None:
@@ -390,9 +410,9 @@ def test_connection() -> None:
 def test_memory_is_bounded() -> None:
     receipt = Receipt(outcome="prompt", socket="tcp 127.0.0.1:1 -> 127.0.0.1:2")
     for _ in range(1000):
-        _recent.note(receipt, (1, 2, 3))
-    assert len(_recent.closes) == 256
-    assert finack.ghosts() == [] and not _recent.closes
+        recent.note(receipt, (1, 2, 3))
+    assert len(recent.closes) == 256
+    assert finack.ghosts() == [] and not recent.closes
 
 
 def test_ghosts_while_a_socket_is_made() -> None:
@@ -415,3 +435,20 @@ def test_ghosts_from_another_thread() -> None:
     assert [ghost.kind for ghost in found] == ["descriptor"]
     file.close()
     b.close()
+
+
+def test_a_reset_is_over() -> None:
+    """Nothing is left of it to look for."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        finack.close(sock, finack.Policy(courtesy="abort"))
+        assert not recent.closes and finack.ghosts() == []
+
+
+def test_what_was_handed_over_is_no_ghost() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        copy = sock.dup()
+        receipt = finack.close(sock, finack.Policy(scope="descriptor"))
+        assert receipt.held and finack.ghosts() == []
+        copy.close()

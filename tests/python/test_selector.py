@@ -1,55 +1,24 @@
 # SPDX-License-Identifier: MIT
 """ProxySelector: the interface of the standard library, and what goes beyond it."""
 
-import asyncio
 import contextlib
 import errno
 import gc
 import os
+import resource
 import selectors
-import signal
 import socket
-import subprocess
 import sys
-import threading
+import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from selector_lab import BOUND, MAKERS, READ, WRITE, Pair
 
 import finack
-
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-Make = Callable[[], finack.ProxySelector]
-Pair = tuple[socket.socket, socket.socket]
-
-MAKERS: dict[str, Make] = {
-    "epoll": finack.ProxySelector,
-    "around_epoll": lambda: finack.ProxySelector(selectors.EpollSelector()),
-    "around_poll": lambda: finack.ProxySelector(selectors.PollSelector()),
-    "around_select": lambda: finack.ProxySelector(selectors.SelectSelector()),
-    "around_itself": lambda: finack.ProxySelector(finack.ProxySelector()),
-}
-
-
-@pytest.fixture(params=MAKERS)
-def selector(request: pytest.FixtureRequest) -> Iterator[finack.ProxySelector]:
-    with MAKERS[request.param]() as made:
-        yield made
-
-
-@pytest.fixture
-def native() -> Iterator[finack.ProxySelector]:
-    with finack.ProxySelector() as made:
-        yield made
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    a, b = socket.socketpair()
-    with a, b:
-        yield a, b
 
 
 def message(error: pytest.ExceptionInfo[BaseException]) -> str:
@@ -78,6 +47,16 @@ def test_course(selector: finack.ProxySelector, pair: Pair) -> None:
     assert selector.select(None) == [(changed, READ | WRITE)]
     assert selector.unregister(a) == changed
     assert selector.select(-1) == []
+
+
+def test_hash_of_a_key(selector: finack.ProxySelector, pair: Pair) -> None:
+    """As the standard library's, whichever is in the set: a cached hash would differ."""
+    key = selector.register(pair[0], READ, "data")
+    stock = selectors.SelectorKey(pair[0], pair[0].fileno(), READ, "data")
+    assert hash(key) == hash(tuple(key)) == hash(stock)
+    assert key in {stock} and stock in {key}
+    changed = selector.modify(pair[0], WRITE, "other")
+    assert len({key, changed, stock}) == 2
 
 
 def test_keyword_arguments(selector: finack.ProxySelector, pair: Pair) -> None:
@@ -383,6 +362,136 @@ def test_stale_event(native: finack.ProxySelector, pair: Pair) -> None:
             assert outer.select(0) == []
 
 
+@pytest.mark.parametrize("holder", ["a dup", "a child", "a message"])
+@pytest.mark.parametrize("state", ["free", "reused"])
+@pytest.mark.parametrize("kind", ["epoll", "around_epoll", "around_poll", "around_itself"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_events_of_what_was_closed(pair: Pair, kind: str, state: str, holder: str) -> None:
+    """They reach nobody, are told of once, and don't come again."""
+    ours, theirs = pair
+    number = ours.fileno()
+    with MAKERS[kind]() as selector, held_by(holder, number):
+        selector.register(number, READ, "old")
+        os.close(ours.detach())
+        if state == "reused":
+            read, write = os.pipe()
+            assert read == number
+        theirs.send(b"x")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert selector.select(0) == []
+            before = time.process_time()
+            assert selector.select(0.3) == []
+            assert time.process_time() - before < 0.1 or holder == "a message"
+        told = [str(warning.message) for warning in caught]
+        assert len(told) == (kind != "around_poll" or state == "free"), told
+        assert all(f"descriptor {number} was closed while it was registered" in one for one in told)
+        if state == "reused":
+            assert number not in selector.get_map()
+            selector.register(number, READ, "new")
+            os.write(write, b"x")
+            assert [key.data for key, _ in selector.select(10)] == ["new"]
+            os.close(read)
+            os.close(write)
+
+
+def test_events_of_what_looks_the_same(native: finack.ProxySelector) -> None:
+    """All of eventfd have one inode; the kernel knows which one is registered."""
+    number = os.eventfd(0)
+    old = os.dup(number)
+    native.register(number, READ, "old")
+    os.close(number)
+    assert os.eventfd(0) == number
+    os.eventfd_write(old, 1)
+    with pytest.warns(ResourceWarning, match="means another file now"):
+        assert native.select(0) == []
+    assert number not in native.get_map()
+    native.register(number, READ, "new")
+    os.eventfd_write(number, 1)
+    assert [key.data for key, _ in native.select(BOUND)] == ["new"]
+    os.close(old)
+    os.close(number)
+
+
+def test_modify_of_what_looks_the_same(native: finack.ProxySelector) -> None:
+    """As asyncio does that finds a registration under the number."""
+    number = os.eventfd(0)
+    old = os.dup(number)
+    native.register(number, READ, "old")
+    os.close(number)
+    assert os.eventfd(0) == number
+    native.modify(number, READ, "new")
+    os.eventfd_write(old, 1)
+    assert native.select(0) == []
+    os.eventfd_write(number, 1)
+    assert [key.data for key, _ in native.select(BOUND)] == ["new"]
+    os.close(old)
+    os.close(number)
+
+
+@contextlib.contextmanager
+def held_by(holder: str, number: int) -> Iterator[None]:
+    """Somebody else has the open file."""
+    if holder == "a dup":
+        copy = os.dup(number)
+        yield
+        os.close(copy)
+    elif holder == "a message":
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            socket.send_fds(ours, [b"x"], [number])
+            yield
+    else:
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+        os.close(read)
+        yield
+        os.close(write)
+        os.waitpid(child, 0)
+
+
+def test_no_descriptor_for_a_new_set(native: finack.ProxySelector, pair: Pair) -> None:
+    """The old one is ready all the time: select() returns nothing, and doesn't spin."""
+    ours, theirs = pair
+    copy = os.dup(ours.fileno())
+    native.register(ours, READ)
+    os.close(ours.detach())
+    theirs.send(b"x")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.warns(ResourceWarning, match="was closed while it was registered"):
+            assert native.select(0) == []
+            before = time.process_time()
+            for _ in range(10):
+                assert native.select(0.02) == []
+            assert time.process_time() - before < 0.05
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    os.close(copy)
+
+
+def test_heal() -> None:
+    """On a selector that is the standard library's."""
+    with selectors.EpollSelector() as selector:
+        ours, theirs = socket.socketpair()
+        copy, number = os.dup(ours.fileno()), ours.fileno()
+        selector.register(ours, READ)
+        ours.close()
+        theirs.send(b"x")
+        assert len(selector.select(0)) == 1
+        healed = finack.heal()
+        assert [(ghost.kind, ghost.fd) for ghost in healed] == [("registration", number)]
+        assert selector.select(0) == []
+        assert finack.heal() == []
+        theirs.close()
+        os.close(copy)
+
+
 def test_more_than_the_stack_holds(native: finack.ProxySelector) -> None:
     socks = [socket.socket() for _ in range(400)]
     for sock in socks:
@@ -491,189 +600,3 @@ def test_errors_of_the_other_pass(pair: Pair) -> None:
         with pytest.raises(ZeroDivisionError):
             selector.unregister(pair[1])
         assert pair[0] not in selector.get_map() and pair[1] in selector.get_map()
-
-
-# ---- fork, threads, signals ----
-
-
-def in_child(script: Callable[[], None]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            script()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_child_leaves_the_parent_alone(selector: finack.ProxySelector, pair: Pair) -> None:
-    key = selector.register(pair[0], READ)
-    selector.register(pair[1], READ)
-
-    def child() -> None:
-        for call in (lambda: selector.register(0, READ), lambda: selector.select(0)):
-            with pytest.raises(ChildProcessError, match="forked"):
-                call()
-        assert selector.modify(pair[0], WRITE).events == WRITE
-        assert selector.unregister(pair[0]).events == WRITE
-        assert pair[0] not in selector.get_map() and pair[1] in selector.get_map()
-        selector.close()
-
-    in_child(child)
-    pair[1].send(b"x")
-    assert selector.select(5) == [(key, READ)]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_child_that_closes_the_loop(selector: finack.ProxySelector) -> None:
-    """The loop's own pipe stays in the parent's set, so that its threads still wake it."""
-    loop = asyncio.SelectorEventLoop(selector)
-    in_child(loop.close)
-    answer = loop.run_until_complete(
-        asyncio.wait_for(loop.run_in_executor(None, lambda: "here"), timeout=10)
-    )
-    assert answer == "here"
-    loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
-
-
-def test_register_while_another_thread_waits(native: finack.ProxySelector, pair: Pair) -> None:
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(native.select(10)))
-    thread.start()
-    key = native.register(pair[0], WRITE)
-    thread.join()
-    assert results == [[(key, WRITE)]]
-
-
-def test_close_while_another_thread_waits(native: finack.ProxySelector, pair: Pair) -> None:
-    results: list[Any] = []
-    native.register(pair[0], READ)
-    epoll = native.fileno()
-    thread = threading.Thread(target=lambda: results.append(native.select(10)))
-    thread.start()
-    while not blocked_in_epoll(thread):
-        pass
-    native.close()
-    assert os.readlink(f"/proc/self/fd/{epoll}").endswith("[eventpoll]")  # not reused meanwhile
-    pair[1].send(b"x")
-    thread.join()
-    assert results == [[]]
-
-
-def blocked_in_epoll(thread: threading.Thread) -> bool:
-    with open(f"/proc/self/task/{thread.native_id}/wchan", encoding="ascii") as wchan:
-        return "poll" in wchan.read()
-
-
-def alarm_when_blocked() -> threading.Thread:
-    """Once this thread waits in epoll."""
-    here = threading.current_thread()
-    assert here.ident
-
-    def alarm(ident: int = here.ident) -> None:
-        while not blocked_in_epoll(here):
-            pass
-        signal.pthread_kill(ident, signal.SIGALRM)
-
-    thread = threading.Thread(target=alarm)
-    thread.start()
-    return thread
-
-
-def test_signal_without_exception(native: finack.ProxySelector, pair: Pair) -> None:
-    """The wait goes on; the handler makes it end."""
-    key = native.register(pair[0], READ)
-    usual = signal.signal(signal.SIGALRM, lambda *_: pair[1].send(b"x"))
-    thread = alarm_when_blocked()
-    assert native.select(10) == [(key, READ)]
-    thread.join()
-    signal.signal(signal.SIGALRM, usual)
-
-
-def test_signal_with_exception(native: finack.ProxySelector) -> None:
-    def handler(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    usual = signal.signal(signal.SIGALRM, handler)
-    with pytest.raises(ZeroDivisionError):
-        thread = alarm_when_blocked()
-        native.select(10)
-    thread.join()
-    signal.signal(signal.SIGALRM, usual)
-
-
-# ---- asyncio, and the interpreter ----
-
-
-async def echo(rounds: int) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(await reader.readexactly(5))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        address = server.sockets[0].getsockname()
-        for _ in range(rounds):
-            reader, writer = await asyncio.open_connection(*address)
-            writer.write(b"hello")
-            assert await reader.read() == b"hello"
-            writer.close()
-            await writer.wait_closed()
-
-
-def test_asyncio(selector: finack.ProxySelector) -> None:
-    seen: list[str] = []
-    selector.add_observer(lambda event, key: seen.append(event))
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.set_debug(True)
-    loop.run_until_complete(echo(20))
-    loop.close()
-    assert selector.get_map() is None
-    assert seen.count("register") == seen.count("unregister") > 40
-
-
-def test_asyncio_reader_after_silent_close() -> None:
-    """Closed without remove_reader, the number used again: the stock selector fails here."""
-    loop = asyncio.SelectorEventLoop(finack.ProxySelector())
-    a, b = socket.socketpair()
-    c, d = socket.socketpair()
-    loop.add_reader(a.fileno(), print)
-    os.dup2(c.fileno(), a.fileno())
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    loop.add_reader(a.fileno(), wake)
-    d.send(b"x")
-    loop.run_until_complete(asyncio.wait_for(woken, 10))
-    loop.remove_reader(a.fileno())
-    loop.close()
-    for sock in (a, b, c, d):
-        sock.close()
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        "import finack; s = finack.ProxySelector(); s.register(0, 1); s.me = s",
-        "import finack, sys; sys.keep = finack.ProxySelector(); del sys.modules['finack._core']",
-        "import finack, asyncio; asyncio.SelectorEventLoop(finack.ProxySelector()).close()",
-        "import sys, finack; del sys.modules['finack'], sys.modules['finack._core']\n"
-        "import finack as again; assert again.ProxySelector is not finack.ProxySelector\n"
-        "again.ProxySelector().close(); finack.ProxySelector().close()",
-    ],
-)
-def test_interpreter_ends_well(script: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", script],
-        stdin=subprocess.PIPE,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

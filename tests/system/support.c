@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -18,11 +19,14 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the check around every test ---- */
 
 static struct descriptors before;
+static struct timespec wall_before, used_before; /* of the thread that runs the tests */
+static bool is_busy;
 static volatile sig_atomic_t pipes_broken;
 
 void descriptors_take(struct descriptors *set)
@@ -78,12 +82,42 @@ int guard_begin(void **state)
     if (sigaction(SIGPIPE, &action, NULL) < 0)
         return -1;
     descriptors_take(&before);
+    is_busy = false;
+    (void) clock_gettime(CLOCK_MONOTONIC, &wall_before);
+    (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used_before);
     return 0;
+}
+
+static int64_t ms_since(clockid_t clock, const struct timespec *since)
+{
+    struct timespec now;
+
+    (void) clock_gettime(clock, &now);
+    return (int64_t) (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
+}
+
+void busy(void)
+{
+    is_busy = true;
+}
+
+/* A wait that is none: the thread spins. A sanitizer takes a multiple, and so does a processor that
+ * is emulated (scripts/kernels). */
+static bool has_spun(int64_t wall, int64_t used)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return false && wall && used;
+#else
+    return !is_busy && wall >= SPIN_MS && used * 100 > wall * SPIN_PERCENT
+        && !getenv("FINACK_EMULATED");
+#endif
 }
 
 const char *guard_finding(void)
 {
     static char text[80];
+    int64_t used = ms_since(CLOCK_THREAD_CPUTIME_ID, &used_before);
+    int64_t wall = ms_since(CLOCK_MONOTONIC, &wall_before);
     struct descriptors after;
     int number;
 
@@ -95,6 +129,9 @@ const char *guard_finding(void)
         (void) snprintf(text, sizeof text, "SIGPIPE reached the program");
     else if (waitpid(-1, NULL, WNOHANG) >= 0)
         (void) snprintf(text, sizeof text, "a child is left");
+    else if (has_spun(wall, used))
+        (void) snprintf(text, sizeof text, "%" PRId64 " ms of %" PRId64 " on the processor", used,
+                        wall);
     else
         return NULL;
     return text;
@@ -377,6 +414,7 @@ struct fin_policy policy_of(enum fin_courtesy courtesy)
 
     policy.courtesy = (int) courtesy;
     policy.proof_ms = 5000;
+    policy.find_holders = 0;
     return policy;
 }
 
@@ -402,6 +440,13 @@ bool reached(const struct fin_receipt *receipt, enum fin_stage stage)
 bool unverifiable(const struct fin_receipt *receipt, enum fin_stage stage)
 {
     return receipt->unverifiable & (1u << stage);
+}
+
+bool search_is(const struct fin_receipt *receipt, enum fin_search search)
+{
+    return receipt->search == (int) search
+        || (receipt->search == FIN_SEARCH_CUT
+            && (receipt->holders > 0) == (search == FIN_SEARCH_FOUND));
 }
 
 static void assert_before(const struct fin_receipt *r, enum fin_stage first, enum fin_stage second)

@@ -38,6 +38,13 @@ struct descriptors {
     } entry[DESCRIPTORS_MAX];
 };
 
+/* A test that takes this long is one that waits: its thread may not use more of the processor. */
+#define SPIN_MS 200
+#define SPIN_PERCENT 20
+
+/* Says that this test works all the time. */
+void busy(void);
+
 /* What is open now, in order of number. */
 void descriptors_take(struct descriptors *set);
 
@@ -54,8 +61,8 @@ const char *guard_finding(void);
 #define GUARDED(test) cmocka_unit_test_setup_teardown(test, guard_begin, guard_end)
 
 /* Moves into a network namespace of its own, so that the machine's load (a full TIME_WAIT table,
- * ports in use) does not matter, and where a stray RST does not end TIME_WAIT (RFC 1337). Where that
- * is not allowed everything stays as it is. To be called before there are threads. */
+ * ports in use) does not matter, and where a stray RST does not end TIME_WAIT (RFC 1337). Where
+ * that is not allowed everything stays as it is. To be called before there are threads. */
 void own_network(void);
 
 /* Is there TIME_WAIT for certain after our FIN went first? */
@@ -135,7 +142,8 @@ void child_join(pid_t pid);
 
 /* ---- closing ---- */
 
-/* Long enough for what is expected to happen, and short enough for a suite if it does not. */
+/* Long enough for what is expected to happen, and short enough for a suite if it does not. Nobody
+ * searches for holders, which takes as long as the machine has processes. */
 struct fin_policy policy_of(enum fin_courtesy courtesy);
 
 /* The same, for a peer that is expected to let us down. */
@@ -146,6 +154,10 @@ bool is_free(int fd);
 
 bool reached(const struct fin_receipt *receipt, enum fin_stage stage);
 bool unverifiable(const struct fin_receipt *receipt, enum fin_stage stage);
+
+/* Did the search for holders come to this? It is bounded: where others have very many descriptors
+ * it may be cut, and has found what it found. */
+bool search_is(const struct fin_receipt *receipt, enum fin_search search);
 
 /* The partial order, and nothing both reached and unverifiable. */
 void assert_sound(const struct fin_receipt *receipt);

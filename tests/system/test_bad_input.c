@@ -94,7 +94,8 @@ static int never_read(void *arg, uint64_t max, uint64_t *n)
     return arg ? 0 : 1;
 }
 
-static const struct fin_layer never = { sizeof never, NULL, never_flush, never_notify, never_read };
+static const struct fin_layer never = { sizeof never, NULL,       never_flush,
+                                        never_notify, never_read, NULL };
 
 /* ---- refusals ---- */
 
@@ -321,9 +322,6 @@ static void test_nulls(void **state)
     (void) state;
     rich_pair(fds);
     b = note(fds[US]);
-    refused_open(-EINVAL, fds[US], NULL);
-    assert_int_equal(fin_close(NULL, fds[US], &policy, NULL), -EINVAL);
-    assert_int_equal(fin_close_layered(NULL, fds[US], &never, &policy, NULL), -EINVAL);
     assert_int_equal(fin_close_layered(NULL, fds[US], NULL, &policy, &receipt), -EINVAL);
     assert_marked(&receipt, sizeof receipt);
     assert_untouched(fds[US], &b);
@@ -462,6 +460,196 @@ static void test_format(void **state)
     assert_string_equal(buf, "as it was");
 }
 
+/* ---- a descriptor that somebody else closed ---- */
+
+struct stray {
+    int ours, theirs;
+};
+
+/* Once the close has sent its FIN. */
+static void *close_behind(void *arg)
+{
+    const struct stray *stray = arg;
+
+    await_input(stray->theirs);
+    drop_all(stray->ours, -1);
+    return NULL;
+}
+
+static void test_stray_close(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct stray stray;
+    pthread_t thread;
+    int fds[2];
+
+    (void) state;
+    policy.linger_ms = 300;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    stray = (struct stray) { fds[US], fds[THEM] };
+    assert_int_equal(pthread_create(&thread, NULL, close_behind, &stray), 0);
+    assert_int_equal(fin_close(NULL, fds[US], &policy, &receipt), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(receipt.error, -EBADF);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_ERROR);
+    drop_all(fds[THEM], -1);
+}
+
+static void keep_receipt(const struct fin_receipt *receipt, void *arg)
+{
+    struct fin_receipt *to = arg;
+
+    *to = *receipt;
+}
+
+static void test_stray_close_in_a_closer(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct fin_closer *closer = NULL;
+    int fds[2];
+
+    (void) state;
+    assert_int_equal(fin_closer_new(NULL, &closer), 0);
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(fin_closer_submit(closer, fds[US], &policy, keep_receipt, &receipt, NULL), 0);
+    drop_all(fds[US], -1);
+    assert_int_equal(fin_closer_drain(closer, 400), 0);
+    assert_int_equal(receipt.error, -EBADF);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_ERROR);
+    assert_null(fin_closer_free(closer));
+    drop_all(fds[THEM], -1);
+}
+
+/* closefrom(3), as a program does that becomes a daemon. */
+static void test_stray_close_of_our_own(void **state)
+{
+    struct descriptors before, after;
+    struct fin_handle *handle = NULL;
+    struct fin_closer *closer = NULL;
+    struct fin_kernel *kernel = NULL;
+    int fds[2];
+
+    (void) state;
+    unix_pair(SOCK_STREAM, fds);
+    descriptors_take(&before);
+    assert_int_equal(fin_kernel_new(&kernel), 0);
+    assert_int_equal(fin_closer_new(NULL, &closer), 0);
+    assert_int_equal(fin_handle_new(fds[US], &handle), 0);
+    for (descriptors_take(&after); after.count > before.count; descriptors_take(&after))
+        assert_int_equal(close(descriptors_differ(&before, &after)), 0);
+    assert_null(fin_kernel_free(kernel));
+    assert_null(fin_closer_free(closer));
+    assert_null(fin_handle_free(handle));
+    assert_true(is_free(fds[US]));
+    drop_all(fds[THEM], -1);
+}
+
+/* The closer's own descriptor, and another set gets its number: that is left alone, and every close
+ * ends as if its deadlines had passed. */
+static void test_stray_close_of_a_closer(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct epoll_event event;
+
+    (void) state;
+    policy.linger_ms = 10000;
+    for (int again = 0; again < 2; again++) {
+        struct fin_closer *closer;
+        struct fin_receipt r = FIN_RECEIPT_INIT;
+        int fds[2], stranger;
+
+        unix_pair(SOCK_STREAM, fds);
+        assert_int_equal(fin_closer_new(NULL, &closer), 0);
+        assert_int_equal(fin_closer_submit(closer, fds[US], &policy, keep_receipt, &r, NULL), 0);
+        assert_int_equal(fin_closer_dispatch(closer), 0);
+        stranger = fin_closer_fd(closer);
+        drop_all(stranger, -1);
+        if (again)
+            assert_int_equal(epoll_create1(EPOLL_CLOEXEC), stranger);
+        assert_int_equal(fin_closer_dispatch(closer), -EBADF);
+        assert_int_equal(fin_closer_drain(closer, 5000), 0);
+        assert_int_equal(r.outcome, FIN_OUTCOME_TIMED_OUT);
+        assert_true(r.forced);
+        assert_true(is_free(fds[US]));
+        assert_int_equal(fin_closer_submit(closer, fds[THEM], &policy, keep_receipt, &r, NULL),
+                         -EBADF);
+        if (again)
+            assert_int_equal(epoll_wait(stranger, &event, 1, 0), 0);
+        assert_null(fin_closer_free(closer));
+        drop_all(fds[THEM], again ? stranger : -1, -1);
+    }
+}
+
+/* A stray close(2), and another socket gets the number: that is not the handle's to close. */
+static void test_stray_close_under_a_handle(void **state)
+{
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct fin_handle *handle = NULL;
+    int fds[2], others[2];
+
+    (void) state;
+    unix_pair(SOCK_STREAM, fds);
+    assert_int_equal(fin_handle_new(fds[US], &handle), 0);
+    drop_all(fds[US], -1);
+    unix_pair(SOCK_STREAM, others);
+    assert_int_equal(others[US], fds[US]);
+    assert_int_equal(fin_handle_close(handle, NULL, NULL, &receipt), -EBADF);
+    give(others[US], "alive");
+    expect_text(others[THEM], "alive");
+    assert_null(fin_handle_free(handle));
+    drop_all(fds[THEM], others[US], others[THEM], -1);
+}
+
+/* A program that was built before the receipt had its last members gets the others, and only
+ * them. */
+static void test_receipt_of_before(void **state)
+{
+    size_t old = offsetof(struct fin_receipt, kind);
+    struct fin_handle *handle;
+    char line[300];
+    int fds[2];
+
+    (void) state;
+    assert_int_equal(old, 280);
+    for (int by_handle = 0; by_handle < 2; by_handle++) {
+        struct fin_receipt receipt = marked(), after = marked();
+
+        receipt.size = old;
+        tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+        drop_all(fds[THEM], -1);
+        if (by_handle) {
+            assert_int_equal(fin_handle_new(fds[US], &handle), 0);
+            assert_int_equal(fin_handle_close(handle, NULL, NULL, &receipt), 0);
+            assert_null(fin_handle_free(handle));
+        } else {
+            assert_int_equal(fin_close(NULL, fds[US], NULL, &receipt), 0);
+        }
+        assert_int_equal(receipt.size, old);
+        assert_int_equal(receipt.outcome, FIN_OUTCOME_GRACEFUL);
+        assert_int_equal(receipt.tombstone, 0);
+        assert_memory_equal(&receipt.kind, &after.kind, sizeof receipt - old);
+        assert_true(fin_receipt_format(&receipt, line, sizeof line) > 0);
+        assert_true(fin_receipt_json(&receipt, line, sizeof line) > 0);
+    }
+}
+
+static void test_counters_of_before(void **state)
+{
+    struct fin_closer_counters counters = FIN_CLOSER_COUNTERS_INIT;
+    struct fin_closer *closer;
+
+    (void) state;
+    counters.size -= sizeof(uint64_t);
+    counters.outcomes[FIN_OUTCOMES - 1] = 77;
+    assert_int_equal(fin_closer_new(NULL, &closer), 0);
+    assert_int_equal(fin_closer_count(closer, &counters), 0);
+    assert_int_equal(counters.size, 96);
+    assert_int_equal(counters.outcomes[FIN_OUTCOMES - 1], 77);
+    assert_null(fin_closer_free(closer));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +663,8 @@ int main(void)
         GUARDED(test_orphan_time),
         GUARDED(test_enumerators),
         GUARDED(test_sizes),
+        GUARDED(test_receipt_of_before),
+        GUARDED(test_counters_of_before),
         GUARDED(test_nulls),
         GUARDED(test_layer_not_whole),
         GUARDED(test_layer_without_stream),
@@ -483,6 +673,11 @@ int main(void)
         GUARDED(test_inspect),
         GUARDED(test_kernel_new),
         GUARDED(test_format),
+        GUARDED(test_stray_close),
+        GUARDED(test_stray_close_in_a_closer),
+        GUARDED(test_stray_close_of_our_own),
+        GUARDED(test_stray_close_of_a_closer),
+        GUARDED(test_stray_close_under_a_handle),
     };
 
     own_network();

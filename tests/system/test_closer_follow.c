@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the closer finds out after release: who holds it still, when they let go, when the connection
- * is over; and that it costs others nothing while nobody asks. */
+/* What the closer finds out after release: who holds it still, when they let go, when the
+ * connection is over; and that it costs others nothing while nobody asks. */
 
 #include "closer_support.h"
 #include "keeper.h"
@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -56,7 +57,7 @@ static void expect_held_by(const struct fin_receipt *r, pid_t pid, int fd)
 {
     assert_int_equal(r->held, FIN_YES);
     assert_false(reached(r, FIN_STAGE_UNREFERENCED));
-    assert_int_equal(r->search, FIN_SEARCH_FOUND);
+    assert_true(search_is(r, FIN_SEARCH_FOUND));
     assert_int_equal(r->holders, 1);
     assert_int_equal(r->holder[0].pid, pid);
     assert_int_equal(r->holder[0].fd, fd);
@@ -68,6 +69,8 @@ static void test_dup_held(void **state)
     struct fin_closer *closer = closer_of(0);
 
     (void) state;
+    policy.find_holders = 1;
+    busy(); /* with reading /proc */
     for (int kind = 0; kind < 4; kind++) {
         struct fin_receipt r;
         int fds[2], copy;
@@ -104,6 +107,7 @@ static void test_fork_held(void **state)
     int fds[2];
 
     (void) state;
+    policy.find_holders = 1;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     give(fds[US], "all of it");
     keeper_start(&keeper, NULL, NULL);
@@ -149,6 +153,7 @@ static void test_in_flight(void **state)
     int fds[2], line[2];
 
     (void) state;
+    policy.find_holders = 1;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     unix_pair(SOCK_STREAM, line);
     put_in_flight(line[US], fds[US]);
@@ -156,7 +161,7 @@ static void test_in_flight(void **state)
     assert_int_equal(r.held, FIN_YES);
     /* An ordinary user may not look everywhere. */
     assert_int_equal(fin_holders(&nobody, NULL, 0, &unreadable), 0);
-    assert_int_equal(r.search, unreadable ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE);
+    assert_true(search_is(&r, unreadable ? FIN_SEARCH_BLIND : FIN_SEARCH_INVISIBLE));
     assert_int_equal(r.holders, 0);
     assert_seen_fin(see(fds[THEM]), 0);
     drop_all(line[US], line[THEM], fds[THEM], -1);
@@ -190,6 +195,7 @@ static void test_thread_in_a_call(void **state)
     int fds[2];
 
     (void) state;
+    policy.find_holders = 1;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     reader.fd = fds[US];
     assert_int_equal(pthread_create(&reader.thread, NULL, read_on, &reader), 0);
@@ -218,11 +224,12 @@ static void test_pipe_held(void **state)
     int ends[2], copy;
 
     (void) state;
+    policy.find_holders = 1;
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     copy = copy_of(ends[1]);
     r = closed_by(closer, ends[1], &policy);
     assert_int_equal(r.held, FIN_YES);
-    assert_int_equal(r.search, FIN_SEARCH_FOUND);
+    assert_true(search_is(&r, FIN_SEARCH_FOUND));
     assert_int_equal(write(copy, "!", 1), 1);
     drop_all(copy, ends[0], -1);
     fin_closer_free(closer);
@@ -263,6 +270,8 @@ static void test_held_again(void **state)
     int fds[2], copy;
 
     (void) state;
+    busy();
+    near.find_holders = 1;
     unix_pair(SOCK_STREAM, fds);
     copy = copy_of(fds[US]);
     for (int i = 0; i < 4; i++) {
@@ -475,7 +484,7 @@ static void test_time_wait_is_not_polled(void **state)
     while (fin_closer_next_deadline(closer) < clock_ns() + 10000000000ull)
         (void) turn(closer);
     while (poll(&entry, 1, 300) == 1)
-        (void) fin_closer_dispatch(closer);
+        assert_true(fin_closer_dispatch(closer) >= 0);
     assert_int_equal(one.calls, 0);
     assert_int_equal(memberships(), 0); /* the socket was destroyed: no more events about it */
     assert_seen_fin(answered(&peer), 0);
@@ -483,6 +492,28 @@ static void test_time_wait_is_not_polled(void **state)
     await(closer, &one);
     assert_true(reached(&one.receipt, FIN_STAGE_FINISHED));
     assert_int_equal(one.receipt.end, FIN_END_FIN);
+    fin_closer_free(closer);
+}
+
+/* Of a socket that others hold nothing announces the end, which is found out all the same. */
+static void test_finished_while_held(void **state)
+{
+    struct fin_policy policy = proof_of(FIN_COURTESY_PROMPT, FIN_STAGE_FINISHED, FAR_MS);
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    int fds[2], held;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    held = copy_of(fds[US]);
+    submit(closer, &one, fds[US], &policy);
+    await_release(closer, &one);
+    drain_turns(closer);
+    drop_all(fds[THEM], -1);
+    await(closer, &one);
+    assert_true(reached(&one.receipt, FIN_STAGE_FINISHED));
+    assert_int_equal(one.receipt.held, FIN_YES);
+    drop_all(held, -1);
     fin_closer_free(closer);
 }
 
@@ -524,13 +555,16 @@ static void test_gone_others(void **state)
 
 /* ---- the last bytes, after release ---- */
 
-static size_t let_go_of_deaf(struct fin_closer *closer, struct one *one, int fds[2])
+/* `linger2`: TCP_LINGER2, 0: as it is. */
+static size_t let_go_of_deaf(struct fin_closer *closer, struct one *one, int fds[2], int linger2)
 {
     struct fin_policy policy = proof_of(FIN_COURTESY_ORDERLY, FIN_STAGE_FINISHED, FAR_MS);
     size_t bytes;
 
     policy.linger_ms = 30;
     tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    if (linger2)
+        (void) setsockopt(fds[US], IPPROTO_TCP, TCP_LINGER2, &linger2, sizeof linger2);
     bytes = fill(fds[US]);
     submit(closer, one, fds[US], &policy);
     await_release(closer, one);
@@ -546,12 +580,12 @@ static void test_acked_after_release(void **state)
     int fds[2];
 
     (void) state;
-    bytes = let_go_of_deaf(closer, &one, fds);
+    bytes = let_go_of_deaf(closer, &one, fds, 0);
     assert_int_equal(memberships(), 1);
     assert_seen_fin(see(fds[THEM]), bytes); /* it hears again */
     drop_all(fds[THEM], -1);
     await(closer, &one);
-    assert_outcome(&one.receipt, FIN_OUTCOME_TIMED_OUT, FIN_END_KERNEL);
+    assert_outcome(&one.receipt, FIN_OUTCOME_TIMED_OUT, FIN_END_FIN);
     assert_true(one.receipt.unacked > 0);
     assert_sound(&one.receipt);
     assert_true(one.receipt.stage_ns[FIN_STAGE_ACKED] > one.receipt.stage_ns[FIN_STAGE_RELEASED]);
@@ -568,7 +602,7 @@ static void test_reset_after_release(void **state)
     int fds[2];
 
     (void) state;
-    (void) let_go_of_deaf(closer, &one, fds);
+    (void) let_go_of_deaf(closer, &one, fds, 0);
     assert_int_equal(setsockopt(fds[THEM], SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
     drop_all(fds[THEM], -1);
     await(closer, &one);
@@ -576,6 +610,27 @@ static void test_reset_after_release(void **state)
     assert_false(reached(&one.receipt, FIN_STAGE_ACKED));
     assert_true(reached(&one.receipt, FIN_STAGE_FINISHED));
     assert_int_equal(memberships(), 0);
+    fin_closer_free(closer);
+}
+
+/* The peer has it all, and then RST. */
+static void test_acked_and_reset_after_release(void **state)
+{
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    struct seen seen;
+    size_t bytes;
+    int fds[2];
+
+    (void) state;
+    bytes = let_go_of_deaf(closer, &one, fds, -1);
+    seen = see(fds[THEM]);
+    assert_int_equal(seen.bytes, bytes);
+    assert_int_equal(seen.next_send, EPIPE);
+    drop_all(fds[THEM], -1);
+    await(closer, &one);
+    assert_outcome(&one.receipt, FIN_OUTCOME_TIMED_OUT, FIN_END_KERNEL);
+    assert_true(reached(&one.receipt, FIN_STAGE_FINISHED));
     fin_closer_free(closer);
 }
 
@@ -676,6 +731,7 @@ static void test_events_lost(void **state)
     int copy[FOLLOWED];
 
     (void) state;
+    busy();
     memset(list, 0, sizeof list);
     for (int i = 0; i < FOLLOWED; i++) {
         int fds[2];
@@ -720,9 +776,11 @@ int main(void)
         GUARDED(test_gone_tcp),
         GUARDED(test_time_wait),
         GUARDED(test_time_wait_is_not_polled),
+        GUARDED(test_finished_while_held),
         GUARDED(test_gone_others),
         GUARDED(test_acked_after_release),
         GUARDED(test_reset_after_release),
+        GUARDED(test_acked_and_reset_after_release),
         GUARDED(test_not_joined_without_need),
         GUARDED(test_left_after_need),
         GUARDED(test_events_lost),

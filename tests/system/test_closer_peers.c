@@ -5,9 +5,9 @@
 
 #include "closer_support.h"
 
-#include "client.h"
-#include "credentials.h"
-#include "expected.h"
+#include "peers/client.h"
+#include "peers/credentials.h"
+#include "probe/expected.h"
 
 #include <errno.h>
 #include <finack/openssl.h>
@@ -151,7 +151,7 @@ static void check_row(struct row *row, const struct fin_policy *policy)
         complain(row, &result.view);
         fail();
     }
-    if (row->one.receipt.search == FIN_SEARCH_FOUND) /* else its 0.1 s were over */
+    if (row->one.receipt.search == FIN_SEARCH_FOUND) /* else its time was over */
         assert_int_equal(row->one.receipt.holder[0].pid, row->client.holder);
     client_free(&row->client);
 }

@@ -276,6 +276,7 @@ static void test_many(void **state)
     int set = new_set(), fds[2], numbers[MANY];
 
     (void) state;
+    busy();
     unix_pair(SOCK_STREAM, fds);
     for (int i = 0; i < MANY; i++) {
         numbers[i] = copy_of(fds[US]);
@@ -305,6 +306,7 @@ static void test_nothing_lingers(void **state)
     char byte;
 
     (void) state;
+    busy();
     for (int i = 0; i < MANY; i++) {
         unix_pair(SOCK_STREAM, fds);
         enter(set, fds[US], DATA);
@@ -506,6 +508,7 @@ static void test_no_number_stolen(void **state)
     void *failed;
 
     (void) state;
+    busy();
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, open_and_close, &storm), 0);
     for (int i = 0; i < HEALS; i++)

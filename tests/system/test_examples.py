@@ -21,7 +21,8 @@ ARGS = argparse.ArgumentParser()
 ARGS.add_argument("--root", required=True)
 ARGS.add_argument("--built", required=True)
 ARGS = ARGS.parse_args()
-ADAPTERS = ("epoll", "libuv", "libevent", "glib")
+OVER_TLS = ("close_tls", "close_gnutls", "close_mbedtls")
+ADAPTERS = ("epoll", "libuv", "libevent", "glib", "io_uring")
 RESET = struct.pack("ii", 1, 0)
 TESTS = []
 
@@ -124,15 +125,26 @@ GRACEFUL = r"graceful, end=fin, held=no: .*\bshut=\S+ acked=\S+ eof=\S+ .*\bunre
 def close_drains_the_page():
     with Server(page) as server:
         run = example("close", server.port)
-    expect(run, 0, GRACEFUL + r" discarded=25")
+    expect(run, 0, GRACEFUL + r" discarded=25; tcp 127.0.0.1:[0-9]+ -> 127.0.0.1:[0-9]+")
     assert server.received == [b"GET / HTTP/1.0\r\n\r\n"], server.received
 
 
 @test
 def close_tells_a_reset():
-    with Server(reset) as server:
-        run = example("close", server.port)
-    expect(run, 1, r"reset\b.*")
+    for name in ("close", "close_cpp"):
+        with Server(reset) as server:
+            run = example(name, server.port)
+        expect(run, 1, r"reset\b.*")
+
+
+@test
+def close_in_cpp():
+    with Server(page) as server:
+        run = example("close_cpp", server.port)
+    expect(run, 0, GRACEFUL + r" discarded=25")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        expect_trouble(example("close_cpp", taken.getsockname()[1]), "refused")
 
 
 def make_certificate(folder):
@@ -145,13 +157,15 @@ def make_certificate(folder):
     return key, certificate
 
 
-def over_tls(folder):
+def over_tls(folder, talk=None):
     key, certificate = make_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
 
     def answer(connection):
         with context.wrap_socket(connection, server_side=True) as session:
+            if talk:
+                return talk(session)
             request = page(session)
             session.unwrap().close()
             return request
@@ -164,9 +178,27 @@ def close_tls_is_answered():
     with tempfile.TemporaryDirectory() as folder:
         answer, certificate = over_tls(folder)
         with Server(answer) as server:
-            run = example("close_tls", server.port, certificate)
-    expect(run, 0, r"graceful, end=fin, held=no: .*\bnotified=\S+ answered=\S+ .*")
-    assert server.received == [b"GET / HTTP/1.0\r\n\r\n"], server.received
+            runs = [example(name, server.port, certificate) for name in OVER_TLS]
+    for run in runs:
+        expect(run, 0, r"graceful, end=fin, held=no: .*\bnotified=\S+ answered=\S+ .*")
+    assert server.received == [b"GET / HTTP/1.0\r\n\r\n"] * len(OVER_TLS), server.received
+
+
+def cut(session):
+    """The end of a stream that a stranger could have cut: FIN, and no close_notify."""
+    request = session.recv(65536)
+    session.shutdown(socket.SHUT_WR)  # of the socket below: the session is over too
+    read_to_end(session)
+    return request
+
+
+@test
+def close_tls_tells_a_truncated_stream():
+    with tempfile.TemporaryDirectory() as folder:
+        answer, certificate = over_tls(folder, cut)
+        with Server(answer) as server:
+            for name in OVER_TLS:
+                expect(example(name, server.port, certificate), 1, r"truncated\b.*")
 
 
 # ---- many closes from a loop ----
@@ -218,7 +250,7 @@ def each_loop_says_what_is_wrong():
 def readme_quotes_the_examples():
     """Each C snippet is a part of the example that README named last."""
     quoted, name = set(), None
-    for link, snippet in re.findall(r"\]\((examples/\w+\.c)\)|^```c\n(.*?)^```$", read("README.md"),
+    for link, snippet in re.findall(r"\]\((examples/\w+\.c)\)|^```c(?: [^\n]*)?\n(.*?)^```$", read("README.md"),
                                     re.M | re.S):
         if link:
             name = link
@@ -231,8 +263,8 @@ def readme_quotes_the_examples():
 
 @test
 def every_example_is_built():
-    sources = [name for name in os.listdir(os.path.join(ARGS.root, "examples"))
-               if name.endswith(".c")]
+    sources = [name.replace(".cpp", "_cpp.c") for name in os.listdir(f"{ARGS.root}/examples")
+               if name.endswith((".c", ".cpp"))]
     missing = [name for name in sources
                if not os.access(os.path.join(ARGS.built, name[:-2]), os.X_OK)]
     assert sources and not missing, missing

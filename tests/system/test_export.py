@@ -9,17 +9,19 @@ usage: test_export.py FINACK MONITORING        (prints TAP)
 import contextlib
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 from http.client import HTTPConnection
 
 from ps_support import (
-    COMMAND, FINACK, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, Python, connection, in_state, reset_at_close,
-    until,
+    COMMAND, CONTAINER, FINACK, TCP_CLOSE_WAIT, TCP_FIN_WAIT2, Python, as_nobody, connection,
+    contained, for_all, in_state, reset_at_close, until,
 )
 from tap import main, test
 
@@ -29,8 +31,8 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class Exporter:
-    def __init__(self, *args):
-        self.process = subprocess.Popen([FINACK, "export", *args], stdout=subprocess.PIPE,
+    def __init__(self, *args, through=(FINACK,)):
+        self.process = subprocess.Popen([*through, "export", *args], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE)
         line = self.process.stdout.readline().decode()
         match = re.fullmatch(r"http://\[?([^]]+)\]?:(\d+)/metrics\n", line)
@@ -95,6 +97,20 @@ def verdicts_are_metrics():
 
 
 @test
+def containers_are_labels_if_asked_for():
+    listen = "s = socket.create_server(('127.0.0.1', 0)); say(s.getsockname()[1]); wait()"
+    pod = "12345678-90ab-cdef-1234-567890abcdef"
+    with contained(listen, pod), socket.create_server(("127.0.0.1", 0)):
+        with Exporter("--containers") as exporter:
+            samples = exporter.samples()
+            inside = {"container": CONTAINER[:12], "pod": r"web-\\x227d"}
+            assert count(samples, state="LISTEN", **inside) == 1, samples
+            assert count(samples, state="LISTEN", command=COMMAND) == 2, samples
+        with Exporter() as exporter:
+            assert not any("container" in dict(pairs) for _, pairs in exporter.samples())
+
+
+@test
 def labels_are_bounded():
     with contextlib.ExitStack() as stack:
         for name in ("aa", "bb", "cc", 'd"\\\n\x01'):
@@ -152,6 +168,26 @@ def http():
 
 
 @test
+def slow_clients_do_not_keep_others_out():
+    """More than are served at once, each with a request that never ends."""
+    with Exporter() as exporter, contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection((exporter.host, exporter.port)))
+                for _ in range(80)]
+        for line in slow:
+            with contextlib.suppress(ConnectionError):
+                line.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        assert exporter.get()[0] == 200
+        last = slow[-1]
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while not select.select([last], [], [], 0.5)[0]:  # a byte now and then buys no time
+                last.sendall(b"a")
+                assert time.monotonic() - began < 60
+        assert exporter.get()[0] == 200
+        assert exporter.get("/metrics%00x")[0] == 404
+
+
+@test
 def bad_input_gets_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -180,6 +216,42 @@ def promtool(*args):
     run = subprocess.run(["promtool", *args], cwd=MONITORING, capture_output=True, check=False,
                          timeout=60)
     assert run.returncode == 0, (run.stdout + run.stderr).decode()
+
+
+def shipped(name, pattern):
+    with open(f"{MONITORING}/{name}", encoding="utf-8") as file:
+        found = re.search(pattern, file.read(), re.MULTILINE)
+    assert found, (name, pattern)
+    return found[1]
+
+
+@test
+def the_service_sees_what_others_have():
+    """As the unit starts it: not as root, but with these capabilities."""
+    service = "finack-export.service"
+    command = shipped(service, r"^ExecStart=/usr/bin/finack (.*)$").split()
+    capabilities = shipped(service, "^AmbientCapabilities=(.*)$")
+    assert capabilities == shipped(service, "^CapabilityBoundingSet=(.*)$")
+    some = ",".join("+" + name.removeprefix("CAP_").lower() for name in capabilities.split())
+    with for_all() as program, socket.create_server(("127.0.0.1", 0)):
+        who = ["--reuid=65534", "--regid=65534", "--clear-groups"] if as_nobody() else []
+        with Exporter(*command[1:], through=(
+                "setpriv", *who, "--no-new-privs", f"--inh-caps=-all,{some}",
+                f"--ambient-caps=-all,{some}", f"--bounding-set=-all,{some}", program)) as exporter:
+            samples = exporter.samples()
+            assert count(samples, state="LISTEN", command=COMMAND) == 1, samples
+            assert samples[("finack_not_looked_at", (("what", "processes"),))] == 0, samples
+
+
+@test
+def the_daemon_set_starts_it():
+    command = json.loads(shipped("finack-daemonset.yaml", r"^ *command: (\[.*\])$"))
+    assert command[0] == "finack"
+    with Exporter(*command[2:]) as exporter:
+        assert exporter.host == "0.0.0.0" and exporter.get()[0] == 200
+    service = set(shipped("finack-export.service", "^AmbientCapabilities=(.*)$").split())
+    pod = json.loads(shipped("finack-daemonset.yaml", r"^ *add: (\[.*\])$"))
+    assert {f"CAP_{name}" for name in pod} == service
 
 
 @test

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +79,7 @@ static void test_send_into_a_full_window_is_woken(void **state)
     bytes = fill(fds[US]);
     give(fds[THEM], "unread");
     handle = handle_of(fds[US]);
-    start(&w, handle, send_block);
+    start(&w, handle, send_part);
     await_call(&w, SYS_ppoll);
     answer(&peer, fds[THEM]);
     receipt = closed_handle(handle, &policy);
@@ -110,6 +111,105 @@ static void test_send_counts_what_went_out(void **state)
     assert_true(w.result < 1 << 20);
     assert_null(fin_handle_free(handle));
     drop_all(fds[THEM], -1);
+}
+
+/* A close during fin_handle_send(), when a part is with the peer. */
+static struct fin_receipt cut(int fds[2], void (*job)(struct worker *w), struct seen *seen,
+                              size_t *sent)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_handle *handle = handle_of(fds[US]);
+    struct fin_receipt receipt;
+    struct answerer peer;
+    struct worker w;
+
+    start(&w, handle, job);
+    await_call(&w, SYS_ppoll);
+    answer(&peer, fds[THEM]);
+    receipt = closed_handle(handle, &policy);
+    *sent = (size_t) join(&w);
+    *seen = answered(&peer);
+    assert_in_range(*sent, 1, (1 << 20) - 1);
+    assert_null(fin_handle_free(handle));
+    return receipt;
+}
+
+static void test_a_part_ends_in_a_reset(void **state)
+{
+    struct fin_receipt receipt;
+    struct seen seen;
+    size_t sent;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    receipt = cut(fds, send_block, &seen, &sent);
+    assert_outcome(&receipt, FIN_OUTCOME_ERROR, FIN_END_RESET);
+    assert_int_equal(receipt.error, -ECANCELED);
+    assert_int_equal(receipt.phase, FIN_PHASE_FLUSH);
+    assert_int_equal(receipt.unsent, (1 << 20) - sent);
+    assert_int_equal(seen.end, ECONNRESET);
+}
+
+static void test_a_part_that_is_fine(void **state)
+{
+    struct fin_receipt receipt;
+    struct seen seen;
+    size_t sent;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    receipt = cut(fds, send_part, &seen, &sent);
+    assert_outcome(&receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    assert_int_equal(receipt.unsent, 0);
+    assert_seen_fin(seen, sent);
+}
+
+/* It can't be reset, but the receipt says what it lacks. */
+static void test_a_part_on_a_unix_stream(void **state)
+{
+    struct fin_receipt receipt;
+    struct seen seen;
+    size_t sent;
+    int fds[2];
+
+    (void) state;
+    unix_pair(SOCK_STREAM, fds);
+    receipt = cut(fds, send_block, &seen, &sent);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_ERROR);
+    assert_int_not_equal(receipt.end, FIN_END_FIN);
+    assert_int_equal(receipt.unsent, (1 << 20) - sent);
+    assert_int_equal(seen.bytes, sent);
+}
+
+static void reset_peer(int fd)
+{
+    struct linger linger = { 1, 0 };
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    drop_all(fd, -1);
+}
+
+/* What send(2) fails with ends the call, and what went out before counts. */
+static void test_send_to_a_peer_that_resets(void **state)
+{
+    struct worker w;
+    int64_t next;
+    int fds[2];
+    struct fin_handle *handle;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    handle = handle_of(fds[US]);
+    start(&w, handle, send_block);
+    await_call(&w, SYS_ppoll);
+    reset_peer(fds[THEM]);
+    assert_in_range(join(&w), 1, (1 << 20) - 1);
+    next = fin_handle_send(handle, "!", 1, 0, -1);
+    assert_true(next == -ECONNRESET || next == -EPIPE);
+    assert_int_equal(fin_handle_send(handle, "!", 1, 0, -1), -EPIPE);
+    assert_null(fin_handle_free(handle));
 }
 
 static void test_data_goes_through(void **state)
@@ -434,8 +534,6 @@ static void test_mistakes_are_refused(void **state)
     handle = handle_of(fds[US]);
     assert_int_equal(fin_handle_dup_ref(handle, NULL), -EINVAL);
     assert_int_equal(fin_handle_close(NULL, NULL, &policy, &receipt), -EINVAL);
-    assert_int_equal(fin_handle_close(handle, NULL, NULL, &receipt), -EINVAL);
-    assert_int_equal(fin_handle_close(handle, NULL, &policy, NULL), -EINVAL);
     policy.linger_ms = -1;
     assert_int_equal(fin_handle_close(handle, NULL, &policy, &receipt), -ERANGE);
     assert_int_equal(fin_handle_enter(NULL), -EINVAL);
@@ -508,12 +606,162 @@ static void test_a_child_outlives_the_close_of_its_parent(void **state)
     drop_all(fds[THEM], -1);
 }
 
+static void stand_inside(struct worker *w)
+{
+    w->fd = fin_handle_enter(w->handle);
+    while (!w->release)
+        (void) sched_yield();
+    fin_handle_leave(w->handle);
+}
+
+/* Threads of the parent that are inside are not there in the child. */
+static void test_a_child_does_not_wait_for_its_parents_threads(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct worker own, foreign;
+    int fds[2];
+    struct fin_handle *handle;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    handle = handle_of(fds[US]);
+    start(&own, handle, receive);
+    await_call(&own, SYS_ppoll);
+    start(&foreign, handle, stand_inside);
+    await_entry(&foreign);
+    child_join(child_start(close_copy, handle));
+    foreign.release = 1;
+    (void) join(&foreign);
+    (void) closed_handle(handle, &policy);
+    assert_int_equal(join(&own), -ECANCELED);
+    assert_seen_fin(see(fds[THEM]), 0);
+    assert_null(fin_handle_free(handle));
+    drop_all(fds[THEM], -1);
+}
+
+static void *use_all_the_time(void *arg)
+{
+    struct worker *w = arg;
+    struct fin_handle *other;
+    int fd;
+
+    while (!w->release) {
+        (void) fin_handle_enter(w->handle);
+        fin_handle_leave(w->handle);
+        if (fin_handle_dup_ref(w->handle, &other) == 0)
+            (void) fin_handle_free(other);
+        fd = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
+        if (fin_handle_new(fd, &other) < 0
+            || fin_handle_free(other)) /* the dead descriptor's lock */
+            abort();
+    }
+    return NULL;
+}
+
+static bool leave_and_free(void *arg)
+{
+    (void) fin_handle_free(arg);
+    return true;
+}
+
+/* The locks of a handle may be taken at the moment of a fork. */
+static void test_a_child_takes_no_lock_of_its_parents(void **state)
+{
+    struct worker w = { .release = 0 };
+    int fds[2];
+
+    (void) state;
+    busy();
+    unix_pair(SOCK_STREAM, fds);
+    w.handle = handle_of(fds[US]);
+    w.fd = fds[THEM];
+    assert_int_equal(pthread_create(&w.thread, NULL, use_all_the_time, &w), 0);
+    for (int i = 0; i < 300; i++)
+        child_join(child_start(leave_and_free, w.handle));
+    w.release = 1;
+    assert_int_equal(pthread_join(w.thread, NULL), 0);
+    assert_null(fin_handle_free(w.handle));
+    drop_all(fds[THEM], -1);
+}
+
+static bool freed_is_gone(void *arg)
+{
+    struct worker *w = arg;
+    struct fin_identity id = FIN_IDENTITY_INIT;
+
+    (void) fin_handle_free(w->handle);
+    return fin_identify(w->fd, &id) < 0 || id.inode != (uint64_t) w->result;
+}
+
+static void *close_slowly(void *arg)
+{
+    struct worker *w = arg;
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+
+    policy.linger_ms = 5000;
+    (void) closed_handle(w->handle, &policy);
+    return NULL;
+}
+
+/* What the parent closes at the fork is the parent's; the child lets its copy go. */
+static void test_a_child_lets_go_what_its_parent_closes(void **state)
+{
+    struct worker w = { .release = 0 };
+    struct fin_identity id = FIN_IDENTITY_INIT;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(fin_identify(fds[US], &id), 0);
+    w.handle = handle_of(fds[US]);
+    assert_int_equal(pthread_create(&w.thread, NULL, close_slowly, &w), 0);
+    await_input(fds[THEM]); /* our FIN: the close waits for theirs */
+    w.fd = fds[US];
+    w.result = (int64_t) id.inode;
+    child_join(child_start(freed_is_gone, &w));
+    drop_all(fds[THEM], -1);
+    assert_int_equal(pthread_join(w.thread, NULL), 0);
+    assert_null(fin_handle_free(w.handle));
+}
+
+/* A handle works in the child as it does in the parent: its close wakes the child's own threads. */
+static bool use_in_child(void *arg)
+{
+    struct fin_policy policy = policy_hasty(FIN_COURTESY_ORDERLY);
+    struct worker w;
+
+    policy.scope = FIN_SCOPE_DESCRIPTOR;
+    start(&w, arg, receive);
+    await_call(&w, SYS_ppoll);
+    if (closed_handle(arg, &policy).tombstone)
+        return false;
+    return join(&w) == -ECANCELED && fin_handle_free(arg) == NULL;
+}
+
+static void test_a_childs_close_wakes_its_own_threads(void **state)
+{
+    int fds[2];
+    struct fin_handle *handle;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    handle = handle_of(fds[US]);
+    child_join(child_start(use_in_child, handle));
+    assert_null(fin_handle_free(handle));
+    assert_seen_fin(see(fds[THEM]), 0);
+    drop_all(fds[THEM], -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         GUARDED(test_recv_is_woken_without_a_shutdown),
         GUARDED(test_send_into_a_full_window_is_woken),
         GUARDED(test_send_counts_what_went_out),
+        GUARDED(test_a_part_ends_in_a_reset),
+        GUARDED(test_a_part_that_is_fine),
+        GUARDED(test_a_part_on_a_unix_stream),
+        GUARDED(test_send_to_a_peer_that_resets),
         GUARDED(test_data_goes_through),
         GUARDED(test_waiting_has_an_end),
         GUARDED(test_a_signal_changes_nothing),
@@ -527,6 +775,10 @@ int main(void)
         GUARDED(test_mistakes_are_refused),
         GUARDED(test_a_child_closes_its_copy),
         GUARDED(test_a_child_outlives_the_close_of_its_parent),
+        GUARDED(test_a_child_does_not_wait_for_its_parents_threads),
+        GUARDED(test_a_child_takes_no_lock_of_its_parents),
+        GUARDED(test_a_child_lets_go_what_its_parent_closes),
+        GUARDED(test_a_childs_close_wakes_its_own_threads),
     };
 
     return cmocka_run_group_tests_name("handle", tests, NULL, NULL);

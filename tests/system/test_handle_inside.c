@@ -96,6 +96,38 @@ static void test_an_abort_resets_although_a_thread_is_inside(void **state)
     drop_all(fds[THEM], -1);
 }
 
+/* A Unix socket has no RST: what wakes the thread is FIN to the peer, whoever else holds the
+ * socket. */
+static void test_an_abort_of_a_unix_socket_ends_it_for_a_thread_inside(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
+
+    (void) state;
+    policy.proof_ms = 0;
+    for (int held = 0; held < 2; held++) {
+        struct fin_receipt receipt;
+        struct fin_handle *handle;
+        int fds[2], copy;
+        struct worker w;
+
+        unix_pair(held ? SOCK_SEQPACKET : SOCK_STREAM, fds);
+        copy = held ? fcntl(fds[US], F_DUPFD_CLOEXEC, 0) : -1;
+        handle = handle_of(fds[US]);
+        start(&w, handle, receive_alone);
+        await_call(&w, SYS_recvfrom);
+        receipt = closed_handle(handle, &policy);
+        assert_int_equal(join(&w), 0);
+        /* What came while the thread left would be unread, and a reset. */
+        assert_outcome(&receipt, FIN_OUTCOME_ABORTED, held ? FIN_END_FIN : FIN_END_KERNEL);
+        assert_int_equal(receipt.held, held ? FIN_YES : FIN_NO);
+        assert_seen_fin(see_end(fds[THEM]), 0);
+        assert_null(fin_handle_free(handle));
+        drop_all(fds[THEM], -1);
+        if (held)
+            drop_all(copy, -1);
+    }
+}
+
 static void test_a_foreign_accept_is_woken(void **state)
 {
     struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
@@ -314,12 +346,38 @@ static void test_close_without_descriptors(void **state)
     drop_all(fds[THEM], -1);
 }
 
+/* Nothing of the call is with the peer, so that nothing is missing. */
+static void test_no_part_is_no_loss(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_receipt receipt;
+    struct fin_handle *handle;
+    struct worker w;
+    size_t bytes;
+    int fds[2];
+
+    (void) state;
+    unix_pair(SOCK_STREAM, fds);
+    bytes = fill(fds[US]);
+    handle = handle_of(fds[US]);
+    start(&w, handle, send_block);
+    await_call(&w, SYS_ppoll);
+    receipt = closed_handle(handle, &policy);
+    assert_int_equal(join(&w), -ECANCELED);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_PROMPT);
+    assert_int_equal(receipt.unsent, 0);
+    assert_seen_fin(see(fds[THEM]), bytes);
+    drop_all(fds[THEM], -1);
+    assert_null(fin_handle_free(handle));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         GUARDED(test_a_foreign_recv_is_woken),
         GUARDED(test_a_foreign_recv_is_woken_on_any_socket),
         GUARDED(test_an_abort_resets_although_a_thread_is_inside),
+        GUARDED(test_an_abort_of_a_unix_socket_ends_it_for_a_thread_inside),
         GUARDED(test_a_foreign_accept_is_woken),
         GUARDED(test_a_tombstone_holds_the_number),
         GUARDED(test_scope_descriptor_wakes_no_foreign_call),
@@ -327,6 +385,7 @@ int main(void)
         GUARDED(test_close_between_enter_and_leave),
         GUARDED(test_new_without_descriptors_leaves_the_socket),
         GUARDED(test_close_without_descriptors),
+        GUARDED(test_no_part_is_no_loss),
     };
 
     return cmocka_run_group_tests_name("handle_inside", tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -343,6 +344,51 @@ static void test_listener_hands_over(void **state)
     queue_is_handed_over(listen_unix(&address, &size));
 }
 
+struct half_open {
+    int listener, client;
+};
+
+/* Once the close has shut the doors, which the filter shows. */
+static void *complete_handshake(void *arg)
+{
+    const struct half_open *half = arg;
+    socklen_t count = 0;
+
+    while (count == 0)
+        assert_int_equal(getsockopt(half->listener, SOL_SOCKET, SO_GET_FILTER, NULL, &count), 0);
+    for (int i = 0; i < 20; i++) /* by now a close that did not wait is over */
+        (void) sched_yield();
+    (void) send(half->client, "late", 4, MSG_NOSIGNAL);
+    return NULL;
+}
+
+/* A client in the middle of its handshake is waited for. With TCP_DEFER_ACCEPT it stays there until
+ * it sends. */
+static void test_listener_half_open(void **state)
+{
+    int listener = listen_tcp(AF_INET, 0, 8, BUFFERS_USUAL), seconds = 10;
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct half_open half;
+    struct fin_receipt r;
+    pthread_t thread;
+
+    (void) state;
+    busy(); /* the thread is not what is looked at */
+    policy.scope = FIN_SCOPE_CONNECTION;
+    policy.linger_ms = policy.total_ms = GUARD_S * 1000;
+    assert_int_equal(setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds),
+                     0);
+    half.listener = fcntl(listener, F_DUPFD_CLOEXEC, 0);
+    half.client = connect_to(listener, 0, BUFFERS_USUAL);
+    policy.proof_ms = 0;
+    assert_int_equal(pthread_create(&thread, NULL, complete_handshake, &half), 0);
+    r = closed(NULL, listener, &policy);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(r.accepted, 1);
+    assert_seen_fin(see(half.client), 0);
+    drop_all(half.client, half.listener, -1);
+}
+
 /* What is left in the queue at the deadline is reset by the kernel, and the receipt admits it. */
 static void test_listener_no_time(void **state)
 {
@@ -473,6 +519,7 @@ static void test_listener_under_load(void **state)
     socklen_t size;
 
     (void) state;
+    busy();
     for (int i = 0; i < 5; i++) {
         close_under_load(listen_tcp(AF_INET, 0, 4096, BUFFERS_USUAL));
         close_under_load(listen_tcp(AF_INET6, 0, 4096, BUFFERS_USUAL));
@@ -513,6 +560,7 @@ int main(void)
         GUARDED(test_listener_by_default),
         GUARDED(test_listener_queue),
         GUARDED(test_listener_hands_over),
+        GUARDED(test_listener_half_open),
         GUARDED(test_listener_no_time),
         GUARDED(test_listener_under_load),
         GUARDED(test_listener_held),

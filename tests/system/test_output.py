@@ -21,7 +21,7 @@ import threading
 
 import tap
 from on_pty import environment, plain, run_on_terminal
-from tap import test
+from tap import WITHOUT_LEAK_CHECK, test
 
 FINACK = sys.argv[1]
 BLOCKS = re.compile("[\u2588-\u258f]")
@@ -78,9 +78,8 @@ class Server:
 
 @test
 def few_descriptors_are_told_of():
-    no_leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # that takes descriptors too
     for limit in range(6, 24):
-        run = finack("trace", "true", env=no_leaks, preexec_fn=lambda limit=limit:
+        run = finack("trace", "true", env=WITHOUT_LEAK_CHECK, preexec_fn=lambda limit=limit:
                      resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)))
         lines = run.stderr.decode().splitlines()
         if run.returncode == 2:
@@ -245,6 +244,94 @@ def a_device_is_written_to_and_stays():
         run = finack("probe", "--json", "--html", "/dev/stdout", server.address)
     assert run.returncode == 0 and run.stdout.endswith(b"</html>\n"), run
     assert os.stat("/dev/full").st_ino == full.st_ino and stat.S_ISCHR(full.st_mode)
+
+
+# ---- folders that others can write to ----
+
+NOBODY = 65534
+# Swaps a file of its own for a link to somebody else's file, and back, for as long as it lives.
+SWAP = """
+import ctypes, os, sys
+folder, victim = sys.argv[1:]
+os.umask(0)
+os.symlink(victim, folder + "/out.b")
+os.close(os.open(folder + "/out", os.O_CREAT | os.O_WRONLY, 0o777))
+here = os.open(folder, os.O_RDONLY)
+exchange = ctypes.CDLL(None).renameat2
+print("ready", flush=True)
+while True:
+    exchange(here, b"out", here, b"out.b", 2)
+"""
+
+
+def as_another_user():
+    """Only root can be somebody else; else the links are our own."""
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@test
+def another_user_cannot_steer_the_output():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        shared, victim = pathlib.Path(folder, "shared"), pathlib.Path(folder, "victim")
+        shared.mkdir()
+        if os.geteuid() == 0:
+            os.chown(shared, NOBODY, NOBODY)
+        victim.write_text("secret", encoding="utf-8")
+        victim.chmod(0o644)
+        swapper = subprocess.Popen([sys.executable, "-c", SWAP, shared, victim],
+                                   stdout=subprocess.PIPE, **as_another_user())
+        assert swapper.stdout.readline() == b"ready\n"
+        for _ in range(60):
+            finack("trace", "-o", shared / "out", "--", "/bin/true")
+        swapper.kill()
+        swapper.wait()
+        swapper.stdout.close()
+        if os.geteuid() == 0:
+            assert victim.read_text(encoding="utf-8") == "secret"
+        assert stat.S_IMODE(victim.stat().st_mode) == 0o644, oct(victim.stat().st_mode)
+
+
+@test
+def the_output_goes_by_no_link_and_no_mode_of_another_users():
+    with tempfile.TemporaryDirectory() as folder:
+        victim, link = pathlib.Path(folder, "victim"), pathlib.Path(folder, "link")
+        theirs, way = pathlib.Path(folder, "theirs"), pathlib.Path(folder, "way")
+        os.chmod(folder, 0o1777)
+        victim.write_text("secret", encoding="utf-8")
+        link.symlink_to(victim)
+        theirs.touch()
+        theirs.chmod(0o666)
+        elsewhere = pathlib.Path(folder, "elsewhere")
+        elsewhere.mkdir()
+        way.symlink_to(elsewhere)
+        if os.geteuid() == 0:
+            for path in (link, theirs, way):
+                os.lchown(path, NOBODY, NOBODY)
+        for path in (link, theirs):
+            assert finack("trace", "-o", path, "--", "/bin/true", umask=0o022).returncode == 0
+        run = finack("trace", "-o", way / "out", "--", "/bin/true")
+        if os.geteuid() == 0:
+            assert victim.read_text(encoding="utf-8") == "secret" and not link.is_symlink()
+            assert stat.S_IMODE(theirs.stat().st_mode) == 0o644, oct(theirs.stat().st_mode)
+            assert run.returncode == 2 and b"another user's" in run.stderr, run
+            assert not os.listdir(elsewhere)
+
+
+@test
+def a_pipe_by_number_and_a_fifo_are_written_to():
+    read, write = os.pipe2(os.O_NONBLOCK)
+    with tempfile.TemporaryDirectory() as folder, Server() as server:
+        server.release.set()
+        fifo = pathlib.Path(folder, "fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        for path, end in ((f"/dev/fd/{write}", read), (fifo, reader)):
+            run = finack("probe", "--html", path, server.address, pass_fds=[write])
+            assert run.returncode == 0 and os.read(end, 65536).startswith(b"<!"), run
+            os.close(end)
+        assert stat.S_ISFIFO(fifo.stat().st_mode)
+    os.close(write)
 
 
 # ---- traces ----

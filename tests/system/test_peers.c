@@ -4,9 +4,9 @@
 
 #include "support.h"
 
-#include "client.h"
-#include "credentials.h"
-#include "peers.h"
+#include "peers/client.h"
+#include "peers/credentials.h"
+#include "peers/peers.h"
 
 #include <string.h>
 
@@ -23,6 +23,7 @@ struct row {
 };
 
 #define FINE FIN_OUTCOME_GRACEFUL, FIN_PHASE_NONE, FIN_END_FIN
+#define BOUNDED FIN_OUTCOME_BOUNDED, FIN_PHASE_LINGER, FIN_END_RESET
 #define LATE(phase, end) FIN_OUTCOME_TIMED_OUT, FIN_PHASE_##phase, FIN_END_##end
 
 static const struct row rows[] = {
@@ -30,7 +31,7 @@ static const struct row rows[] = {
     { PEER_SLOW, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
     { PEER_MUTE, LATE(LINGER, FIN), 0, 0, 1, 0, 1, 1, 0, 0 },
     { PEER_DEAF, LATE(LINGER, KERNEL), 0, 0, 1, 0, 1, 0, 0, 0 },
-    { PEER_CHATTY, LATE(LINGER, RESET), 0, 0, 1, 1, 1, 1, 0, 0 },
+    { PEER_CHATTY, BOUNDED, 0, 0, 1, 1, 1, 1, 0, 0 },
     { PEER_UNREAD, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
     { PEER_RESETTING, FIN_OUTCOME_RESET, FIN_PHASE_LINGER, FIN_END_RESET, 0, 0, 1, 0, 1, 1, 0, 0 },
     { PEER_HELD, FINE, 0, 0, 1, 0, 1, 1, 1, 0 },
@@ -38,7 +39,7 @@ static const struct row rows[] = {
     { PEER_SLOW, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },
     { PEER_MUTE, LATE(LINGER, FIN), 1, 1, 1, 0, 1, 1, 0, 0 },
     { PEER_DEAF, LATE(FLUSH, RESET), 1, 0, 0, 1, 0, 0, 0, 0 },
-    { PEER_CHATTY, LATE(LINGER, RESET), 1, 1, 1, 1, 1, 1, 0, 0 },
+    { PEER_CHATTY, BOUNDED, 1, 1, 1, 1, 1, 1, 0, 0 },
     { PEER_UNREAD, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },
     { PEER_RESETTING, FIN_OUTCOME_RESET, FIN_PHASE_LINGER, FIN_END_RESET, 1, 1, 1, 0, 1, 1, 0, 0 },
     { PEER_HELD, FINE, 1, 1, 1, 0, 1, 1, 1, 1 },

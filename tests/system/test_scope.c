@@ -166,7 +166,7 @@ static void test_scope_descriptor_last(void **state)
         seen = see(fds[THEM]);
         assert_int_equal(r.held, FIN_NO);
         assert_outcome(&r, how ? FIN_OUTCOME_RESET : FIN_OUTCOME_PROMPT,
-                       how ? FIN_END_RESET : FIN_END_FIN);
+                       how ? FIN_END_RESET : FIN_END_KERNEL);
         assert_int_equal(seen.end, how ? ECONNRESET : 0);
         drop_all(fds[THEM], -1);
     }
@@ -189,7 +189,9 @@ static void test_scope_connection_held(void **state)
             answer(&peer, fds[THEM]);
             r = closed(NULL, fds[US], &policy);
             assert_seen_fin(answered(&peer), 5); /* although the child holds it still */
-            assert_int_equal(r.end, FIN_END_FIN);
+            /* prompt does not wait for the acknowledgement of a FIN over TCP */
+            if (c != FIN_COURTESY_PROMPT || families[i] == AF_UNIX)
+                assert_int_equal(r.end, FIN_END_FIN);
             assert_int_equal(r.held, FIN_YES);
             assert_int_equal(r.outcome,
                              c == FIN_COURTESY_PROMPT ? FIN_OUTCOME_PROMPT : FIN_OUTCOME_GRACEFUL);
@@ -294,7 +296,7 @@ static void test_proof_released(void **state)
     policy.proof = FIN_STAGE_RELEASED;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     r = closed(NULL, fds[US], &policy);
-    assert_outcome(&r, FIN_OUTCOME_PROMPT, FIN_END_FIN);
+    assert_outcome(&r, FIN_OUTCOME_PROMPT, FIN_END_KERNEL);
     assert_int_equal(r.held, FIN_UNVERIFIABLE); /* nobody looked */
     assert_int_equal(r.unverifiable, 0);
     assert_false(reached(&r, FIN_STAGE_UNREFERENCED));

@@ -422,8 +422,14 @@ static void test_notify_then_deaf(void **state)
     for_each_version(one_notify_then_deaf);
 }
 
-/* `hidden`: a read since then, after which the session does not tell of the write any more. */
-static void missing_write(int version, bool hidden)
+/* A read since then, after which the session does not tell of the write any more; or has died. */
+enum since {
+    NOTHING_READ,
+    NOTHING_THERE,
+    BARE_FIN,
+};
+
+static void missing_write(int version, enum since since)
 {
     struct fin_receipt receipt;
     unsigned char *base;
@@ -434,13 +440,16 @@ static void missing_write(int version, bool hidden)
 
     pair_open(&pair, PAIR_TCP, version);
     total = pair_fill(&pair, 10000, &base, &buf, &len);
-    if (hidden)
-        assert_int_equal(SSL_read(pair.ours, &byte, 1), -1);
+    if (since == BARE_FIN)
+        shutdown(pair.peer_fd, SHUT_WR);
+    if (since)
+        assert_true(SSL_read(pair.ours, &byte, 1) <= 0);
+    ERR_clear_error();
     receipt = close_ours(&pair, FIN_COURTESY_FULL);
     free(base);
     assert_int_equal(receipt.outcome, FIN_OUTCOME_ERROR);
     assert_int_equal(receipt.error, -EBADMSG);
-    assert_int_equal(receipt.phase, hidden ? FIN_PHASE_FAREWELL : FIN_PHASE_FLUSH);
+    assert_int_equal(receipt.phase, since == NOTHING_THERE ? FIN_PHASE_FAREWELL : FIN_PHASE_FLUSH);
     assert_int_equal(receipt.end, FIN_END_RESET);
     assert_false(reached(&receipt, FIN_STAGE_NOTIFIED));
     check_reset_at_peer(&pair, total);
@@ -449,8 +458,9 @@ static void missing_write(int version, bool hidden)
 
 static void one_missing_write(int version)
 {
-    missing_write(version, false);
-    missing_write(version, true);
+    missing_write(version, NOTHING_READ);
+    missing_write(version, NOTHING_THERE);
+    missing_write(version, BARE_FIN);
 }
 
 static void test_missing_write(void **state)
@@ -547,7 +557,7 @@ static void one_fatal(enum pair_kind kind, int version)
     pair_run(&pair, read_raw_and_hang_up);
     receipt = close_ours(&pair, FIN_COURTESY_FULL);
     pair_join(&pair);
-    assert_int_equal(receipt.outcome, FIN_OUTCOME_GRACEFUL);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_TRUNCATED);
     assert_false(reached(&receipt, FIN_STAGE_NOTIFIED));
     assert_false(reached(&receipt, FIN_STAGE_ANSWERED));
     assert_int_equal(pair.bytes, 0);
@@ -559,6 +569,83 @@ static void test_fatal(void **state)
 {
     (void) state;
     for_each_pair(one_fatal);
+}
+
+/* ---- a FIN that the program has met, without close_notify before it ---- */
+
+static void hang_up(struct pair *pair)
+{
+    shutdown(pair->peer_fd, SHUT_WR);
+    peer_read_all(pair);
+}
+
+static void met_bare_fin(enum pair_kind kind, int version, int courtesy, bool ignored)
+{
+    struct fin_receipt receipt;
+    struct pair pair;
+    char byte;
+
+    pair_open(&pair, kind, version);
+    if (ignored)
+        SSL_set_options(pair.ours, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    pair_run(&pair, hang_up);
+    assert_int_equal(SSL_read(pair.ours, &byte, 1), 0);
+    assert_int_equal(SSL_get_error(pair.ours, 0), ignored ? SSL_ERROR_ZERO_RETURN : SSL_ERROR_SSL);
+    ERR_clear_error();
+    receipt = close_ours(&pair, courtesy);
+    pair_join(&pair);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_TRUNCATED);
+    assert_false(reached(&receipt, FIN_STAGE_ANSWERED));
+    assert_int_equal(reached(&receipt, FIN_STAGE_NOTIFIED), ignored);
+    assert_int_equal(receipt.end, FIN_END_FIN);
+    assert_int_equal(pair.raw_end, SEEN_EOF);
+    pair_close(&pair, true);
+}
+
+/* Of a Unix socket whose input had ended before, by whom can't be known. */
+static void one_met_bare_fin(enum pair_kind kind, int version)
+{
+    for (int ignored = 0; ignored <= (kind == PAIR_TCP); ignored++) {
+        met_bare_fin(kind, version, FIN_COURTESY_ORDERLY, ignored);
+        met_bare_fin(kind, version, FIN_COURTESY_FULL, ignored);
+    }
+}
+
+static void test_met_bare_fin(void **state)
+{
+    (void) state;
+    for_each_pair(one_met_bare_fin);
+}
+
+static void answer_first(struct pair *pair)
+{
+    (void) SSL_shutdown(pair->theirs);
+    hang_up(pair);
+}
+
+/* The same option does not hide a farewell. */
+static void one_met_farewell(enum pair_kind kind, int version)
+{
+    struct fin_receipt receipt;
+    struct pair pair;
+    char byte;
+
+    pair_open(&pair, kind, version);
+    SSL_set_options(pair.ours, SSL_OP_IGNORE_UNEXPECTED_EOF);
+    pair_run(&pair, answer_first);
+    assert_int_equal(SSL_read(pair.ours, &byte, 1), 0);
+    assert_int_equal(SSL_get_error(pair.ours, 0), SSL_ERROR_ZERO_RETURN);
+    receipt = close_ours(&pair, FIN_COURTESY_FULL);
+    pair_join(&pair);
+    assert_int_equal(receipt.outcome, FIN_OUTCOME_GRACEFUL);
+    assert_true(reached(&receipt, FIN_STAGE_ANSWERED));
+    pair_close(&pair, true);
+}
+
+static void test_met_farewell(void **state)
+{
+    (void) state;
+    for_each_pair(one_met_farewell);
 }
 
 /* ---- who owns what ---- */
@@ -617,7 +704,6 @@ static void one_refused(enum pair_kind kind, int version)
     bio = SSL_get_rbio(pair.ours);
     policy.total_ms = -1;
     assert_int_equal(refused(pair.ours, NULL, &policy), -ERANGE);
-    assert_int_equal(refused(pair.ours, NULL, NULL), -EINVAL);
     policy = policy_of(FIN_COURTESY_FULL);
     assert_int_equal(refused(pair.ours, &none, &policy), -EINVAL);
     assert_int_equal(refused(NULL, NULL, &policy), -EINVAL);
@@ -682,6 +768,8 @@ int main(void)
         cmocka_unit_test(test_write_lost),
         cmocka_unit_test(test_handshake),
         cmocka_unit_test(test_fatal),
+        cmocka_unit_test(test_met_bare_fin),
+        cmocka_unit_test(test_met_farewell),
         cmocka_unit_test(test_number_reused),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_no_stream),

@@ -249,13 +249,65 @@ static void test_program_keeps_bio(void **state)
     assert_int_equal(close(again), 0);
 }
 
+/* ---- what a closer refuses ---- */
+
+struct refusal {
+    struct fin_closer *closer;
+    SSL *ssl;
+    int result;
+};
+
+static void submit_again(const struct fin_receipt *receipt, void *arg)
+{
+    struct fin_policy policy = FIN_POLICY_INIT;
+    struct refusal *r = arg;
+
+    (void) receipt;
+    r->result = fin_closer_submit_ssl(r->closer, r->ssl, NULL, &policy, NULL, NULL, NULL);
+}
+
+/* A closer that is being freed takes nothing any more. The session is as it was, and works. */
+static void test_closer_refuses(void **state)
+{
+    struct fin_policy policy = FIN_POLICY_INIT;
+    struct refusal r = { 0 };
+    struct pair pair;
+    char buf[8];
+    BIO *rbio;
+    SSL *bare;
+    int fds[2];
+
+    (void) state;
+    assert_int_equal(fin_closer_new(NULL, &r.closer), 0);
+    pair_open(&pair, PAIR_TCP, TLS1_3_VERSION);
+    rbio = SSL_get_rbio(pair.ours);
+    r.ssl = pair.ours;
+    bare = SSL_new(SSL_get_SSL_CTX(pair.ours));
+    assert_int_equal(fin_closer_submit_ssl(r.closer, bare, NULL, &policy, NULL, NULL, NULL),
+                     -ENOTCONN);
+    SSL_free(bare);
+    assert_int_equal(fin_closer_submit_ssl(r.closer, NULL, NULL, &policy, NULL, NULL, NULL),
+                     -EINVAL);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(fin_closer_submit(r.closer, fds[0], &policy, submit_again, &r, NULL), 0);
+    (void) fin_closer_free(r.closer);
+    assert_int_equal(r.result, -ECANCELED);
+    assert_ptr_equal(SSL_get_rbio(pair.ours), rbio);
+    assert_int_equal(BIO_get_close(rbio), BIO_CLOSE);
+    assert_int_equal(SSL_write(pair.ours, "alive", 5), 5);
+    assert_int_equal(SSL_read(pair.theirs, buf, sizeof buf), 5);
+    pair_close(&pair, false);
+    assert_int_equal(close(fds[1]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_memory), /* first: the shared BIO method is not made yet */
-        cmocka_unit_test(test_restored),    cmocka_unit_test(test_invalid),
-        cmocka_unit_test(test_no_socket),   cmocka_unit_test(test_stubborn_bio),
-        cmocka_unit_test(test_error_queue), cmocka_unit_test(test_program_keeps_bio),
+        cmocka_unit_test(test_restored),       cmocka_unit_test(test_invalid),
+        cmocka_unit_test(test_no_socket),      cmocka_unit_test(test_stubborn_bio),
+        cmocka_unit_test(test_error_queue),    cmocka_unit_test(test_program_keeps_bio),
+        cmocka_unit_test(test_closer_refuses),
     };
 
     if (!CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free))

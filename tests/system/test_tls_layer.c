@@ -196,7 +196,7 @@ static void one_fatal_read_by_program(enum pair_kind kind, int version)
     assert_true(SSL_get_shutdown(pair.ours) & SSL_RECEIVED_SHUTDOWN);
     tls = layer_attach(pair.ours, NULL, 0, pair.fd);
     assert_int_equal(layer_flush(tls, &unsent), FIN_LAYER_DONE);
-    assert_int_equal(layer_notify(tls), FIN_LAYER_NONE);
+    assert_int_equal(layer_notify(tls), FIN_LAYER_DEAD);
     assert_int_equal(layer_read(tls, 100, &n), FIN_LAYER_WANT_READ);
     layer_finish(&pair, tls);
 }
@@ -404,6 +404,44 @@ static void test_hidden_write(void **state)
     layer_for_each_pair(one_hidden_write);
 }
 
+/* The same of a session that has died since, of the peer's bare FIN; and of one that had nothing
+ * to send. */
+static void one_write_of_the_dead(enum pair_kind kind, int version)
+{
+    for (int missing = 0; missing < 2; missing++)
+        for (int farewell = 0; farewell < 2; farewell++) {
+            unsigned char *base = NULL;
+            struct fin__ssl *tls;
+            struct pair pair;
+            const void *buf;
+            uint64_t unsent;
+            size_t len;
+            char byte;
+
+            pair_open(&pair, kind, version);
+            if (missing)
+                pair_fill(&pair, 1000, &base, &buf, &len);
+            if (farewell)
+                (void) SSL_shutdown(pair.ours);
+            shutdown(pair.peer_fd, SHUT_WR);
+            assert_true(SSL_read(pair.ours, &byte, 1) <= 0);
+            ERR_clear_error();
+            tls = layer_attach(pair.ours, NULL, 0, pair.fd);
+            assert_int_equal(layer_unsent(tls), missing ? UINT64_MAX : 0);
+            assert_int_equal(layer_flush(tls, &unsent),
+                             missing ? FIN_LAYER_BROKEN : FIN_LAYER_DONE);
+            assert_int_equal(ERR_peek_error(), 0);
+            free(base);
+            layer_finish(&pair, tls);
+        }
+}
+
+static void test_write_of_the_dead(void **state)
+{
+    (void) state;
+    layer_for_each_pair(one_write_of_the_dead);
+}
+
 /* SSL_shutdown() behind a record that is not finished: the alert can't go before it. */
 static void one_shutdown_behind_write(enum pair_kind kind, int version)
 {
@@ -476,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_finished_write),
         cmocka_unit_test(test_missing_write),
         cmocka_unit_test(test_hidden_write),
+        cmocka_unit_test(test_write_of_the_dead),
         cmocka_unit_test(test_shutdown_behind_write),
         cmocka_unit_test(test_reset_by_peer),
     };

@@ -43,6 +43,13 @@ int layer_flush(struct fin__ssl *tls, uint64_t *unsent)
     return layer->flush(layer->arg, unsent);
 }
 
+uint64_t layer_unsent(struct fin__ssl *tls)
+{
+    const struct fin_layer *layer = fin__ssl_layer(tls);
+
+    return layer->unsent(layer->arg);
+}
+
 int layer_notify(struct fin__ssl *tls)
 {
     const struct fin_layer *layer = fin__ssl_layer(tls);

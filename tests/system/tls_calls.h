@@ -17,6 +17,7 @@ struct fin__ssl *layer_attach(SSL *ssl, const void *buf, size_t len, int fd);
 int layer_refused(SSL *ssl);
 
 int layer_flush(struct fin__ssl *tls, uint64_t *unsent);
+uint64_t layer_unsent(struct fin__ssl *tls);
 int layer_notify(struct fin__ssl *tls);
 int layer_read(struct fin__ssl *tls, uint64_t max, uint64_t *n);
 

@@ -14,10 +14,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -431,6 +433,79 @@ static int on_demand(void)
     return close_one(fd);
 }
 
+#ifdef __x86_64__
+/* read(2) as i386 numbers it, which is close(2) to x86-64. */
+static long read_i386(int fd, void *low, long size)
+{
+    long result;
+
+    __asm__ volatile("int $0x80"
+                     : "=a"(result)
+                     : "a"(3), "b"(fd), "c"(low), "d"(size)
+                     : "memory", "r8", "r9", "r10", "r11");
+    return result;
+}
+
+/* The kernel answers ENOSYS where it has no x32. */
+static void shutdown_x32(int fd)
+{
+    (void) syscall(0x40000000 | SYS_shutdown, fd, SHUT_RDWR);
+}
+#else
+static long read_i386(int fd, void *low, long size)
+{
+    return read(fd, low, (size_t) size);
+}
+
+static void shutdown_x32(int fd)
+{
+    (void) fd;
+}
+#endif
+
+/* A filter that refuses close(2): it says so, and closes nothing. */
+static int refused_close(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { 4, code };
+
+    puts("ready");
+    fflush(stdout);
+    if (getchar() != 'x')
+        return 97;
+    must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    must(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+    return close(make_one()) < 0 && errno == EPERM ? 0 : 94;
+}
+
+static int foreign_calls(void)
+{
+    char *low = mmap((void *) 0x10000000, 4096, PROT_READ | PROT_WRITE, // NOLINT
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int pair[2];
+
+    if (low == MAP_FAILED || (uintptr_t) low >> 32)
+        return 98;
+    puts("ready");
+    fflush(stdout);
+    if (getchar() != 'x')
+        return 97;
+    must(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    must((int) write(pair[1], "hello", 5));
+    if (read_i386(pair[0], low, 5) != 5 || memcmp(low, "hello", 5) != 0)
+        return 95;
+    shutdown_x32(pair[0]);
+    linger();
+    close_one(pair[0]);
+    close_one(pair[1]);
+    return 0;
+}
+
 static const struct {
     const char *name;
     int (*run)(void);
@@ -457,6 +532,8 @@ static const struct {
     { "signalled", signalled },
     { "strange_name", strange_name },
     { "on_demand", on_demand },
+    { "foreign_calls", foreign_calls },
+    { "refused_close", refused_close },
 };
 
 int main(int argc, char **argv)

@@ -82,7 +82,13 @@ void send_block(struct worker *w)
 {
     static const char block[1 << 20];
 
-    w->result = fin_handle_send(w->handle, block, sizeof block, 0, w->timeout_ms);
+    w->result = fin_handle_send(w->handle, block, sizeof block, w->flags, w->timeout_ms);
+}
+
+void send_part(struct worker *w)
+{
+    w->flags = FIN_SEND_PART;
+    send_block(w);
 }
 
 void take(struct worker *w)

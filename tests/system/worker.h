@@ -40,6 +40,7 @@ void await_entry(struct worker *w);
 
 void receive(struct worker *w);
 void send_block(struct worker *w); /* 1 MiB */
+void send_part(struct worker *w);  /* the same, with FIN_SEND_PART */
 void take(struct worker *w);       /* accept */
 void receive_alone(struct worker *w);
 void accept_alone(struct worker *w);

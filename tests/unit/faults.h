@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* System calls of the library that fail on request. The linker leads each call of the library
- * (--wrap, see meson.build) to a function here. Only the thread that armed a fault meets it. */
+/* System calls of the library that fail on request, or keep answering the same. The linker leads
+ * each call of the library (--wrap, see meson.build) to a function here. Only the thread that armed
+ * a fault meets it. */
 
 #ifndef FAULTS_H
 #define FAULTS_H
@@ -10,10 +11,13 @@
 #include <stdint.h>
 
 struct fault {
-    const char *call; /* "recv" */
+    const char *call; /* "recv"; "openat+access": both */
     int error;        /* errno that it gives */
     int from;         /* the number of the first call that fails, from 1 */
     bool lasting;     /* all later ones fail too */
+    int result;       /* with error 0: what the call answers instead of being made */
+    int slow_ms;      /* not 0: it fails nothing, but takes this long each time */
+    short events;     /* with result 1: what poll(2) and epoll_wait(2) say there is */
 };
 
 /* What a call can fail with; ends with 0. */

@@ -113,6 +113,7 @@ static void mptcp(struct scene_run *run)
     say(run, "hello", NULL);
     peer_ends(run);
     run->waits = true;
+    run->acked_is_unknown = run->eof_is_unknown = true;
 }
 
 static void unix_stream(struct scene_run *run)
@@ -120,6 +121,7 @@ static void unix_stream(struct scene_run *run)
     connected(run, AF_UNIX);
     peer_ends(run);
     run->waits = true;
+    run->eof_is_unknown = true; /* it may have been shut by us */
 }
 
 static void unix_prompt(struct scene_run *run)
@@ -139,6 +141,7 @@ static void seqpacket(struct scene_run *run)
     assert_int_equal(send(run->theirs, "", 0, MSG_NOSIGNAL), 0);
     peer_ends(run);
     run->waits = true;
+    run->eof_is_unknown = true; /* it may have been shut by us */
 }
 
 /* ---- a layer ---- */
@@ -181,7 +184,8 @@ static int layer_read(void *arg, uint64_t max, uint64_t *n)
 
 static void layered(struct scene_run *run)
 {
-    static struct fin_layer layer = { sizeof layer, NULL, layer_flush, layer_notify, layer_read };
+    static struct fin_layer layer = { sizeof layer, NULL,       layer_flush,
+                                      layer_notify, layer_read, NULL };
 
     tcp(run);
     layer.arg = run;

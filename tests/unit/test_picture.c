@@ -2,8 +2,8 @@
 
 /* Waterfalls: the pieces of a bar, the page's data, the lines for a terminal of any width. */
 
-#include "page.h"
-#include "picture.h"
+#include "picture/page.h"
+#include "picture/picture.h"
 #include "support.h"
 
 #include <jansson.h>

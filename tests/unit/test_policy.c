@@ -92,6 +92,42 @@ static void test_size(void **state)
     }
 }
 
+/* Which member is wrong, and nothing is written where all is well. */
+static void test_names_what_is_wrong(void **state)
+{
+    struct fin_policy policy = FIN_POLICY_INIT;
+    const char *field = "untouched";
+
+    (void) state;
+    assert_int_equal(fin_policy_check(&policy, &field), 0);
+    assert_string_equal(field, "untouched");
+    policy.proof_ms = -1;
+    assert_int_equal(fin_policy_check(&policy, &field), -ERANGE);
+    assert_string_equal(field, "proof_ms");
+    policy.scope = 9;
+    assert_int_equal(fin_policy_check(&policy, &field), -EINVAL);
+    assert_string_equal(field, "scope");
+    policy.size = 3;
+    assert_int_equal(fin_policy_check(&policy, &field), -EINVAL);
+    assert_string_equal(field, "size");
+    assert_int_equal(fin_policy_check(NULL, &field), -EINVAL);
+    assert_string_equal(field, "policy");
+}
+
+static void test_ready_policies(void **state)
+{
+    const struct fin_policy ready[] = { FIN_POLICY_ABORT, FIN_POLICY_PROMPT, FIN_POLICY_ORDERLY,
+                                        FIN_POLICY_SERVER };
+    const int courtesies[] = { FIN_COURTESY_ABORT, FIN_COURTESY_PROMPT, FIN_COURTESY_ORDERLY,
+                               FIN_COURTESY_ORDERLY };
+
+    (void) state;
+    for (size_t i = 0; i < sizeof ready / sizeof *ready; i++) {
+        assert_int_equal(fin_policy_check(&ready[i], NULL), 0);
+        assert_int_equal(ready[i].courtesy, courtesies[i]);
+    }
+}
+
 static void test_plan(void **state)
 {
     struct fin_policy policy = FIN_POLICY_INIT;
@@ -142,6 +178,8 @@ int main(void)
         GUARDED(test_enumerators),
         GUARDED(test_times),
         GUARDED(test_size),
+        GUARDED(test_names_what_is_wrong),
+        GUARDED(test_ready_policies),
         GUARDED(test_plan),
         GUARDED(test_scope),
     };

@@ -2,10 +2,14 @@
 
 #include "support.h"
 
+#include "base/errors.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- names ---- */
 
@@ -32,14 +36,15 @@ static void test_names(void **state)
     assert_names(fin_stage_name, FIN_STAGES,
                  "requested flushed notified answered shut acked eof unwatched released "
                  "unreferenced finished gone ");
-    assert_names(fin_outcome_name, FIN_OUTCOME_ABORTED + 1,
-                 "graceful prompt truncated timed_out reset error aborted ");
+    assert_names(fin_outcome_name, FIN_OUTCOMES,
+                 "graceful prompt truncated timed_out reset error aborted bounded ");
     assert_names(fin_phase_name, FIN_PHASE_LINGER + 1, "none flush farewell linger ");
     assert_names(fin_end_name, FIN_END_KERNEL + 1, "none fin reset kernel ");
     assert_names(fin_answer_name, FIN_UNVERIFIABLE + 1, "no yes unverifiable ");
     assert_names(fin_courtesy_name, FIN_COURTESY_FULL + 1, "abort prompt orderly full ");
     assert_names(fin_scope_name, FIN_SCOPE_DESCRIPTOR + 1, "default connection descriptor ");
-    assert_names(fin_search_name, FIN_SEARCH_BLIND + 1, "none found invisible blind ");
+    assert_names(fin_kind_name, FIN_KIND_UNIX + 1, "pipe tcp mptcp udp unix ");
+    assert_names(fin_search_name, FIN_SEARCH_CUT + 1, "none found invisible blind cut ");
 }
 
 static void test_version(void **state)
@@ -167,14 +172,93 @@ static void test_format_holders(void **state)
     receipt.holders = 1;
     receipt.holder[0] = (struct fin_holder) { 42, 7, "wor\x1bker" };
     assert_line(&receipt, "graceful, end=none, held=yes:; held by 42/wor\\x1bker fd 7");
+    receipt.search = FIN_SEARCH_CUT;
+    assert_line(
+        &receipt,
+        "graceful, end=none, held=yes:; held by 42/wor\\x1bker fd 7, and the search was cut");
+    receipt.holders = 0;
+    assert_line(&receipt,
+                "graceful, end=none, held=yes:; held, and there was no time to search by whom");
+}
+
+static void test_json(void **state)
+{
+    static const char expected[] =
+        "{\"outcome\": \"timed_out\", \"phase\": \"linger\", \"end\": \"kernel\", \"held\": "
+        "\"unverifiable\", \"stages\": {\"requested\": 0, \"flushed\": 500, \"notified\": null, "
+        "\"answered\": null, \"shut\": 999900, \"acked\": null, \"eof\": null, \"unwatched\": "
+        "1000000, \"released\": 2500000000, \"unreferenced\": null, \"finished\": null, \"gone\": "
+        "null}, \"unverifiable\": [\"acked\", \"unreferenced\"], \"unsent\": 1, \"unacked\": 22, "
+        "\"discarded\": 333, \"accepted\": 18446744073709551615, \"forced\": false, \"tombstone\": "
+        "true, \"search\": \"found\", \"holders\": [{\"pid\": 42, \"fd\": 7, \"command\": "
+        "\"a\\\"b\\\\x1b\\\\x5c\"}], \"holder_count\": 1, \"error\": \"EIO\", "
+        "\"kind\": \"tcp\", \"local\": \"127.0.0.1:80\", \"remote\": null}";
+    struct fin_receipt receipt = full();
+    char text[2000];
+    int length;
+
+    (void) state;
+    receipt.tombstone = 1;
+    receipt.search = FIN_SEARCH_FOUND;
+    receipt.holders = 1;
+    receipt.holder[0] = (struct fin_holder) { 42, 7, "a\"b\x1b\\" };
+    receipt.kind = FIN_KIND_TCP;
+    receipt.family = AF_INET;
+    receipt.local_port = 80;
+    memcpy(receipt.local, (const uint8_t[]) { 127, 0, 0, 1 }, 4);
+    length = fin_receipt_json(&receipt, text, sizeof text);
+    assert_string_equal(text, expected);
+    assert_int_equal(length, strlen(expected));
+    assert_int_equal(fin_receipt_json(&receipt, NULL, 0), length);
+    assert_int_equal(fin_receipt_json(&receipt, text, 11), length);
+    assert_string_equal(text, "{\"outcome\"");
+    assert_int_equal(fin_receipt_json(NULL, text, sizeof text), -EINVAL);
+    receipt.size--;
+    assert_int_equal(fin_receipt_json(&receipt, text, sizeof text), -EINVAL);
+}
+
+/* As the C library has them, where it tells. */
+static void test_error_names(void **state)
+{
+    (void) state;
+    for (int error = -1; error < 5000; error++) {
+        const char *expected = error > 0 ? strerrorname_np(error) : NULL, *name;
+
+        name = fin__error_name(error);
+        assert_true(name ? expected && strcmp(name, expected) == 0 : !expected);
+    }
+}
+
+/* A program may hand in a receipt that no close filled: nothing behind it is read. */
+static void test_format_at_the_end_of_a_page(void **state)
+{
+    size_t page = (size_t) sysconf(_SC_PAGESIZE);
+    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct fin_receipt *receipt = (void *) (pages + page - sizeof *receipt);
+    struct fin_holder *last = &receipt->holder[FIN_RECEIPT_HOLDERS - 1];
+    char line[512];
+
+    (void) state;
+    assert_ptr_not_equal(pages, MAP_FAILED);
+    assert_int_equal(mprotect(pages + page, page, PROT_NONE), 0);
+    *receipt = empty();
+    receipt->held = FIN_YES;
+    receipt->search = FIN_SEARCH_FOUND;
+    receipt->holders = FIN_RECEIPT_HOLDERS;
+    memset(last->command, 'x', sizeof last->command);
+    assert_true(fin_receipt_format(receipt, line, sizeof line) > 0);
+    assert_non_null(strstr(line, "/xxxxxxxxxxxxxxxx fd 0"));
+    assert_int_equal(munmap(pages, 2 * page), 0);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        GUARDED(test_names),          GUARDED(test_version),    GUARDED(test_format_least),
-        GUARDED(test_format_full),    GUARDED(test_format_cut), GUARDED(test_format_nonsense),
-        GUARDED(test_format_holders),
+        GUARDED(test_names),          GUARDED(test_version),
+        GUARDED(test_format_least),   GUARDED(test_format_full),
+        GUARDED(test_format_cut),     GUARDED(test_format_nonsense),
+        GUARDED(test_format_holders), GUARDED(test_format_at_the_end_of_a_page),
+        GUARDED(test_json),           GUARDED(test_error_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -307,6 +307,45 @@ static void test_stale_entry_alone(void **state)
     drop_all(copy, fds[THEM], -1);
 }
 
+/* Closed and not unregistered: nobody has looked, and the first to find out is select() itself. */
+static void test_event_of_what_was_closed(void **state)
+{
+    struct fin_selector *s = make();
+    struct fin_ready ready = { 0 };
+    int fds[2], copy;
+
+    (void) state;
+    unix_pair(SOCK_STREAM, fds);
+    give(fds[THEM], "x");
+    assert_int_equal(fin_selector_register(s, fds[US], FIN_READ, NULL), 0);
+    copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 0);
+    drop_all(fds[US], -1);
+    assert_int_equal(fin_selector_select(s, &ready, 1, 0), 0);
+    assert_false(set_is_ready(s));
+    assert_true(is_registered(s, fds[US])); /* its owner may unregister it yet */
+    fin_selector_free(s);
+    drop_all(copy, fds[THEM], -1);
+}
+
+/* The same, and the number means something else: its owner is not to hear of it. */
+static void test_event_under_a_taken_number(void **state)
+{
+    struct fin_ready ready = { 0 };
+    struct journal journal = { 0 };
+    struct fin_selector *s;
+    int fds[2], copy;
+
+    (void) state;
+    s = make_replaced(fds, &copy);
+    assert_int_equal(fin_selector_observe(s, note, &journal), 0);
+    assert_int_equal(fin_selector_select(s, &ready, 1, 0), 0);
+    assert_false(set_is_ready(s));
+    assert_noted(&journal, 0, FIN_SELECTOR_UNREGISTER, fds[US], FIN_READ);
+    assert_int_equal(fin_selector_unregister(s, fds[US], NULL), -ENOENT);
+    fin_selector_free(s);
+    drop_all(fds[US], fds[THEM], copy, -1);
+}
+
 /* What else is registered is in the new set, under the registration that it had. */
 static void test_others_survive(void **state)
 {
@@ -494,7 +533,8 @@ static void test_no_memory(void **state)
     drop_all(fd, -1);
 }
 
-/* With no descriptor for a new set the wait returns early, and the stale entry goes the next time. */
+/* With no descriptor for a new set the wait returns early, and the stale entry goes the next
+ * time. */
 static void test_no_descriptor(void **state)
 {
     struct rlimit usual, none;
@@ -543,15 +583,25 @@ static void test_interrupted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        GUARDED(test_observers),      GUARDED(test_course),
-        GUARDED(test_hang_up),        GUARDED(test_many),
-        GUARDED(test_get_drops),      GUARDED(test_register_drops),
-        GUARDED(test_stale_entry),    GUARDED(test_stale_entry_alone),
-        GUARDED(test_others_survive), GUARDED(test_number_given_back),
-        GUARDED(test_same_batch),     GUARDED(test_modify_after_close),
-        GUARDED(test_child),          GUARDED(test_bad_input),
-        GUARDED(test_no_memory),      GUARDED(test_no_descriptor),
+        GUARDED(test_observers),
+        GUARDED(test_course),
+        GUARDED(test_hang_up),
+        GUARDED(test_many),
+        GUARDED(test_get_drops),
+        GUARDED(test_register_drops),
+        GUARDED(test_stale_entry),
+        GUARDED(test_stale_entry_alone),
+        GUARDED(test_others_survive),
+        GUARDED(test_number_given_back),
+        GUARDED(test_same_batch),
+        GUARDED(test_modify_after_close),
+        GUARDED(test_child),
+        GUARDED(test_bad_input),
+        GUARDED(test_no_memory),
+        GUARDED(test_no_descriptor),
         GUARDED(test_interrupted),
+        GUARDED(test_event_of_what_was_closed),
+        GUARDED(test_event_under_a_taken_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -208,6 +209,60 @@ static void test_number_taken_again(void **state)
     fin__witness_close(&w);
 }
 
+/* Something else has a number of its by now: it is not asked, gets no entry, and stays open. */
+static void test_set_closed_behind_its_back(void **state)
+{
+    (void) state;
+    for (int one = 0; one < 2; one++)
+        for (int set = 0; set < 2; set++) {
+            struct fin__witness w = FIN__WITNESS_INIT;
+            int fd = eventfd(0, EFD_CLOEXEC), stranger, lost;
+            struct epoll_event event;
+
+            assert_int_equal(one ? fin__witness_open_for_one(&w) : fin__witness_open(&w), 0);
+            assert_int_equal(fin__witness_add(&w, fd, 1), 0);
+            assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_YES);
+            lost = w.set;
+            drop_all(lost, -1);
+            w.sure = 0; /* time has passed */
+            assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_UNVERIFIABLE);
+            stranger = set ? epoll_create1(EPOLL_CLOEXEC) : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+            assert_int_equal(stranger, lost);
+            assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_UNVERIFIABLE);
+            assert_int_equal(fin__witness_add(&w, fd, 2), -EBADF);
+            drop_all(fd, -1);
+            assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_UNVERIFIABLE);
+            if (set) {
+                event = (struct epoll_event) { .events = EPOLLIN };
+                fd = eventfd(1, EFD_CLOEXEC);
+                assert_int_equal(epoll_ctl(stranger, EPOLL_CTL_ADD, fd, &event), 0);
+                assert_int_equal(epoll_wait(stranger, &event, 1, 0), 1);
+                drop_all(fd, -1);
+            }
+            fin__witness_close(&w);
+            drop_all(stranger, -1); /* it is there still */
+        }
+}
+
+static void test_fdinfo_closed_behind_its_back(void **state)
+{
+    struct fin__witness w = open_witness();
+    int fd = eventfd(0, EFD_CLOEXEC), lost = w.fdinfo, stranger;
+
+    (void) state;
+    assert_int_equal(fin__witness_add(&w, fd, 1), 0);
+    drop_all(lost, -1);
+    w.sure = 0;
+    stranger = memfd_create("nothing", MFD_CLOEXEC);
+    assert_int_equal(stranger, lost);
+    assert_int_equal(write(stranger, "pos: 0\n", 7), 7);
+    assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_YES);
+    drop_all(fd, -1);
+    assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_NO);
+    fin__witness_close(&w);
+    drop_all(stranger, -1);
+}
+
 static void count_entry(uint64_t token, uint64_t inode, void *arg)
 {
     uint64_t *sum = arg;
@@ -226,6 +281,7 @@ static void test_many(void **state)
     uint64_t sum = 0, expected = 0;
 
     (void) state;
+    busy();
     for (uint64_t i = 0; i < MANY; i++) {
         fds[i] = eventfd(0, EFD_CLOEXEC);
         assert_true(fds[i] >= 0);
@@ -244,14 +300,147 @@ static void test_many(void **state)
     fin__witness_close(&w);
 }
 
+/* ---- a set full of what is held still ---- */
+
+/* Entries that nobody asks about any more. What holds them is written to held[]. */
+static void give_up(struct fin__witness *w, int *held, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int fd = eventfd(0, EFD_CLOEXEC);
+
+        held[i] = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        assert_int_equal(fin__witness_add(w, fd, (uint64_t) i + 1), 0);
+        drop_all(fd, -1);
+        fin__witness_give_up(w);
+    }
+}
+
+static void let_all_go(const int *held, int count)
+{
+    for (int i = 0; i < count; i++)
+        drop_all(held[i], -1);
+}
+
+/* A program counts its descriptors: a new set has the number of the old one. */
+static void test_renewed_under_its_number(void **state)
+{
+    struct fin__witness w = open_witness();
+    int set = w.set, fdinfo = w.fdinfo, held[FIN__WITNESS_STALE_MAX], fd;
+
+    (void) state;
+    give_up(&w, held, FIN__WITNESS_STALE_MAX);
+    fin__witness_renew(&w);
+    assert_int_equal(w.set, set);
+    assert_int_equal(w.fdinfo, fdinfo);
+    assert_int_equal(w.stale, 0);
+    for (int i = 0; i < FIN__WITNESS_STALE_MAX; i++)
+        assert_int_equal(fin__witness_check(&w, (uint64_t) i + 1, NULL), FIN_NO);
+    fd = eventfd(0, EFD_CLOEXEC);
+    assert_int_equal(fin__witness_add(&w, fd, 100), 0);
+    assert_int_equal(fin__witness_check(&w, 100, NULL), FIN_YES);
+    drop_all(fd, -1);
+    assert_int_equal(fin__witness_check(&w, 100, NULL), FIN_NO);
+    let_all_go(held, FIN__WITNESS_STALE_MAX);
+    fin__witness_close(&w);
+}
+
+static void test_let_go_since(void **state)
+{
+    struct fin__witness w = open_witness();
+    int held[FIN__WITNESS_STALE_MAX];
+
+    (void) state;
+    give_up(&w, held, FIN__WITNESS_STALE_MAX);
+    let_all_go(held + 1, FIN__WITNESS_STALE_MAX - 1);
+    fin__witness_renew(&w);
+    assert_int_equal(w.stale, 1);
+    assert_int_equal(fin__witness_check(&w, 1, NULL), FIN_YES);
+    drop_all(held[0], -1);
+    fin__witness_close(&w);
+}
+
+/* ---- a stray close() took the set ---- */
+
+/* What has the number then is open still, and not ours. */
+static void assert_forgotten(struct fin__witness *w, int number)
+{
+    assert_int_equal(w->set, -1);
+    assert_int_equal(w->fdinfo, -1);
+    fin__witness_close(w);
+    assert_true(fcntl(number, F_GETFD) >= 0);
+}
+
+static void test_lost(void **state)
+{
+    struct fin__witness w = open_witness();
+    int set = w.set, fd = eventfd(0, EFD_CLOEXEC), other;
+
+    (void) state;
+    assert_false(fin__witness_lost(&w));
+    drop_all(set, -1);
+    other = eventfd(0, EFD_CLOEXEC);
+    assert_int_equal(other, set);
+    assert_true(fin__witness_add(&w, fd, 1) < 0);
+    assert_true(fin__witness_lost(&w));
+    assert_false(fin__witness_lost(&w));
+    assert_forgotten(&w, other);
+    drop_all(other, fd, -1);
+}
+
+/* Another epoll set has the number: it gets no entry of ours, and keeps those of its owner. */
+static void test_another_set_has_the_number(void **state)
+{
+    struct fin__witness w = open_witness();
+    int set = w.set, fd = eventfd(0, EFD_CLOEXEC), other;
+    struct epoll_event entry = { .events = EPOLLIN };
+
+    (void) state;
+    drop_all(set, -1);
+    other = epoll_create1(EPOLL_CLOEXEC);
+    assert_int_equal(other, set);
+    assert_int_equal(epoll_ctl(other, EPOLL_CTL_ADD, fd, &entry), 0);
+    assert_int_equal(fin__witness_add(&w, fd, 1), -EBADF);
+    assert_true(fin__witness_lost(&w));
+    assert_forgotten(&w, other);
+    assert_int_equal(epoll_ctl(other, EPOLL_CTL_MOD, fd, &entry), 0);
+    drop_all(other, fd, -1);
+}
+
+/* Its view has gone with it, and its number is a file's that must stay open. */
+static void test_the_view_is_lost_too(void **state)
+{
+    struct fin__witness w = open_witness();
+    int set = w.set, fdinfo = w.fdinfo, others[2];
+
+    (void) state;
+    drop_all(set, fdinfo, -1);
+    others[0] = eventfd(0, EFD_CLOEXEC);
+    others[1] = eventfd(0, EFD_CLOEXEC);
+    assert_true(fin__witness_lost(&w));
+    assert_forgotten(&w, set);
+    assert_forgotten(&w, fdinfo);
+    drop_all(others[0], others[1], -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        GUARDED(test_lines),        GUARDED(test_old_lines),
-        GUARDED(test_mangled),      GUARDED(test_across_buffers),
-        GUARDED(test_endless_line), GUARDED(test_every_kind_of_holder),
-        GUARDED(test_no_witness),   GUARDED(test_number_taken_again),
+        GUARDED(test_lines),
+        GUARDED(test_old_lines),
+        GUARDED(test_mangled),
+        GUARDED(test_across_buffers),
+        GUARDED(test_endless_line),
+        GUARDED(test_every_kind_of_holder),
+        GUARDED(test_no_witness),
+        GUARDED(test_number_taken_again),
+        GUARDED(test_set_closed_behind_its_back),
+        GUARDED(test_fdinfo_closed_behind_its_back),
         GUARDED(test_many),
+        GUARDED(test_renewed_under_its_number),
+        GUARDED(test_let_go_since),
+        GUARDED(test_lost),
+        GUARDED(test_another_set_has_the_number),
+        GUARDED(test_the_view_is_lost_too),
     };
     struct rlimit files;
 

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""EventLoop beside uvloop: churn in its ways to close, echo, streams, callbacks, memory.
+
+usage: loops.py [RESULTS.JSON]
+
+Processor time, of all ways in turns and in one process: the machine has other things to do. Server
+and clients are in one loop. Only EventLoop proves anything about a close; as `plain` it doesn't.
+"""
+
+import asyncio
+import functools
+import gc
+import os
+import resource
+import sys
+from collections.abc import Callable, Mapping
+
+import churn
+import echo
+import ratio
+import uvloop
+
+import finack
+
+ROUNDS = 41
+CALLS = 20000
+CROWD = 2000
+
+Make = Callable[[], asyncio.AbstractEventLoop]
+
+
+def processor() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def timed(work: Callable[[], object], count: int) -> ratio.Work:
+    def once() -> float:
+        before = processor()
+        work()
+        return (processor() - before) / count
+
+    return once
+
+
+# ---- churn ----
+
+
+def churns() -> Mapping[str, list[float]]:
+    prompt = finack.Policy(courtesy="prompt", proof="unreferenced")
+    plain = functools.partial(finack.EventLoop, close_policy=None)
+    ways: dict[str, tuple[Make, churn.Close]] = {
+        "uvloop": (uvloop.new_event_loop, churn.stock_close),
+        "plain": (plain, churn.stock_close),
+        "proved": (finack.EventLoop, churn.stock_close),
+        "orderly": (
+            functools.partial(finack.EventLoop, close_policy=finack.Policy()),
+            churn.stock_close,
+        ),
+        "aclose": (finack.EventLoop, churn.prove(prompt)),
+    }
+    found = {name: churn.Churn(make(), close) for name, (make, close) in ways.items()}
+    try:
+        work = {name: timed(one.run, churn.BATCH) for name, one in found.items()}
+        return ratio.in_turns(work, ROUNDS)
+    finally:
+        for one in found.values():
+            one.stop()
+
+
+# ---- echo and streams ----
+
+
+class Streams(echo.Echo):
+    """The same with StreamReader and StreamWriter."""
+
+    size = 1024
+
+    async def start(self, clients: int) -> None:
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        where = self.server.sockets[0].getsockname()
+        self.pairs = [await asyncio.open_connection(*where) for _ in range(clients)]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def batch(self) -> float:
+        each = echo.TRIPS // len(self.pairs)
+        await asyncio.gather(*(self.trips(*pair, each) for pair in self.pairs))
+        return 0.0
+
+    async def trips(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: int
+    ) -> None:
+        message = bytes(self.size)
+        for _ in range(count):
+            writer.write(message)
+            await reader.readexactly(self.size)
+
+    async def end(self) -> None:
+        for _, writer in self.pairs:
+            writer.close()
+        self.server.close()
+        await asyncio.sleep(0.1)
+
+
+class Bulk(Streams):
+    """100 KiB at a time."""
+
+    size = 100 * 1024
+
+
+def echoes(make: Callable[[asyncio.AbstractEventLoop], echo.Echo]) -> Mapping[str, list[float]]:
+    found = {"ours": make(finack.EventLoop()), "uvloop": make(uvloop.new_event_loop())}
+    try:
+        work = {name: timed(one.run, echo.TRIPS) for name, one in found.items()}
+        return ratio.in_turns(work, ROUNDS)
+    finally:
+        for one in found.values():
+            one.stop()
+
+
+# ---- callbacks ----
+
+
+async def soon(loop: asyncio.AbstractEventLoop) -> None:
+    for _ in range(CALLS // 100):
+        for _ in range(100):
+            loop.call_soon(int)
+        await asyncio.sleep(0)
+
+
+async def later(loop: asyncio.AbstractEventLoop) -> None:
+    for _ in range(CALLS // 100):
+        for _ in range(100):
+            loop.call_later(60, int).cancel()
+        await asyncio.sleep(0)
+
+
+async def sleep0(loop: asyncio.AbstractEventLoop) -> None:
+    for _ in range(CALLS):
+        await asyncio.sleep(0)
+
+
+def callbacks(work: Callable[[asyncio.AbstractEventLoop], object]) -> Mapping[str, list[float]]:
+    loops = {"ours": finack.EventLoop(), "uvloop": uvloop.new_event_loop()}
+
+    def once(loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(work(loop))  # type: ignore[arg-type]
+
+    try:
+        ways = {name: timed(functools.partial(once, loop), CALLS) for name, loop in loops.items()}
+        return ratio.in_turns(ways, ROUNDS)
+    finally:
+        for loop in loops.values():
+            loop.close()
+
+
+# ---- memory ----
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def idle_bytes(make: Make) -> float:
+    """Of an idle connection, both ends and their protocols, in a process of its own."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.close(reader)
+        loop = make()
+        os.write(writer, str(loop.run_until_complete(crowd(loop))).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        told = file.read()
+    os.wait()
+    return float(told)
+
+
+async def crowd(loop: asyncio.AbstractEventLoop) -> float:
+    server = await loop.create_server(echo.Server, "127.0.0.1", 0, backlog=CROWD)
+    where = server.sockets[0].getsockname()
+    kept = [await loop.create_connection(asyncio.Protocol, *where) for _ in range(100)]
+    gc.collect()
+    before = resident()
+    kept += [await loop.create_connection(asyncio.Protocol, *where) for _ in range(CROWD)]
+    gc.collect()
+    return (resident() - before) / CROWD
+
+
+# ---- all ----
+
+
+def measure() -> list[ratio.Result]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * CROWD)), hard))
+    results = []
+    memory = {"ours": [idle_bytes(finack.EventLoop)], "uvloop": [idle_bytes(uvloop.new_event_loop)]}
+    memory = {name: found * ratio.PARTS for name, found in memory.items()}
+    closes = churns()
+    limits = {"plain": 1.10, "proved": 1.05, "orderly": 1.0, "aclose": 1.10}
+    for way, limit in limits.items():
+        name = f"loop.churn.{way}/uvloop"
+        results.append(ratio.ratio(name, limit, closes[way], closes["uvloop"]))
+    rows: list[tuple[str, float, Mapping[str, list[float]]]] = [
+        ("loop.echo/uvloop", 1.10, echoes(lambda loop: echo.Echo(loop, 1))),
+        ("loop.echo.50/uvloop", 1.10, echoes(lambda loop: echo.Echo(loop, 50))),
+        ("loop.streams/uvloop", 1.10, echoes(lambda loop: Streams(loop, 10))),
+        ("loop.echo.100k/uvloop", 1.00, echoes(lambda loop: Bulk(loop, 10))),
+        ("loop.call_soon/uvloop", 1.20, callbacks(soon)),
+        ("loop.call_later/uvloop", 1.20, callbacks(later)),
+        ("loop.sleep0/uvloop", 1.20, callbacks(sleep0)),
+        ("loop.memory/uvloop", 1 / 0.70, memory),
+    ]
+    results += [ratio.ratio(name, limit, row["ours"], row["uvloop"]) for name, limit, row in rows]
+    return results
+
+
+if __name__ == "__main__":
+    ratio.head()
+    sys.exit(ratio.finish(measure()))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Closes that are at work, and who waits for them."""
+
+import asyncio
+import os
+import weakref
+from typing import Any, Protocol
+
+from finack._close.owners import extra
+from finack._receipt import Receipt
+
+
+class Work(Protocol):
+    """A close of one thing."""
+
+    async def run(self) -> Receipt: ...
+
+    def cut(self) -> None: ...
+
+    def receipt(self) -> Receipt: ...
+
+
+class AtWork:
+    """What others see of it."""
+
+    __slots__ = ("__weakref__",)
+
+    done: asyncio.Future[Receipt]
+
+    def cut(self) -> None: ...
+
+    async def join(self) -> Receipt:
+        """Wait for it too; who is cancelled meanwhile cuts it."""
+        try:
+            return await asyncio.shield(self.done)
+        except asyncio.CancelledError:
+            self.cut()
+            raise
+
+
+class Shared(AtWork):
+    """A close that several may wait for; the first of them drives it."""
+
+    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
+        self._work = work
+        # EventLoop lets these get to their ends, and cuts them if they don't.
+        self._at_work: set[Work] = getattr(loop, "_closes", set())
+        self.done: asyncio.Future[Receipt] = loop.create_future()
+
+    async def drive(self) -> Receipt:
+        self._at_work.add(self._work)
+        try:
+            receipt = await self._work.run()
+        except BaseException:
+            receipt = self._work.receipt()
+            raise
+        finally:
+            self._at_work.discard(self._work)
+            self.done.set_result(receipt)
+        return receipt
+
+    def cut(self) -> None:
+        self._work.cut()
+
+
+class Pending:
+    """The closes that are under way in this process, by what stands for the thing (key_of())."""
+
+    def __init__(self) -> None:
+        # Weak: a close whose loop was closed under it ends with the task that ran it.
+        self._closes: dict[Any, weakref.ref[AtWork]] = {}
+        os.register_at_fork(after_in_child=self._closes.clear)
+
+    def __len__(self) -> int:
+        return len(self._closes)
+
+    def __contains__(self, key: Any) -> bool:
+        return key in self._closes
+
+    def get(self, key: Any) -> AtWork | None:
+        found = self._closes.get(key)
+        return found() if found else None
+
+    def enter(self, key: Any, close: AtWork) -> None:
+        self._closes[key] = weakref.ref(close)
+
+    def leave(self, key: Any) -> None:
+        self._closes.pop(key, None)
+
+
+pending = Pending()
+
+
+def key_of(x: Any) -> Any:
+    """What stands for it where only a weak reference will do, which some of uvloop's don't take."""
+    try:
+        weakref.ref(x)
+    except TypeError:
+        return extra(x, "ssl_object") or x.get_protocol()
+    return x
+
+
+def is_at_work(x: Any) -> bool:
+    """Whether a close of finack's is under way for this transport."""
+    return key_of(x) in pending

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Receipts of closes that nobody drove: what they say is the core's to decide."""
+
+import errno
+import socket
+import ssl
+from typing import Any, Literal, TypeAlias
+
+from finack import _core
+from finack._close.owners import errno_of, extra
+from finack._policy import Policy
+from finack._receipt import Receipt
+
+Kind: TypeAlias = Literal["stream", "listener", "other"]
+
+_STREAMS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+
+
+def kind_of(x: Any) -> Kind:
+    """Of a transport or a socket, which may be closed."""
+    if isinstance(x, socket.socket):
+        return "stream" if x.type in _STREAMS else "other"
+    return "other" if hasattr(x, "sendto") or extra(x, "pipe") is not None else "stream"
+
+
+def _error_of(why: BaseException | None) -> int:
+    """What broke may be above the socket, too."""
+    if isinstance(why, ssl.SSLError):
+        return errno.EBADMSG
+    if isinstance(why, TimeoutError):
+        return why.errno or errno.ETIMEDOUT
+    return errno_of(why) or (errno.EIO if why else 0)
+
+
+def unseen(
+    policy: Policy,
+    kind: Kind,
+    requested: float,
+    released: float | None,
+    *,
+    before: bool = False,
+    why: BaseException | None = None,
+    held: bool | None = None,
+    unreferenced: float | None = None,
+    name: str = "",
+) -> Receipt:
+    """What is known: moments of time.monotonic(), and why it broke, if its user has heard.
+
+    `before`: it was over when it was asked for.
+    """
+    values = _core.unseen(
+        policy._as_tuple(),
+        kind,
+        before,
+        _error_of(why),
+        requested,
+        released,
+        held,
+        unreferenced,
+    )
+    return Receipt._from_core(values, socket=name)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""EventLoop: its turns, its connections, how it waits and how it ends."""

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+
+/* loop._ready for those who know asyncio's insides: a view of the ring, with what a deque of
+ * handles has that they use. */
+
+#include "loop/loop.h"
+#include "loop/state.h"
+
+#include <string.h>
+
+struct ready {
+    PyObject ob_base;
+    struct fin__py_loop *loop;
+};
+
+static struct fin__py_ring *ring_of(PyObject *object)
+{
+    return &((struct ready *) object)->loop->ring;
+}
+
+static struct fin__py_entry *entry_at(const struct fin__py_ring *ring, size_t index)
+{
+    return &ring->entries[(ring->head + index) & ring->mask];
+}
+
+/* ---- reading ---- */
+
+static Py_ssize_t length(PyObject *object)
+{
+    return (Py_ssize_t) fin__py_ring_count(ring_of(object));
+}
+
+static PyObject *item(PyObject *object, Py_ssize_t index)
+{
+    const struct fin__py_ring *ring = ring_of(object);
+
+    if (index < 0 || (size_t) index >= fin__py_ring_count(ring)) {
+        PyErr_SetString(PyExc_IndexError, "index out of range");
+        return NULL;
+    }
+    return Py_NewRef(entry_at(ring, (size_t) index)->self);
+}
+
+static int contains(PyObject *object, PyObject *handle)
+{
+    const struct fin__py_ring *ring = ring_of(object);
+
+    for (size_t i = 0; i < fin__py_ring_count(ring); i++)
+        if (entry_at(ring, i)->self == handle)
+            return 1;
+    return 0;
+}
+
+/* ---- changing ---- */
+
+static PyObject *ready_append(PyObject *object, PyObject *handle)
+{
+    if (fin__py_ring_push(((struct ready *) object)->loop, NULL, Py_NewRef(handle), NULL) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* The loop's own steps aren't handles: they stay, for the loop to run. */
+static PyObject *ready_take(struct fin__py_ring *ring, size_t index)
+{
+    PyObject *handle = entry_at(ring, index)->self;
+
+    for (size_t i = index; i > 0; i--)
+        *entry_at(ring, i) = *entry_at(ring, i - 1);
+    ring->head++;
+    return handle;
+}
+
+static PyObject *nothing_there(void)
+{
+    PyErr_SetString(PyExc_IndexError, "no handle is ready");
+    return NULL;
+}
+
+static PyObject *popleft(PyObject *object, PyObject *unused)
+{
+    struct fin__py_ring *ring = ring_of(object);
+
+    (void) unused;
+    for (size_t i = 0; i < fin__py_ring_count(ring); i++)
+        if (!entry_at(ring, i)->step)
+            return ready_take(ring, i);
+    return nothing_there();
+}
+
+static PyObject *pop(PyObject *object, PyObject *unused)
+{
+    struct fin__py_ring *ring = ring_of(object);
+
+    (void) unused;
+    for (size_t i = fin__py_ring_count(ring); i-- > 0;)
+        if (!entry_at(ring, i)->step)
+            return ready_take(ring, i);
+    return nothing_there();
+}
+
+static PyObject *clear_all(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    fin__py_ring_clear(ring_of(object));
+    Py_RETURN_NONE;
+}
+
+/* ---- the type ---- */
+
+static int ready_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((struct ready *) object)->loop);
+    return 0;
+}
+
+static void ready_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    Py_XDECREF(((struct ready *) object)->loop);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    { "append", ready_append, METH_O, "Have the loop run a handle." },
+    { "popleft", popleft, METH_NOARGS, "Take the first handle out." },
+    { "pop", pop, METH_NOARGS, "Take the last handle out." },
+    { "clear", clear_all, METH_NOARGS, "Forget all." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot slots[] = {
+    { Py_tp_doc, "The handles that are ready to run." },
+    { Py_tp_methods, methods },
+    { Py_tp_traverse, ready_traverse },
+    { Py_tp_dealloc, ready_dealloc },
+    { Py_tp_hash, PyObject_HashNotImplemented },
+    { Py_sq_length, length },
+    { Py_sq_item, item },
+    { Py_sq_contains, contains },
+    { 0, NULL },
+};
+
+static PyType_Spec spec = {
+    .name = "finack._core.Ready",
+    .basicsize = sizeof(struct ready),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+        | Py_TPFLAGS_SEQUENCE,
+    .slots = slots,
+};
+
+PyObject *fin__py_ready_new(struct fin__py_loop *loop)
+{
+    PyTypeObject *type = loop->module->asyncio.ready_type;
+    struct ready *ready = type ? (struct ready *) type->tp_alloc(type, 0) : NULL;
+
+    if (ready)
+        ready->loop = (struct fin__py_loop *) Py_NewRef(loop);
+    return (PyObject *) ready;
+}
+
+int fin__py_add_ready(PyObject *module, struct fin__py_asyncio *a)
+{
+    a->ready_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
+    return a->ready_type ? 0 : -1;
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Connecting to an address without a task or a socket object of Python's: a coroutine in C. */
+
+#include "transport/transport.h"
+
+#include "base/descriptor.h"
+#include "close/endpoint.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define ASKED_EVERY 256
+
+enum state {
+    FRESH,
+    CONNECTING,
+    OVER
+};
+
+struct attempt {
+    PyObject ob_base;
+    struct fin__py_loop *loop;
+    PyObject *factory;
+    struct fin__py_transport *transport;
+    struct fin__py_address to;
+    enum state state;
+};
+
+/* ---- the connection ---- */
+
+static void give_up(struct attempt *c)
+{
+    struct fin__py_transport *t = c->transport;
+
+    c->state = OVER;
+    c->transport = NULL;
+    if (!t)
+        return;
+    t->connecting = false;
+    fin__py_transport_unwatch(t);
+    fin__drop(&t->fd);
+    Py_CLEAR(t->waiter);
+    Py_CLEAR(t->loop);
+    Py_DECREF(t);
+}
+
+/* An event of a socket that connects. */
+int fin__py_connected(struct fin__py_transport *t)
+{
+    socklen_t size = sizeof t->error;
+    PyObject *waiter;
+    int result;
+
+    if (!(t->events & (EPOLLOUT | EPOLLERR | EPOLLHUP)))
+        return 0;
+    if (t->events & (EPOLLERR | EPOLLHUP))
+        (void) getsockopt(t->fd, SOL_SOCKET, SO_ERROR, &t->error, &size);
+    t->connecting = false;
+    waiter = t->waiter;
+    t->waiter = NULL;
+    if (!waiter)
+        return 0;
+    result = fin__py_future_done(&t->loop->module->asyncio, waiter, NULL);
+    Py_DECREF(waiter);
+    return result;
+}
+
+static socklen_t size_of(const struct fin__py_address *to)
+{
+    return to->at.any.sa_family == AF_INET ? sizeof to->at.in : sizeof to->at.in6;
+}
+
+/* As asyncio says it. */
+static int refused(const struct attempt *c, int error)
+{
+    PyObject *address = fin__py_address(&c->to.at.any, size_of(&c->to)), *text = NULL,
+             *value = NULL;
+
+    if (address)
+        text = PyUnicode_FromFormat("Connect call failed %R", address);
+    if (text)
+        value = PyObject_CallFunction(PyExc_OSError, "iO", error, text);
+    if (value)
+        PyErr_SetObject((PyObject *) Py_TYPE(value), value);
+    Py_XDECREF(address);
+    Py_XDECREF(text);
+    Py_XDECREF(value);
+    return -1;
+}
+
+/* A system may make MPTCP sockets where TCP is asked for: all of them or none. So it is asked about
+ * the first, and now and then. */
+static bool is_tcp(struct fin__py_loop *loop, int fd)
+{
+    if (loop->closes && loop->connects++ % ASKED_EVERY == 0)
+        loop->makes_tcp = fin__endpoint_is_plain_tcp(fd);
+    return loop->makes_tcp;
+}
+
+static int connect_begin(struct attempt *c)
+{
+    int fd = socket(c->to.at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct fin__py_transport *t;
+
+    if (fd < 0) {
+        (void) fin__py_os_error(-errno);
+        return -1;
+    }
+    t = c->transport = fin__py_transport_new(c->loop, fd, NULL);
+    if (!t)
+        return -1;
+    fin__py_no_delay(fd);
+    t->connecting = true;
+    t->no_linger = true;
+    t->tcp = is_tcp(c->loop, fd);
+    t->theirs = c->to;
+    if (connect(fd, &c->to.at.any, size_of(&c->to)) < 0 && errno != EINPROGRESS)
+        return refused(c, errno);
+    if (fin__py_transport_watch(t) < 0)
+        return -1;
+    t->waiter = fin__py_create_future((PyObject *) c->loop, NULL);
+    return t->waiter ? 0 : -1;
+}
+
+/* The pair that create_connection() returns. */
+static PyObject *connect_finish(struct attempt *c)
+{
+    struct fin__py_transport *t = c->transport;
+    PyObject *protocol, *pair = NULL;
+
+    if (t->connecting || t->error != 0) {
+        if (t->connecting)
+            PyErr_SetString(PyExc_RuntimeError, "nothing has connected yet");
+        else
+            (void) refused(c, t->error);
+        return NULL;
+    }
+    Py_INCREF(t); /* what the program is asked for may end this coroutine */
+    protocol = PyObject_CallNoArgs(c->factory);
+    if (protocol && c->transport != t)
+        PyErr_SetString(PyExc_RuntimeError, "the coroutine was closed while it made the protocol");
+    else if (protocol && fin__py_transport_set_protocol(t, protocol) == 0
+             && fin__py_transport_begin(c->loop, (PyObject *) t, NULL) == 0)
+        pair = PyTuple_Pack(2, (PyObject *) t, protocol);
+    Py_XDECREF(protocol);
+    if (pair) {
+        c->state = OVER;
+        Py_CLEAR(c->transport);
+    }
+    Py_DECREF(t);
+    return pair;
+}
+
+/* ---- the coroutine ---- */
+
+static PySendResult wait_for(struct attempt *c, PyObject **result)
+{
+    c->state = CONNECTING;
+    if (connect_begin(c) < 0
+        || PyObject_SetAttr(c->transport->waiter, c->loop->module->asyncio.name_blocking, Py_True)
+            < 0) {
+        give_up(c);
+        return PYGEN_ERROR;
+    }
+    *result = Py_NewRef(c->transport->waiter);
+    return PYGEN_NEXT;
+}
+
+static PySendResult send_(PyObject *object, PyObject *value, PyObject **result)
+{
+    struct attempt *c = (struct attempt *) object;
+
+    (void) value;
+    *result = NULL;
+    if (c->state == OVER) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    if (c->state == FRESH)
+        return wait_for(c, result);
+    *result = connect_finish(c);
+    if (*result)
+        return PYGEN_RETURN;
+    give_up(c);
+    return PYGEN_ERROR;
+}
+
+static PyObject *next(PyObject *object)
+{
+    PyObject *value, *stop;
+
+    switch (send_(object, Py_None, &value)) {
+    case PYGEN_NEXT:
+        return value;
+    case PYGEN_RETURN:
+        stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+        Py_DECREF(value);
+        if (stop)
+            PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_XDECREF(stop);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *send_method(PyObject *object, PyObject *value)
+{
+    (void) value;
+    return next(object);
+}
+
+static PyObject *throw_(PyObject *object, PyObject *args)
+{
+    PyObject *type, *value = NULL, *trace = NULL;
+
+    if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &trace))
+        return NULL;
+    give_up((struct attempt *) object);
+    if (PyExceptionInstance_Check(type))
+        PyErr_SetObject((PyObject *) Py_TYPE(type), type);
+    else
+        PyErr_SetObject(type, value);
+    return NULL;
+}
+
+static PyObject *connect_close(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    give_up((struct attempt *) object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *itself(PyObject *object)
+{
+    return Py_NewRef(object);
+}
+
+/* ---- the type ---- */
+
+static int connect_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    const struct attempt *c = (struct attempt *) object;
+
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(c->loop);
+    Py_VISIT(c->factory);
+    Py_VISIT(c->transport);
+    return 0;
+}
+
+static void finalize(PyObject *object)
+{
+    const struct attempt *c = (struct attempt *) object;
+    PyObject *type, *value, *trace;
+
+    if (c->state != FRESH)
+        return;
+    PyErr_Fetch(&type, &value, &trace);
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'create_connection' was never awaited")
+        < 0)
+        PyErr_WriteUnraisable(object);
+    PyErr_Restore(type, value, trace);
+}
+
+static void connect_dealloc(PyObject *object)
+{
+    struct attempt *c = (struct attempt *) object;
+    PyTypeObject *type = Py_TYPE(object);
+
+    if (PyObject_CallFinalizerFromDealloc(object) < 0)
+        return;
+    PyObject_GC_UnTrack(object);
+    give_up(c);
+    Py_CLEAR(c->factory);
+    Py_CLEAR(c->loop);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    { "send", send_method, METH_O, NULL },
+    { "throw", throw_, METH_VARARGS, NULL },
+    { "close", connect_close, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot slots[] = {
+    { Py_tp_doc, "A connection in the making." },
+    { Py_tp_methods, methods },
+    { Py_tp_traverse, connect_traverse },
+    { Py_tp_finalize, finalize },
+    { Py_tp_dealloc, connect_dealloc },
+    { Py_tp_iter, itself },
+    { Py_tp_iternext, next },
+    { Py_am_await, itself },
+    { Py_am_send, send_ },
+    { 0, NULL },
+};
+
+static PyType_Spec spec = {
+    .name = "finack._core.Connect",
+    .basicsize = sizeof(struct attempt),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+/* asyncio.iscoroutine() asks collections.abc. */
+int fin__py_add_connect(PyObject *module, struct fin__py_asyncio *a)
+{
+    PyObject *coroutine, *done = NULL;
+
+    a->connect_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
+    if (!a->connect_type)
+        return -1;
+    coroutine = fin__py_fetch("collections.abc", "Coroutine");
+    if (coroutine)
+        done = PyObject_CallMethod(coroutine, "register", "O", a->connect_type);
+    Py_XDECREF(coroutine);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* ---- of the loop ---- */
+
+static bool connect_parse(const char *host, int port, struct fin__py_address *to)
+{
+    if (port < 0 || port > UINT16_MAX)
+        return false;
+    memset(to, 0, sizeof *to);
+    to->known = true;
+    if (inet_pton(AF_INET, host, &to->at.in.sin_addr) == 1) {
+        to->at.in.sin_family = AF_INET;
+        to->at.in.sin_port = htons((uint16_t) port);
+        return true;
+    }
+    if (inet_pton(AF_INET6, host, &to->at.in6.sin6_addr) != 1)
+        return false;
+    to->at.in6.sin6_family = AF_INET6;
+    to->at.in6.sin6_port = htons((uint16_t) port);
+    return true;
+}
+
+/* _connect(factory, host, port): None if the host is no address. */
+PyObject *fin__py_connect(PyObject *object, PyObject *args)
+{
+    struct fin__py_loop *loop = (struct fin__py_loop *) object;
+    PyTypeObject *type = loop->module->asyncio.connect_type;
+    struct fin__py_address to;
+    PyObject *factory;
+    struct attempt *c;
+    const char *host;
+    int port;
+
+    if (!PyArg_ParseTuple(args, "Osi", &factory, &host, &port))
+        return NULL;
+    if (!connect_parse(host, port, &to) || !type)
+        Py_RETURN_NONE;
+    c = (struct attempt *) type->tp_alloc(type, 0);
+    if (!c)
+        return NULL;
+    c->loop = (struct fin__py_loop *) Py_NewRef(loop);
+    c->factory = Py_NewRef(factory);
+    c->to = to;
+    return (PyObject *) c;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The close of a transport as Python sees it: finack._core.Ending, and what the loop and the
+ * transport have of it. */
+
+#include "transport/tls.h"
+
+#include "close/policy.h"
+#include "slots.h"
+#include "values.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+/* ---- methods ---- */
+
+static int parse(PyObject *tuple, struct fin_policy *policy)
+{
+    int result = fin__py_policy(tuple, policy);
+
+    if (result == 0 && (result = fin__policy_check(policy)) < 0)
+        (void) fin__py_os_error(result);
+    return result < 0 ? -1 : 0;
+}
+
+/* A future that is done when the close is complete; None: it is. */
+static PyObject *wait_(PyObject *object, PyObject *unused)
+{
+    struct fin__py_ending *c = (struct fin__py_ending *) object;
+    PyObject *future;
+
+    (void) unused;
+    if (c->over)
+        Py_RETURN_NONE;
+    if (!c->waiters)
+        c->waiters = PyList_New(0);
+    future = c->waiters ? fin__py_create_future((PyObject *) c->loop, NULL) : NULL;
+    if (future && PyList_Append(c->waiters, future) < 0)
+        Py_CLEAR(future);
+    return future;
+}
+
+static PyObject *abort_(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    if (fin__py_ending_abort((struct fin__py_ending *) object, NULL) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *force_(PyObject *object, PyObject *unused)
+{
+    (void) unused;
+    if (fin__py_ending_force((struct fin__py_ending *) object) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* adopt(policy): the close that was begun by another goes on by this one, from now on. */
+static PyObject *adopt(PyObject *object, PyObject *tuple)
+{
+    struct fin_policy policy;
+
+    if (parse(tuple, &policy) < 0
+        || fin__py_ending_adopt((struct fin__py_ending *) object, &policy) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *receipt(PyObject *object, PyObject *unused)
+{
+    const struct fin__py_ending *c = (struct fin__py_ending *) object;
+    struct fin_receipt r = FIN_RECEIPT_INIT;
+
+    (void) unused;
+    fin__machine_report(&c->machine, &r);
+    if (c->machine.held == FIN_YES)
+        fin__proof_holders(&c->machine, c->proof.inode, (enum fin__kind) c->ep.kind, &r);
+    return fin__py_receipt(&r);
+}
+
+/* The two addresses, None where there is none. */
+static PyObject *names(PyObject *object, PyObject *unused)
+{
+    const struct fin__py_ending *c = (struct fin__py_ending *) object;
+    const struct fin__py_transport *t = c->transport;
+    const struct fin__py_address ours = t ? t->ours : c->ours, theirs = t ? t->theirs : c->theirs;
+    PyObject *extra = Py_XNewRef(t ? t->extra : c->extra), *result;
+
+    (void) unused; /* the close may be complete before the second is made */
+    result = Py_BuildValue("(NN)", fin__py_kept_name(&ours, extra, "sockname"),
+                           fin__py_kept_name(&theirs, extra, "peername"));
+    Py_XDECREF(extra);
+    return result;
+}
+
+/* As identify() has it. Of one that nobody was to hear of, and that is held, the inode is known. */
+static PyObject *get_identity(PyObject *object, void *unused)
+{
+    const struct fin__py_ending *c = (struct fin__py_ending *) object;
+    const struct fin_identity *id = &c->proof.id;
+
+    (void) unused;
+    return Py_BuildValue("(KKK)", (unsigned long long) (id->inode ? id->cookie : UINT64_MAX),
+                         (unsigned long long) id->device,
+                         (unsigned long long) (id->inode ? id->inode : c->proof.inode));
+}
+
+/* The ending is what its timer calls. */
+static PyObject *deadline(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    (void) args;
+    (void) keywords;
+    if (fin__py_ending_deadline((struct fin__py_ending *) object) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- the type ---- */
+
+static int traverse(PyObject *object, visitproc visit, void *arg)
+{
+    struct fin__py_ending *c = (struct fin__py_ending *) object;
+
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(c->loop);
+    Py_VISIT(c->transport);
+    Py_VISIT(c->waiters);
+    Py_VISIT(c->error);
+    Py_VISIT(c->timer);
+    Py_VISIT(c->extra);
+    Py_VISIT(c->known);
+    return 0;
+}
+
+static int clear(PyObject *object)
+{
+    struct fin__py_ending *c = (struct fin__py_ending *) object;
+
+    Py_CLEAR(c->waiters);
+    Py_CLEAR(c->error);
+    Py_CLEAR(c->timer);
+    Py_CLEAR(c->extra);
+    Py_CLEAR(c->known);
+    return 0;
+}
+
+static void dealloc(PyObject *object)
+{
+    struct fin__py_ending *c = (struct fin__py_ending *) object;
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    (void) clear(object);
+    Py_CLEAR(c->transport);
+    Py_CLEAR(c->loop);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    { "wait", wait_, METH_NOARGS, "A future that is done when the close is complete; or None." },
+    { "adopt", adopt, METH_O, "Go on by this policy." },
+    { "abort", abort_, METH_NOARGS, "Ask for the end: RST." },
+    { "force", force_, METH_NOARGS, "Wait no longer: as if the deadline had come." },
+    { "receipt", receipt, METH_NOARGS, "What Receipt._from_core() takes." },
+    { "names", names, METH_NOARGS, "The addresses of both ends." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyMemberDef members[] = {
+    { "over", T_BOOL, offsetof(struct fin__py_ending, over), READONLY, NULL },
+    { "driven", T_INT, offsetof(struct fin__py_ending, driven), 0, NULL },
+    { "known", T_OBJECT, offsetof(struct fin__py_ending, known), 0, NULL },
+    { NULL, 0, 0, 0, NULL },
+};
+
+/* It did not wait for the peer, and nobody holds it: so much is known without a look at the
+ * receipt. */
+static PyObject *get_prompt(PyObject *object, void *unused)
+{
+    const struct fin__machine *m = &((struct fin__py_ending *) object)->machine;
+
+    (void) unused;
+    return PyBool_FromLong(m->outcome == FIN_OUTCOME_PROMPT && m->held == FIN_NO);
+}
+
+static PyGetSetDef attributes[] = {
+    { "prompt", get_prompt, NULL, "Whether it ended so, and nobody holds the socket.", NULL },
+    { "identity", get_identity, NULL, "As that of identify().", NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot slots[] = {
+    { Py_tp_doc, "The close of a transport." },
+    { Py_tp_methods, methods },
+    { Py_tp_members, members },
+    { Py_tp_getset, attributes },
+    { Py_tp_call, deadline },
+    { Py_tp_traverse, traverse },
+    { Py_tp_clear, clear },
+    { Py_tp_dealloc, dealloc },
+    { 0, NULL },
+};
+
+static PyType_Spec spec = {
+    .name = "finack._core.Ending",
+    .basicsize = sizeof(struct fin__py_ending),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int fin__py_add_ending(PyObject *module, struct fin__py_asyncio *a)
+{
+    a->ending_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
+    return a->ending_type ? 0 : -1;
+}
+
+/* ---- of the loop and the transport ---- */
+
+/* _set_close(policy or None, cap) */
+PyObject *fin__py_set_close(PyObject *object, PyObject *args)
+{
+    struct fin__py_loop *loop = (struct fin__py_loop *) object;
+    PyObject *tuple;
+    int cap;
+
+    if (!PyArg_ParseTuple(args, "Oi", &tuple, &cap))
+        return NULL;
+    loop->close_cap = cap;
+    loop->closes = false;
+    if (tuple == Py_None)
+        Py_RETURN_NONE;
+    if (parse(tuple, &loop->close_policy) < 0)
+        return NULL;
+    loop->closes = true;
+    Py_RETURN_NONE;
+}
+
+/* transport._close_by(policy): the close that is at work, or was; None: the engine can't. */
+PyObject *fin__py_close_by(PyObject *object, PyObject *tuple)
+{
+    struct fin__py_transport *t = (struct fin__py_transport *) object;
+    struct fin_policy policy;
+    int result;
+
+    if (parse(tuple, &policy) < 0) /* which may run the program's code */
+        return NULL;
+    if (t->ending)
+        return Py_NewRef(t->ending);
+    if (fin__py_refuses(t, "aclose"))
+        return NULL;
+    if (!t->loop || t->plain || t->fd < 0 || t->connecting || !t->watched || t->losing
+        || (t->closing && !fin__py_is_shutting(t)))
+        Py_RETURN_NONE;
+    result = fin__py_ending_begin(t, &policy, FIN__PY_BY_ACLOSE, NULL);
+    if (result < 0)
+        return NULL;
+    return Py_NewRef(result > 0 || !t->ending ? Py_None : t->ending);
+}
+
+PyObject *fin__py_force_closes(PyObject *object, PyObject *unused)
+{
+    struct fin__py_loop *loop = (struct fin__py_loop *) object;
+
+    (void) unused;
+    (void) fin__py_endings_force(loop, loop->lingering);
+    if (fin__py_endings_check(loop) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *fin__py_records(PyObject *object, PyObject *unused)
+{
+    const struct fin__py_loop *loop = (struct fin__py_loop *) object;
+    uint64_t count = loop->record_count < FIN__PY_RECORDS ? loop->record_count : FIN__PY_RECORDS;
+    PyObject *list = PyList_New(0);
+
+    (void) unused;
+    for (uint64_t i = loop->record_count - count; list && i < loop->record_count; i++)
+        if (PyList_Append(list, loop->records[i % FIN__PY_RECORDS]) < 0)
+            Py_CLEAR(list);
+    return list;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Calling the program's protocol, and what comes of its exceptions. */
+
+#include "transport/tls.h"
+
+#include "slots.h"
+
+#include <errno.h>
+
+/* ---- calls ---- */
+
+static PyObject *protocol_call(PyObject *protocol, PyObject *method, PyObject *arg)
+{
+    return arg ? PyObject_CallMethodOneArg(protocol, method, arg)
+               : PyObject_CallMethodNoArgs(protocol, method);
+}
+
+void fin__py_context_leave(PyObject *context)
+{
+    PyObject *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace);
+    if (PyContext_Exit(context) < 0)
+        PyErr_WriteUnraisable(context);
+    PyErr_Restore(type, value, trace);
+}
+
+PyObject *fin__py_protocol_call(struct fin__py_transport *t, PyObject *method, PyObject *arg)
+{
+    PyObject *protocol = Py_XNewRef(t->protocol), *context = Py_NewRef(t->context), *result = NULL;
+
+    if (!protocol)
+        PyErr_SetString(PyExc_RuntimeError, "the transport has no protocol any more");
+    else if (PyContext_Enter(context) == 0) {
+        result = protocol_call(protocol, method, arg);
+        fin__py_context_leave(context);
+    }
+    Py_DECREF(context);
+    Py_XDECREF(protocol);
+    return result;
+}
+
+int fin__py_protocol_tell(struct fin__py_transport *t, PyObject *method, const char *what)
+{
+    PyObject *protocol = Py_NewRef(t->protocol), *result = protocol_call(protocol, method, NULL);
+
+    Py_DECREF(protocol);
+    if (!result)
+        return fin__py_transport_report(t, what);
+    Py_DECREF(result);
+    return 0;
+}
+
+/* ---- exceptions ---- */
+
+static bool ends_the_run(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit)
+        || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
+/* What the program did before it raised may have ended the transport, which knows no loop then. */
+static int protocol_tell(struct fin__py_transport *t, const char *what, PyObject *error)
+{
+    PyObject *message, *result = NULL;
+
+    if (!t->loop) {
+        PyErr_SetObject((PyObject *) Py_TYPE(error), error);
+        PyErr_WriteUnraisable((PyObject *) t);
+        return 0;
+    }
+    message = PyUnicode_FromString(what);
+    if (message)
+        result = PyObject_CallMethodObjArgs((PyObject *) t->loop,
+                                            t->loop->module->asyncio.name_transport_failed, t,
+                                            message, error, NULL);
+    Py_XDECREF(message);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+int fin__py_transport_report(struct fin__py_transport *t, const char *what)
+{
+    PyObject *error;
+    int result;
+
+    if (ends_the_run())
+        return -1;
+    error = fin__py_take_error();
+    result = protocol_tell(t, what, error);
+    Py_DECREF(error);
+    return result;
+}
+
+int fin__py_transport_fail(struct fin__py_transport *t, const char *what)
+{
+    PyObject *error;
+    int result = 0;
+
+    if (ends_the_run())
+        return -1;
+    error = fin__py_take_error();
+    if (!PyObject_TypeCheck(error, (PyTypeObject *) PyExc_OSError))
+        result = protocol_tell(t, what, error);
+    if (result == 0)
+        result = fin__py_transport_force(t, error);
+    Py_DECREF(error);
+    return result;
+}
+
+int fin__py_transport_fail_errno(struct fin__py_transport *t, int error, const char *what)
+{
+    t->failed = error;
+    if (t->tls && error == -EBADMSG)
+        fin__py_tls_raise(t);
+    else
+        (void) fin__py_os_error(error);
+    return fin__py_transport_fail(t, what);
+}
+
+/* ---- futures ---- */
+
+int fin__py_future_done(const struct fin__py_asyncio *a, PyObject *future, PyObject *error)
+{
+    PyObject *done, *result = NULL;
+    int is_done;
+
+    Py_INCREF(future); /* a future of the program's own make may do anything */
+    done = PyObject_CallMethodNoArgs(future, a->name_done);
+    is_done = done ? PyObject_IsTrue(done) : -1;
+    Py_XDECREF(done);
+    if (is_done == 0)
+        result = PyObject_CallMethodOneArg(
+            future, error ? a->name_set_exception : a->name_set_result, error ? error : Py_None);
+    Py_DECREF(future);
+    Py_XDECREF(result);
+    return is_done > 0 || result ? 0 : -1;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Where CPython keeps the SSL of an SSLObject. That is private: it is the same in 3.11 to 3.15, and
+ * each session is looked at before its pointers are followed, and again by what they lead to. The
+ * first one's pointer is not followed before it is known to lead to an SSL. */
+
+#include "transport/tls.h"
+
+#include "base/descriptor.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdalign.h>
+#include <string.h>
+#include <unistd.h>
+
+#define APP_DATA 0 /* the index that SSL_get_app_data() stands for */
+
+/* The beginning of _ssl._SSLSocket. */
+struct session {
+    PyObject ob_base;
+    PyObject *sock; /* NULL: it is on memory BIOs */
+    struct ssl_st *ssl;
+    PyObject *context;
+};
+
+/* The beginning of _ssl._SSLContext. */
+struct context {
+    PyObject ob_base;
+    struct ssl_ctx_st *ctx;
+};
+
+static bool is_named(const PyObject *object, const char *name, size_t size)
+{
+    const PyTypeObject *type = Py_TYPE(object);
+
+    return strcmp(type->tp_name, name) == 0 && (size_t) type->tp_basicsize >= size;
+}
+
+static bool is_pointer(const void *pointer)
+{
+    return pointer && (uintptr_t) pointer % alignof(void *) == 0;
+}
+
+/* The member behind the SSL must be the context, which CPython tells by a property too. */
+static bool looks_right(const struct session *session)
+{
+    PyObject *context = PyObject_GetAttrString((PyObject *) session, "context");
+    bool is_right = context && session->context == context && !session->sock
+        && is_pointer(session->ssl) && is_pointer(((struct context *) context)->ctx);
+
+    PyErr_Clear();
+    Py_XDECREF(context);
+    return is_right;
+}
+
+/* OpenSSL confirms it: CPython has noted the object in the SSL. */
+static bool is_right(const struct session *session)
+{
+    const struct context *context = (struct context *) session->context;
+
+    return fin__py_openssl.SSL_get_ex_data(session->ssl, APP_DATA) == (const void *) session
+        && fin__py_openssl.SSL_get_SSL_CTX(session->ssl) == context->ctx;
+}
+
+struct ssl_st *fin__py_ssl_of(PyObject *object)
+{
+    const struct session *session = (struct session *) object;
+
+    if (!fin__py_openssl.method || !is_named(object, "_ssl._SSLSocket", sizeof *session))
+        return NULL;
+    return looks_right(session) && is_right(session) ? session->ssl : NULL;
+}
+
+/* ---- the first one ---- */
+
+/* The kernel reads for us: it says EFAULT where we would crash. */
+static bool read_safely(const void *from, void *to, size_t size)
+{
+    int ends[2];
+    bool done;
+
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        return false;
+    done =
+        write(ends[1], from, size) == (ssize_t) size && read(ends[0], to, size) == (ssize_t) size;
+    fin__drop(&ends[0]);
+    fin__drop(&ends[1]);
+    return done;
+}
+
+static void *base_of(const void *address)
+{
+    Dl_info info;
+
+    return dladdr(address, &info) ? info.dli_fbase : NULL;
+}
+
+/* At its beginning an SSL of OpenSSL 1.1 to 3.x has a pointer to its method, which is libssl's. */
+static bool is_ssl(const struct ssl_st *ssl)
+{
+    void *function, *words[4];
+
+    memcpy(&function, &fin__py_openssl.SSL_read_ex, sizeof function);
+    if (!read_safely(ssl, words, sizeof words))
+        return false;
+    for (size_t i = 1; i < sizeof words / sizeof *words; i++)
+        if (words[i] && base_of(words[i]) == base_of(function))
+            return true;
+    return false;
+}
+
+PyObject *fin__py_is_known_layout(PyObject *module, PyObject *object)
+{
+    const struct session *session = (struct session *) object;
+
+    (void) module;
+    return PyBool_FromLong(fin__py_openssl.method
+                           && is_named(object, "_ssl._SSLSocket", sizeof *session)
+                           && looks_right(session) && is_ssl(session->ssl) && is_right(session));
+}
+
+PyObject *fin__py_is_known_session(PyObject *module, PyObject *session)
+{
+    (void) module;
+    return PyBool_FromLong(fin__py_ssl_of(session) != NULL);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A mark in an open file description of our own, by which we find out that its number means
+ * something else by now: a stray close(2) of the program's, and another open. The signal of
+ * F_SETSIG is a place for it that costs nothing: it is of the description, and no signal ever
+ * comes of an epoll set or of a file under /proc. Another mark of ours is told apart 63 times of
+ * 64. */
+
+#ifndef FIN_MARK_H
+#define FIN_MARK_H
+
+#include "base/clock.h"
+#include "base/descriptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+
+#define FIN__MARKS 64               /* signals */
+#define FIN__UNMARKED (-1)          /* what lives for one call: taken for ours */
+#define FIN__SURE_NS FIN__NS_PER_MS /* after a look nobody looks again for this long */
+
+/* Returns what to ask about; for several descriptors, what the first one got. */
+static inline int fin__mark(int fd, int mark)
+{
+    return fcntl(fd, F_SETSIG, mark) < 0 ? FIN__UNMARKED : mark;
+}
+
+static inline int fin__mark_new(int fd)
+{
+    return fin__mark(fd, 1 + (int) (fin__now() % FIN__MARKS));
+}
+
+static inline bool fin__is_marked(int fd, int mark)
+{
+    return fd >= 0 && (mark == FIN__UNMARKED || fcntl(fd, F_GETSIG) == mark);
+}
+
+/* Closes it if it is ours still, and forgets it. */
+static inline void fin__drop_marked(int *fd, int mark)
+{
+    int saved = errno;
+
+    if (!fin__is_marked(*fd, mark))
+        *fd = -1;
+    errno = saved;
+    fin__drop(fd);
+}
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Carrying out what the machine asks for: one switch for all drivers. A driver waits, and says by
+ * these hooks how its poller lets a descriptor go and who proves for it. */
+
+#ifndef FIN_RUN_H
+#define FIN_RUN_H
+
+#include "close/endpoint.h"
+
+struct fin__driver {
+    /* Takes the descriptor out of the driver's poller. */
+    void (*unwatch)(void *self);
+
+    /* Answers FIN__WITNESS, FIN__CHECK and FIN__INSPECT; see proof.h for the usual ones. */
+    void (*prepare_proof)(void *self, struct fin__event *ev);
+    void (*check)(void *self, struct fin__event *ev);
+    void (*inspect)(void *self, struct fin__event *ev);
+
+    /* Closes the descriptor: 0, the facts of FIN__RELEASE, or a negative errno; it is gone in any
+     * case. NULL: fin__release(). */
+    int (*release)(void *self, int fd);
+};
+
+/* Carries out `action`, any but WAIT and FINISH, and fills all of the event but its time. Never
+ * blocks. After FIN__RELEASE ep->fd is -1: an event that was fetched before must not touch the
+ * number. */
+void fin__run(const struct fin__driver *driver, void *self, struct fin_kernel *kernel,
+              struct fin__endpoint *ep, const struct fin__machine *m, enum fin__action action,
+              struct fin__event *ev);
+
+#endif

@@ -1,0 +1,698 @@
+# SPDX-License-Identifier: MIT
+"""The extension against everything that objects can do to it: calls at random, objects that answer
+by more calls, threads, signals, forks, stray closes of descriptors, and no descriptors left.
+
+    fuzz_core.py SECONDS [SEED]
+
+Rounds of a few seconds, each a process with a seed of its own: what fails is shown with the seed,
+and `fuzz_core.py --round SEED` runs it again. Whatever Python may raise is fine but SystemError;
+the process must end by itself.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import os
+import random
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import fuzz_transports
+
+import finack
+from finack import _core
+
+ROUND = 2.0  # seconds
+HUNG = 60
+DEPTH = 3  # of calls from inside calls
+POOL = 40
+FIRST = 20  # the lowest descriptor that strays: those below are the interpreter's
+WORDS = (
+    *("done", "again", "skip", "broken", "failed", "answer", "end", "ready", "deadline", "abort"),
+    *("nonsense", "", "\0", "\udc80"),
+)
+
+Operation = Callable[["Round"], object]
+
+
+class Evil:
+    """An object that answers every question by calls of its own."""
+
+    def __init__(self, chaos: "Round") -> None:
+        self.chaos = chaos
+
+    def __del__(self) -> None:
+        self.chaos.disturb()
+
+    def __eq__(self, other: object) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([True, False, False])
+
+    def __hash__(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([0, 1, 7])
+
+    def __bool__(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([True, False])
+
+    def __repr__(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice(["evil", "\0", ""])
+
+    def __index__(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.number()
+
+    def __float__(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([0.0, -1.0, 0.001, float("nan"), float("inf")])
+
+    def fileno(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([self.chaos.number(), self.chaos.number(), None, "x", self])
+
+    def __call__(self, *args: object) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([self.chaos.number(), None, self])
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self.chaos.disturb()
+        return self.chaos.thing()
+
+
+class Key(Evil):
+    """What a selector of somebody else's make calls a key."""
+
+    @property
+    def fd(self) -> Any:
+        return self.chaos.number()
+
+    @property
+    def events(self) -> Any:
+        return self.chaos.choice([1, 2, 3, self])
+
+    @property
+    def fileobj(self) -> Any:
+        return self.chaos.thing()
+
+
+class Wrapped(selectors.SelectSelector):
+    """A selector to wrap, which does as it likes."""
+
+    chaos: "Round"
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+        self.chaos.disturb()
+        if self.chaos.likely(0.3):
+            return Key(self.chaos)
+        return super().register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> Any:
+        self.chaos.disturb()
+        return super().unregister(fileobj)
+
+    def get_map(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([super().get_map(), {1: Key(self.chaos)}, None])
+
+    def select(self, timeout: Any = None) -> Any:
+        self.chaos.disturb()
+        return []
+
+    def close(self) -> None:
+        self.chaos.disturb()
+        super().close()
+
+
+class Talker(asyncio.Protocol):
+    """A protocol that answers each call by calls of its own."""
+
+    def __init__(self, chaos: "Round") -> None:
+        self.chaos = chaos
+
+    def connection_made(self, transport: Any) -> None:
+        self.chaos.keep(transport)
+        self.chaos.disturb()
+
+    def data_received(self, data: bytes) -> None:
+        self.chaos.disturb()
+
+    def eof_received(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([True, False, None, Evil(self.chaos)])
+
+    def pause_writing(self) -> None:
+        self.chaos.disturb()
+
+    def resume_writing(self) -> None:
+        self.chaos.disturb()
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.chaos.disturb()
+
+
+class Filler(asyncio.BufferedProtocol, Talker):
+    """The same, of the other kind."""
+
+    def get_buffer(self, hint: int) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([bytearray(1), bytearray(70_000), b"", Evil(self.chaos)])
+
+    def buffer_updated(self, count: int) -> None:
+        self.chaos.disturb()
+
+
+class Growing(Evil):
+    """Asked for its bytes (since CPython 3.12) it does other things first."""
+
+    def __buffer__(self, flags: int) -> memoryview:
+        self.chaos.disturb()
+        return memoryview(b"bytes")
+
+
+class Round:
+    """One process's worth of calls."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.things: list[Any] = []
+        self.depths = threading.local()
+        self.threads = 0
+        self.until = time.monotonic() + ROUND
+        Wrapped.chaos = self
+
+    # ---- choices ----
+
+    def choice(self, things: Any) -> Any:
+        return self.random.choice(things)
+
+    def likely(self, chance: float) -> bool:
+        return self.random.random() < chance
+
+    def thing(self, kind: Any = object) -> Any:
+        fitting = [thing for thing in list(self.things) if issubclass(type(thing), kind)]
+        return self.choice(fitting) if fitting and self.likely(0.95) else None
+
+    def number(self) -> Any:
+        """A descriptor, mostly."""
+        sock = self.thing(socket.socket)
+        odd = self.choice([-1, 10**4, 2**31, 2**70, FIRST + self.random.randrange(60)])
+        return sock.fileno() if sock and self.likely(0.9) else odd
+
+    def file(self) -> Any:
+        return self.choice([self.thing(socket.socket), self.number(), Evil(self), self.thing()])
+
+    def policy(self) -> Any:
+        policy = finack.Policy(
+            courtesy=self.choice(["abort", "prompt", "orderly", "full"]),
+            scope=self.choice(["default", "connection", "descriptor"]),
+            proof=self.choice(["released", "unreferenced", "finished"]),
+            total=self.choice([0, 0.001, 0.02]),
+            linger=self.choice([0, 0.01]),
+            proof_wait=0.001,
+        )._as_tuple()
+        if self.likely(0.1):
+            wrong = list(policy)
+            wrong[self.random.randrange(len(wrong))] = self.choice([Evil(self), -1, 2**40, None])
+            return self.choice([tuple(wrong), wrong, None])
+        return policy
+
+    def keep(self, thing: Any) -> None:
+        if len(self.things) >= POOL:
+            self.things[self.random.randrange(len(self.things))] = thing
+        else:
+            self.things.append(thing)
+
+    # ---- calls ----
+
+    def disturb(self) -> None:
+        """From inside a call: others, now and then."""
+        depth = getattr(self.depths, "now", 0)
+        if depth < DEPTH and self.likely(0.3) and time.monotonic() < self.until:
+            self.depths.now = depth + 1
+            try:
+                self.step()
+            finally:
+                self.depths.now = depth
+        if self.likely(0.05):
+            raise self.choice([ValueError, OSError, AttributeError, KeyError])("evil")
+
+    def step(self) -> None:
+        try:
+            made = self.choice(OPERATIONS)(self)
+        except SystemError:
+            raise
+        except Exception:
+            return
+        if made is not None:
+            self.keep(made)
+
+    def run(self) -> None:
+        while time.monotonic() < self.until:
+            self.step()
+
+
+# ---- what is called ----
+
+
+def pair(chaos: Round) -> Any:
+    ours, theirs = socket.socketpair()
+    chaos.keep(theirs)
+    return ours
+
+
+def tcp(chaos: Round) -> Any:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname(), 0.1)
+        chaos.keep(listener.accept()[0])
+        if chaos.likely(0.3):
+            chaos.keep(listener.dup())
+    return ours
+
+
+def stray(chaos: Round) -> None:
+    """Somebody closes what isn't theirs: a socket, a set, a copy that a close made for itself."""
+    number = chaos.number()
+    if number >= FIRST:
+        os.close(number)
+
+
+def begin_close(chaos: Round) -> Any:
+    closes = chaos.thing(_core.CloseSet)
+    sock = chaos.thing(socket.socket)
+    fd = os.dup(sock.fileno())
+    owner = chaos.choice([None, Evil(chaos), "mine"])
+    lent = chaos.likely(0.1)
+    try:
+        return _core.Close(closes, fd, chaos.policy(), owner, chaos.likely(0.5), False, None, lent)
+    except BaseException:
+        lent = True
+        raise
+    finally:
+        if lent:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def tell(chaos: Round) -> Any:
+    return (
+        chaos.thing(_core.Close).tell(
+            chaos.choice(WORDS), chaos.choice([0, 1, Evil(chaos)]), 0, chaos.likely(0.5)
+        )
+        and None
+    )
+
+
+def drive(chaos: Round) -> None:
+    """Forward, as a driver does."""
+    close = chaos.thing(_core.Close)
+    step = close.run()
+    if step != "finish":
+        close.tell({"wait": "deadline", "read": "end", "notify": "skip"}.get(step, "done"))
+
+
+def look(chaos: Round) -> None:
+    close = chaos.thing(_core.Close)
+    for name in ("left", "held", "identity", "stream"):
+        getattr(close, name)
+    chaos.choice([close.receipt, close.error, close.fileno, close.note_answer, close.lose])()
+
+
+def selector(chaos: Round) -> Any:
+    return finack.ProxySelector(
+        *chaos.choice([(), (), (Wrapped(),), (selectors.PollSelector(),), (Evil(chaos),)])
+    )
+
+
+def begin_again(chaos: Round) -> Any:
+    made = finack.ProxySelector.__new__(finack.ProxySelector)
+    chaos.keep(made)
+    type(made).__init__(made, chaos.choice([None, Wrapped(), Evil(chaos)]))
+
+
+def register(chaos: Round) -> None:
+    made = chaos.thing(finack.ProxySelector)
+    call = chaos.choice([made.register, made.register, made.modify])
+    call(chaos.file(), chaos.choice([1, 2, 3, 0, Evil(chaos)]), Evil(chaos))
+
+
+def find(chaos: Round) -> None:
+    made = chaos.thing(finack.ProxySelector)
+    chaos.choice([made.unregister, made.get_key])(chaos.file())
+
+
+def search(chaos: Round) -> None:
+    mapping = chaos.thing(finack.ProxySelector).get_map()
+    chaos.choice(
+        [
+            lambda: mapping[chaos.file()],
+            lambda: mapping.get(chaos.file(), Evil(chaos)),
+            lambda: chaos.file() in mapping,
+            lambda: list(mapping.items()),
+            lambda: mapping == {chaos.file(): Evil(chaos)},
+            lambda: len(mapping),
+            lambda: hash(mapping),
+        ]
+    )()
+
+
+def select(chaos: Round) -> None:
+    chaos.thing(finack.ProxySelector).select(chaos.choice([0, 0.001, -1, Evil(chaos)]))
+
+
+def observe(chaos: Round) -> None:
+    made = chaos.thing(finack.ProxySelector)
+    chaos.choice([made.add_observer, made.add_observer, made.remove_observer])(
+        chaos.choice([Evil(chaos), chaos.thing(Evil), chaos.thing()])
+    )
+
+
+def functions(chaos: Round) -> None:
+    call, *arguments = chaos.choice(
+        [
+            (_core.identify, chaos.number()),
+            (_core.is_same, chaos.number(), chaos.choice([(0, 0, 0), (1, 2, Evil(chaos))])),
+            (_core.holders, (0, 0, 1)),
+            (_core.examine, chaos.number(), chaos.policy()),
+            (_core.reset, chaos.number()),
+            (_core.handed, chaos.number()),
+            (_core.taken, chaos.number()),
+            (_core.inside, chaos.number()),
+            (_core.reap,),
+            (_core.stale_registrations,),
+        ]
+    )
+    call(*arguments)
+
+
+def close_now(chaos: Round) -> None:
+    sock = chaos.thing(socket.socket)
+    if sock:
+        _core.close(chaos.choice([sock.detach, sock.detach(), Evil(chaos)]), chaos.policy())
+        if sock.fileno() >= 0 and chaos.likely(0.1):  # it may take its time
+            _core.release(sock.detach(), 0.0, Evil(chaos), [])
+
+
+def wait(chaos: Round) -> Any:
+    witness = chaos.thing(_core.Witness)
+    return chaos.choice([witness.add, witness.held])(chaos.choice([chaos.number(), Evil(chaos)]))
+
+
+def make_loop(chaos: Round) -> Any:
+    """Each with calls to come: its own selector, or one that does as it likes."""
+    loop = Loop(chaos.choice([None, None, None, Wrapped(), finack.ProxySelector(Wrapped())]))
+    stop_soon(loop)
+    return loop
+
+
+def stop_soon(loop: Any) -> None:
+    """Again and again: a turn in between may use up the stop that the caller of run_forever() set."""
+    loop.stop()
+    loop.call_later(0.05, stop_soon, loop)
+
+
+class Loop(finack.EventLoop):
+    """At whose end nothing runs: a program would be."""
+
+    def close(self) -> None:
+        if not self.is_running():
+            asyncio.SelectorEventLoop.close(self)
+
+    def call_exception_handler(self, context: Any) -> None:
+        pass
+
+
+def use_loop(chaos: Round) -> Any:
+    loop, call, file = chaos.thing(Loop), Evil(chaos), chaos.file()
+    more = [Evil(chaos)] * chaos.choice([0, 1, 3, 5])
+    wanted: Callable[[], Any] = chaos.choice(
+        [
+            lambda: loop.call_soon(call, *more),
+            lambda: loop.call_soon_threadsafe(call, *more),
+            lambda: loop.call_later(chaos.choice([0, 0.001, Evil(chaos)]), call, *more),
+            lambda: loop.call_at(chaos.choice([0, 0.001, Evil(chaos)]), call, *more),
+            lambda: loop.call_soon(call, context=chaos.choice([None, Evil(chaos)])),
+            lambda: loop._add_reader(file, call, *more),
+            lambda: loop._add_writer(file, call, *more),
+            lambda: loop._remove_reader(file) and None,
+            lambda: loop._remove_writer(file) and None,
+            lambda: loop.create_future(),
+            lambda: loop.stop(),
+            lambda: loop.set_debug(chaos.choice([True, False, Evil(chaos)])),
+            lambda: setattr(loop, "_selector", chaos.thing(finack.ProxySelector)),
+            lambda: setattr(loop, "_closed", Evil(chaos)),
+            lambda: list(loop._ready) and None,
+            lambda: loop._ready.clear(),
+            lambda: loop._ready.pop() and None,
+            lambda: loop._ready.append(chaos.choice([call, chaos.thing(asyncio.Handle)])),
+            lambda: loop._scheduled and None,
+            lambda: chaos.thing(asyncio.Handle).cancel(),
+            lambda: repr(chaos.thing(asyncio.Handle)) and None,
+            lambda: chaos.thing(asyncio.Handle)._run(),
+            lambda: chaos.thing(asyncio.TimerHandle) < chaos.thing(asyncio.TimerHandle),
+            lambda: chaos.thing(asyncio.Handle).__init__(call, more, loop),
+            lambda: loop._add_callback(chaos.thing(asyncio.Handle)),
+        ]
+    )
+    made = wanted()
+    return made if isinstance(made, asyncio.Handle | asyncio.Future) else None
+
+
+def turn_loop(chaos: Round) -> None:
+    """One turn, which does not wait unless another thread takes part."""
+    if chaos.threads:
+        return
+    loop = chaos.thing(Loop)
+    loop.stop()
+    chaos.choice([loop.run_forever, loop._run_once])()
+
+
+def protocol(chaos: Round) -> Any:
+    return chaos.choice([Talker, Talker, Filler, Evil])(chaos)
+
+
+def make_transport(chaos: Round) -> Any:
+    loop = chaos.thing(Loop) or make_loop(chaos)
+    sock = pair(chaos) if chaos.likely(0.5) else tcp(chaos)
+    chaos.keep(loop)
+    sock.setblocking(False)
+    if chaos.likely(0.5):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return loop._make_transport(
+        sock,
+        protocol(chaos),
+        chaos.choice([None, None, loop.create_future(), Evil(chaos)]),
+        chaos.choice([None, {}, Evil(chaos)]),
+        chaos.choice([None, None, Evil(chaos)]),
+    )
+
+
+def data(chaos: Round) -> Any:
+    return chaos.choice([b"x", bytes(70_000), bytes(500_000), Growing(chaos), bytearray(9), None])
+
+
+def use_transport(chaos: Round) -> Any:
+    made = chaos.thing(asyncio.Transport)
+    if made is None:
+        return make_transport(chaos)
+    lines = [data(chaos) for _ in range(chaos.choice([0, 2, 70]))]
+    limits = [chaos.choice([None, 0, 10, 400_000, Evil(chaos)]) for _ in range(2)]
+    kept: Callable[[], Any] = chaos.choice(
+        [
+            lambda: made.write(data(chaos)),
+            lambda: made.write(data(chaos)),
+            lambda: made.writelines(lines),
+            lambda: made.write_eof(),
+            lambda: made.close(),
+            lambda: made.close(),
+            lambda: made.abort(),
+            lambda: made._force_close(chaos.choice([None, OSError(), Evil(chaos)])),
+            lambda: made._call_connection_lost(chaos.choice([None, OSError()])),
+            lambda: made.pause_reading(),
+            lambda: made.resume_reading(),
+            lambda: made.set_protocol(protocol(chaos)),
+            lambda: made.get_extra_info(
+                chaos.choice(["socket", "peername", "sslcontext", Evil(chaos)]), Evil(chaos)
+            ),
+            lambda: setattr(made, "_extra", chaos.choice([{}, {Evil(chaos): 1}, Evil(chaos)])),
+            lambda: made.set_write_buffer_limits(*limits),
+            lambda: made.get_write_buffer_size() and None,
+            lambda: repr(made) and None,
+            lambda: made._make_empty_waiter(),
+            lambda: made._reset_empty_waiter(),
+            lambda: made._close_plainly(),
+            lambda: made._begin(),
+            lambda: made._lend(),
+            lambda: made._take_back(),
+            lambda: made._close_by(chaos.policy()),
+            lambda: made._ending,
+        ]
+    )
+    return kept()
+
+
+def use_ending(chaos: Round) -> Any:
+    ending = chaos.thing(asyncio.Transport)._ending
+    calls = [ending.wait, ending.receipt, ending.names, ending.abort, ending]
+    if chaos.likely(0.3):
+        return ending.adopt(chaos.policy())
+    return chaos.choice(calls)()
+
+
+def use_connections(chaos: Round) -> Any:
+    loop, sock = chaos.thing(Loop), chaos.thing(socket.socket)
+    factory = chaos.choice([lambda: protocol(chaos), Evil(chaos)])
+    wanted: Callable[[], Any] = chaos.choice(
+        [
+            lambda: loop._serve(factory, sock, None, chaos.choice([0, 1, 100]), None, None),
+            lambda: loop._serve(factory, chaos.file(), Evil(chaos), 9, Evil(chaos), Evil(chaos)),
+            lambda: loop._unserve(chaos.number()),
+            lambda: loop._connect(factory, *sock.getsockname()),
+            lambda: loop._connect(factory, "127.0.0.1", 1),
+            lambda: loop._set_close(chaos.choice([None, chaos.policy()]), chaos.choice([0, 3])),
+            lambda: loop._force_closes(),
+            lambda: loop._records() and None,
+            lambda: chaos.choice([*loop._own_transports(), None]),
+            lambda: loop._transport_of(chaos.number()),
+            lambda: setattr(loop, "_listeners", chaos.choice([None, [Evil(chaos)]])),
+            lambda: setattr(loop, "_on_closed", chaos.choice([None, Evil(chaos)])),
+        ]
+    )
+    return wanted()
+
+
+def use_coroutine(chaos: Round) -> Any:
+    made = chaos.thing(Coroutine)
+    return chaos.choice(
+        [lambda: made.send(None), lambda: made.close(), lambda: made.throw(ValueError)]
+    )()
+
+
+def end(chaos: Round) -> None:
+    kind = chaos.choice([socket.socket, _core.CloseSet, _core.Witness, finack.ProxySelector, Loop])
+    chaos.thing(kind).close()
+
+
+def drop(chaos: Round) -> None:
+    if chaos.things:
+        chaos.things.pop(chaos.random.randrange(len(chaos.things)))
+
+
+def collect(chaos: Round) -> None:
+    gc.set_threshold(chaos.choice([1, 1, 50, 700]))
+    if chaos.likely(0.1):
+        gc.collect()
+
+
+def fork(chaos: Round) -> None:
+    if chaos.threads or chaos.likely(0.9):
+        return
+    child = os.fork()
+    if not child:
+        chaos.until = time.monotonic() + 0.05
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        with suppress(Exception):
+            chaos.run()
+        os._exit(0)
+    ended = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(ended):
+        print(f"a forked child ended by signal {os.WTERMSIG(ended)}", file=sys.stderr)
+        os._exit(3)
+
+
+OPERATIONS: list[Operation] = [
+    *(3 * [pair, begin_close, register, find, search, select, drive, look, tell]),
+    *(2 * [observe, selector, drop, tcp]),
+    *(3 * [use_loop, make_transport]),
+    *(4 * [turn_loop, make_loop]),
+    *(8 * [use_transport]),
+    *(2 * [use_ending, use_connections, use_coroutine]),
+    make_loop,
+    lambda chaos: _core.CloseSet(),
+    lambda chaos: _core.Witness(),
+    lambda chaos: Evil(chaos),
+    lambda chaos: chaos.thing(_core.CloseSet).fileno() and None,
+    lambda chaos: chaos.thing(_core.CloseSet).poll() and None,
+    lambda chaos: chaos.thing(_core.CloseSet).poll() and None,
+    lambda chaos: chaos.thing(_core.Close).entomb(chaos.number()),
+    begin_again,
+    functions,
+    close_now,
+    wait,
+    end,
+    collect,
+    stray,
+    fork,
+    *fuzz_transports.OPERATIONS,
+]
+
+# ---- one round, and all ----
+
+
+def run_round(seed: int) -> None:
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(HUNG - 10, exit=True)
+    warnings.simplefilter("ignore")
+    sys.unraisablehook = lambda unraisable: None
+    threading.excepthook = lambda args: os._exit(4) if args.exc_type is SystemError else None
+    socket.setdefaulttimeout(0.05)
+    spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(FIRST)]  # the low numbers are taken
+    chaos = Round(seed)
+    chaos.threads = chaos.choice([0, 0, 2])
+    if chaos.likely(0.5):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (chaos.choice([80, 200, 1000]), 4096))
+    threads = [threading.Thread(target=chaos.run) for _ in range(chaos.threads)]
+    if chaos.likely(0.5):
+        signal.signal(signal.SIGALRM, lambda *_: chaos.step())
+        signal.setitimer(signal.ITIMER_REAL, 0.013, 0.013)
+    for thread in threads:
+        thread.start()
+    chaos.run()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for thread in threads:
+        thread.join()
+    del spare
+    chaos.things.clear()
+    gc.collect()
+
+
+def run_all(seconds: float, seed: int) -> int:
+    until, rounds, failed = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < until:
+        allocator = ("debug", "default")[rounds % 2]
+        process = subprocess.run(
+            [sys.executable, __file__, "--round", str(seed + rounds)],
+            env={**os.environ, "PYTHONMALLOC": allocator},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=2 * HUNG,
+        )
+        if process.returncode:
+            failed += 1
+            print(f"seed {seed + rounds}, PYTHONMALLOC={allocator}: status {process.returncode}")
+            print(process.stderr[-4000:])
+        rounds += 1
+    print(f"{rounds - failed} rounds fine, {failed} failed, from seed {seed}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--round":
+        run_round(int(sys.argv[2]))
+    else:
+        sys.exit(run_all(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1))

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""What fuzz_core.py does to transports in C, plain and with TLS, whose loops are turned by hand."""
+
+import asyncio
+import functools
+import pathlib
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from peers import Certificate
+
+import finack
+from finack import _core
+
+SIZES = (0, 1, 100, 20_000, 70_000, 500_000)
+INFO = ("socket", "sockname", "peername", "peercert", "cipher", "ssl_object", "sslcontext", "x")
+
+
+class Protocol(asyncio.Protocol):
+    """Each call may do anything."""
+
+    def __init__(self, chaos: Any) -> None:
+        self.chaos = chaos
+
+    def __getattribute__(self, name: str) -> Any:
+        chaos = object.__getattribute__(self, "chaos")
+        if name in ("connection_made", "data_received", "connection_lost", "buffer_updated"):
+            chaos.disturb()
+        if name in ("eof_received", "pause_writing", "resume_writing"):
+            return lambda: chaos.disturb() or chaos.choice([None, True, False])
+        return object.__getattribute__(self, name)
+
+    def connection_made(self, transport: Any) -> None:
+        self.chaos.keep(transport)
+
+    def __del__(self) -> None:
+        self.chaos.disturb()
+
+
+class Buffered(Protocol, asyncio.BufferedProtocol):
+    """With a buffer of its own."""
+
+    def get_buffer(self, hint: int) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([bytearray(10), bytearray(70_000), bytearray(3), b"", None])
+
+    def buffer_updated(self, count: int) -> None:
+        pass
+
+
+def protocol(chaos: Any) -> Any:
+    return chaos.choice([Protocol, Protocol, Buffered])(chaos)
+
+
+# ---- making ----
+
+
+@functools.cache
+def certificate() -> tuple[Certificate, Any]:
+    """And what keeps its files."""
+    folder = tempfile.TemporaryDirectory()
+    return Certificate.make(pathlib.Path(folder.name)), folder
+
+
+def secure(chaos: Any, server_side: bool) -> ssl.SSLContext:
+    """With callbacks, which run inside of OpenSSL."""
+    made, _ = certificate()
+    context = made.server_context() if server_side else made.client_context()
+    if chaos.likely(0.3):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+    if chaos.likely(0.3):
+        context._msg_callback = lambda *_: chaos.disturb()  # type: ignore[attr-defined]
+    if server_side and chaos.likely(0.5):
+        context.sni_callback = lambda *_: chaos.disturb()
+    return context
+
+
+def transports(chaos: Any) -> Any:
+    """Both ends of a connection, on one loop or two."""
+    ends = socket.socketpair()
+    kinds = chaos.choice([(False, False), (True, True), (True, True), (True, False)])
+    made = None
+    try:
+        for end, encrypted, server_side in zip(ends, kinds, (False, True), strict=True):
+            end.setblocking(False)
+            if chaos.likely(0.3):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            loop = chaos.thing(finack.EventLoop)
+            if made is None or chaos.likely(0.9):
+                made = make(chaos, loop, end, encrypted, server_side)
+            else:
+                chaos.keep(end)
+    except BaseException:
+        for end in ends:
+            with suppress(OSError):
+                end.close()
+        raise
+    return made
+
+
+def make(chaos: Any, loop: Any, sock: socket.socket, encrypted: bool, server_side: bool) -> Any:
+    if not encrypted:
+        return loop._make_socket_transport(sock, protocol(chaos))
+    made = loop._make_ssl_transport(
+        sock,
+        protocol(chaos),
+        secure(chaos, server_side),
+        loop.create_future(),
+        server_side=server_side,
+        server_hostname=None if server_side else "localhost",
+        ssl_handshake_timeout=chaos.choice([60, 0.001]),
+        ssl_shutdown_timeout=chaos.choice([60, 0.001]),
+    )
+    return made
+
+
+def begin_tls(chaos: Any) -> None:
+    """On one that is plain, or is used already."""
+    transport = chaos.thing(_core.Transport)
+    server_side = chaos.likely(0.5)
+    context = secure(chaos, server_side)
+    name = None if server_side else "localhost"
+    session = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side, name)
+    given = chaos.choice([session, session, session, chaos.thing(), None])
+    future = transport._loop.create_future()
+    transport._start_tls(protocol(chaos), future, b"", (given, context, 60, 60, server_side))
+
+
+# ---- using ----
+
+
+def write(chaos: Any) -> None:
+    transport = chaos.thing(_core.Transport)
+    data = bytes(chaos.choice(SIZES))
+    call = chaos.choice([transport.write, lambda part: transport.writelines([part, part])])
+    call(chaos.choice([data, data, data, memoryview(data), chaos.thing()]))
+
+
+def use_transport(chaos: Any) -> Any:
+    transport = chaos.thing(_core.Transport)
+    wanted: Callable[[], Any] = chaos.choice(
+        [
+            lambda: transport.close(),
+            lambda: transport.abort(),
+            lambda: transport.write_eof(),
+            lambda: transport.pause_reading(),
+            lambda: transport.resume_reading(),
+            lambda: transport.resume_reading(),
+            lambda: transport.set_protocol(chaos.choice([protocol(chaos), chaos.thing()])),
+            lambda: transport.set_write_buffer_limits(chaos.choice([0, 10, 10**6, None])),
+            lambda: transport.get_extra_info(chaos.choice(INFO), chaos.thing()) and None,
+            lambda: repr(transport) and None,
+            lambda: transport._force_close(chaos.choice([None, OSError(5, "x"), chaos.thing()])),
+            lambda: transport._call_connection_lost(chaos.choice([None, ValueError()])),
+            lambda: transport._close_by(chaos.policy()),
+            lambda: transport._make_empty_waiter(),
+            lambda: transport._reset_empty_waiter(),
+            lambda: transport._lend(),
+            lambda: transport._take_back(),
+            lambda: transport._close_plainly(),
+            lambda: transport._begin(),
+            lambda: transport._deadline(),
+            lambda: transport._collect() and None,
+            lambda: transport._feed(bytes(10)),
+            lambda: transport._loop._set_close(chaos.choice([None, chaos.policy()]), 2),
+            lambda: transport._loop._force_closes(),
+        ]
+    )
+    return wanted()
+
+
+def use_session(chaos: Any) -> None:
+    """What a program may do with ssl_object, which no thread has in hand."""
+    session = chaos.thing(_core.Transport).get_extra_info("ssl_object")
+    if not chaos.threads:
+        chaos.choice([session.read, session.unwrap, lambda: session.write(b"x"), session.cipher])()
+
+
+def use_ending(chaos: Any) -> Any:
+    ending = chaos.thing(_core.Ending)
+    return chaos.choice(
+        [
+            lambda: ending.wait(),
+            lambda: ending.adopt(chaos.policy()),
+            lambda: ending.abort(),
+            lambda: ending.receipt() and None,
+            lambda: ending.names() and None,
+            lambda: repr((ending.identity, ending.prompt, ending.over)) and None,
+            lambda: ending.force(),
+            lambda: ending(),
+        ]
+    )()
+
+
+def turns(chaos: Any) -> None:
+    """Some of each loop, so that what they say to each other gets there."""
+    if chaos.threads:
+        return
+    for _ in range(chaos.choice([1, 5, 20])):
+        for loop in [one for one in chaos.things if isinstance(one, finack.EventLoop)]:
+            with suppress(RuntimeError):
+                loop.stop()
+                loop.run_forever()
+
+
+OPERATIONS: list[Callable[[Any], Any]] = [
+    *(6 * [transports, turns, write, use_transport]),
+    begin_tls,
+    use_ending,
+    use_session,
+]

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""aclose() of pipes and subprocesses, on every loop."""
+
+import asyncio
+import os
+from asyncio.subprocess import PIPE
+from typing import Any
+
+import pytest
+from asyncio_lab import PATIENT, QUICK, Recorder, Run
+
+import finack
+
+
+def test_pipe(run: Run) -> None:
+    """What is buffered arrives, and then the end."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        size = 1 << 20
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing, "wb"))
+        transport.write(bytes(size))
+        close = asyncio.create_task(finack.aclose(transport, PATIENT))
+        with os.fdopen(reading, "rb") as file:
+            assert len(await asyncio.to_thread(file.read)) == size
+        receipt = await close
+        assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "none", False)
+        assert "flushed" in receipt.stages
+        assert receipt.socket.startswith("pipe")
+        assert await finack.aclose(transport) is receipt
+
+    run(main())
+
+
+def test_pipe_where_calls_that_may_block_are_forbidden(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some suites have it: its name is known all the same."""
+
+    def forbidden(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("this call may block")
+
+    async def main() -> None:
+        reading, writing = os.pipe()
+        inode = os.fstat(writing).st_ino
+        file = os.fdopen(writing, "wb")
+        with monkeypatch.context() as patch:
+            for name in ("readlink", "getcwd", "stat", "listdir", "scandir"):
+                patch.setattr(os, name, forbidden)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, file)
+            receipt = await finack.aclose(transport, PATIENT)
+        assert (receipt.outcome, receipt.socket) == ("graceful", f"pipe:[{inode}]")
+        os.close(reading)
+
+    run(main())
+
+
+def test_pipe_that_nobody_reads(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing, "wb"))
+        transport.write(bytes(1 << 20))
+        receipt = await finack.aclose(transport, QUICK)
+        assert (receipt.outcome, receipt.phase) == ("timed_out", "flush")
+        assert receipt.unsent > 0
+        with pytest.raises(OSError):
+            os.fstat(writing)
+        os.close(reading)
+
+    run(main())
+
+
+def test_pipe_whose_reader_ends(run: Run) -> None:
+    """What was buffered is lost, and the receipt says so."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing, "wb"))
+        transport.write(bytes(1 << 20))
+        close = asyncio.create_task(finack.aclose(transport, PATIENT))
+        await asyncio.sleep(0)
+        os.close(reading)
+        receipt = await close
+        assert receipt.outcome in ("reset", "error")
+        assert receipt.unsent > 0
+
+    run(main())
+
+
+def test_pipe_that_is_read(run: Run) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        transport, recorder = await loop.connect_read_pipe(Recorder, os.fdopen(reading, "rb"))
+        watch = asyncio.create_task(finack.closed(transport))
+        os.write(writing, b"unread")
+        receipt = await finack.aclose(transport)
+        assert recorder.calls[-1] == "lost"
+        assert await watch is receipt
+        with pytest.raises(BrokenPipeError):
+            os.write(writing, b"x")
+        os.close(writing)
+
+    run(main())
+
+
+def test_input_of_a_subprocess(run: Run) -> None:
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec("cat", stdin=PIPE, stdout=PIPE)
+        assert process.stdin and process.stdout
+        process.stdin.write(b"hello")
+        receipt = await finack.aclose(process.stdin, PATIENT)
+        assert receipt.outcome == "graceful"
+        assert await process.stdout.read() == b"hello"
+        assert await process.wait() == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("policy", [PATIENT, QUICK, finack.Policy(courtesy="abort")])
+def test_subprocess(run: Run, policy: finack.Policy) -> None:
+    """It has the policy's time to end by itself once its input is over."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        command = ["cat"] if policy is PATIENT else ["sleep", "60"]
+        transport, protocol = await loop.subprocess_exec(
+            Subprocess, *command, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
+        stdin: Any = transport.get_pipe_transport(0)
+        stdin.write(b"hello")
+        receipt = await finack.aclose(transport, policy)
+        assert protocol.calls[-1] == "lost"
+        assert receipt.socket == f"subprocess {transport.get_pid()}"
+        if policy is PATIENT:
+            assert (receipt.outcome, protocol.received) == ("graceful", b"hello")
+            assert transport.get_returncode() == 0
+        else:
+            assert receipt.outcome == ("timed_out" if policy is QUICK else "aborted")
+            assert transport.get_returncode() == -9
+        assert await finack.aclose(transport) is receipt
+
+    run(main())
+
+
+class Subprocess(asyncio.SubprocessProtocol):
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.received = b""
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.calls.append("lost")

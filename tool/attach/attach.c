@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "attach/ask.h"
+#include "attach/options.h"
+#include "attach/report.h"
+#include "common/command.h"
+#include "common/say.h"
+#include "sockets/join.h"
+
+#include <stdlib.h>
+
+static int print(const json_t *said, bool as_json)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    int status = out ? 0 : -1;
+
+    if (out && as_json)
+        status = json_dumpf(said, out, JSON_COMPACT) < 0 || fputs("\n", out) < 0 ? -1 : 0;
+    else if (out)
+        report_print(out, said);
+    if (out && fclose(out) != 0)
+        status = -1;
+    status = status ? complain("out of memory") : put_out(text, size);
+    free(text);
+    return status;
+}
+
+/* Takes the look at the kernel after the answer, so that what it speaks of is listed. */
+static int join_and_print(json_t *said, const struct attach_options *o)
+{
+    struct netns_list spaces;
+    struct snapshot snapshot = { .at_ns = 0 };
+    int status = netns_list_make(NULL, &spaces), ghosts = 0;
+
+    if (!status && netns_list_add_process(&spaces, o->pid) < 0)
+        status = complain("out of memory");
+    if (!status)
+        status = snapshot_take(&snapshot, &spaces);
+    if (!status) {
+        ghosts = report_join(said, &snapshot, o->pid);
+        status = ghosts < 0 ? complain("out of memory") : print(said, o->json);
+    }
+    snapshot_free(&snapshot);
+    netns_list_free(&spaces);
+    return status ? status : ghosts ? EXIT_FOUND : EXIT_FINE;
+}
+
+static int report(const char *text, const struct attach_options *o)
+{
+    json_t *said = json_loads(text, 0, NULL);
+    const char *error = json_string_value(json_object_get(said, "error"));
+    int status;
+
+    if (!json_is_object(said))
+        status = complain("process %d gave an answer that can't be read", o->pid);
+    else if (error)
+        status = complain("process %d could not look at itself: %s", o->pid, error);
+    else
+        status = join_and_print(said, o);
+    json_decref(said);
+    return status;
+}
+
+int attach_main(int argc, char **argv)
+{
+    struct attach_options o;
+    char *text = NULL;
+    int status;
+    enum parse_result parsed = attach_options_parse(argc, argv, &o);
+
+    if (parsed != PARSE_RUN)
+        return parse_status(parsed);
+    status = python_ask(o.pid, o.timeout_ms, &text);
+    if (!status)
+        status = report(text, &o);
+    free(text);
+    return status;
+}

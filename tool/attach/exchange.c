@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "attach/exchange.h"
+
+#include "attach/survey.h"
+#include "common/procfs.h"
+#include "common/say.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    ANSWER_MOST = 256 << 20
+};
+
+/* Whom the process opens files as. */
+static int owner(int32_t pid, uid_t *uid, gid_t *gid)
+{
+    char path[32], text[4096];
+    const char *u, *g;
+
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    if (read_file(AT_FDCWD, path, text, sizeof text) <= 0)
+        return -ESRCH;
+    u = strstr(text, "\nUid:");
+    g = strstr(text, "\nGid:");
+    if (!u || !g || sscanf(u + 5, "%*u %*u %*u %u", uid) != 1 // NOLINT
+        || sscanf(g + 5, "%*u %*u %*u %u", gid) != 1)         // NOLINT
+        return -EIO;
+    return 0;
+}
+
+static int make_folder(struct exchange *x, int32_t pid, int root, const char *parent)
+{
+    uint64_t number;
+
+    if (getrandom(&number, sizeof number, 0) != sizeof number)
+        return -EIO;
+    snprintf(x->name, sizeof x->name, "finack-%d-%016llx", pid, (unsigned long long) number);
+    x->parent = openat(root, parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (x->parent < 0 || mkdirat(x->parent, x->name, 0700) < 0)
+        return -errno;
+    x->folder = openat(x->parent, x->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return x->folder < 0 ? -errno : 0;
+}
+
+static int make_file(const struct exchange *x, const char *name, uid_t uid, gid_t gid)
+{
+    int fd = openat(x->folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int result = fd < 0 || fchown(fd, uid, gid) < 0 ? -errno : fd;
+
+    if (result < 0 && fd >= 0)
+        close(fd);
+    return result;
+}
+
+static int write_script(const struct exchange *x, const char *answer, uid_t uid, gid_t gid)
+{
+    int fd = make_file(x, "script.py", uid, gid), result;
+
+    if (fd < 0)
+        return fd;
+    result = write_all(fd, survey_before_path, strlen(survey_before_path));
+    if (result == 0)
+        result = write_all(fd, answer, strlen(answer));
+    if (result == 0)
+        result = write_all(fd, survey_after_path, strlen(survey_after_path));
+    close(fd);
+    return result;
+}
+
+static int fill(struct exchange *x, int32_t pid, const char *parent)
+{
+    char answer[SCRIPT_PATH];
+    uid_t uid;
+    gid_t gid;
+    int result = owner(pid, &uid, &gid);
+
+    if (result < 0)
+        return result;
+    snprintf(x->script, sizeof x->script, "/%s/%s/script.py", parent, x->name);
+    snprintf(answer, sizeof answer, "/%s/%s/answer", parent, x->name);
+    result = write_script(x, answer, uid, gid);
+    if (result == 0) {
+        x->answer = make_file(x, "answer", uid, gid);
+        result = x->answer < 0 ? x->answer : 0;
+    }
+    if (result == 0 && fchown(x->folder, uid, gid) < 0)
+        result = -errno;
+    return result;
+}
+
+/* In the mount namespace of the process, the first place that can be written to. */
+int exchange_open(struct exchange *x, int32_t pid)
+{
+    static const char *const parents[] = { "tmp", "var/tmp", "dev/shm" };
+    char path[32];
+    int root, result = 0;
+
+    *x = (struct exchange) { -1, -1, -1, "", "" };
+    snprintf(path, sizeof path, "/proc/%d/root", pid);
+    root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return -errno;
+    for (size_t i = 0; i < sizeof parents / sizeof *parents; i++) {
+        result = make_folder(x, pid, root, parents[i]);
+        if (result == 0)
+            result = fill(x, pid, parents[i]);
+        if (result == 0)
+            break;
+        exchange_close(x);
+    }
+    close(root);
+    return result;
+}
+
+static void drop(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void exchange_close(struct exchange *x)
+{
+    if (x->folder >= 0) {
+        unlinkat(x->folder, "script.py", 0);
+        unlinkat(x->folder, "answer", 0);
+        unlinkat(x->parent, x->name, AT_REMOVEDIR);
+    }
+    drop(&x->answer);
+    drop(&x->folder);
+    drop(&x->parent);
+}
+
+static int read_all(int fd, char *text, size_t size)
+{
+    size_t used = 0;
+
+    while (used < size) {
+        ssize_t n = pread(fd, text + used, size - used, (off_t) used);
+
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        used += (size_t) n;
+    }
+    text[size] = '\0';
+    return 0;
+}
+
+/* Its last byte is the one end of a line in it. */
+int exchange_read(const struct exchange *x, char **ret_text)
+{
+    struct stat st;
+    char last = 0, *text;
+    int result;
+
+    if (fstat(x->answer, &st) < 0)
+        return -errno;
+    if (st.st_size == 0 || pread(x->answer, &last, 1, st.st_size - 1) != 1 || last != '\n')
+        return 0;
+    if (st.st_size > ANSWER_MOST)
+        return -EFBIG;
+    text = malloc((size_t) st.st_size + 1);
+    if (!text)
+        return -ENOMEM;
+    result = read_all(x->answer, text, (size_t) st.st_size);
+    if (result == 0)
+        *ret_text = text;
+    else
+        free(text);
+    return result < 0 ? result : 1;
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+
+/* An epoll entry goes by the number and the description it was made with, whichever process asks.
+ * So a child of ours takes copies of the set and of a descriptor that keeps the socket, puts the
+ * latter at that number in its own table, and deletes the entry; the process is not touched. */
+
+#include "common/ask.h"
+#include "common/command.h"
+#include "common/procfs.h"
+#include "common/say.h"
+#include "end/options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <finack.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+    STALES_MAX = 1024
+};
+
+/* ---- one entry, in a child ---- */
+
+static int take_copy(int32_t pid, int32_t fd)
+{
+    int process = pidfd_open(pid, 0), copy = process < 0 ? -1 : pidfd_getfd(process, fd, 0);
+    int result = copy < 0 ? -errno : copy;
+
+    if (process >= 0)
+        close(process);
+    return result;
+}
+
+/* Away from the number that the other copy must have. */
+static int move_away(int fd, int number)
+{
+    int moved = fd == number ? fcntl(fd, F_DUPFD_CLOEXEC, number + 1) : fd;
+
+    return moved < 0 ? -errno : moved;
+}
+
+static int delete_entry(const struct fin_stale *stale)
+{
+    struct rlimit limit;
+    struct stat st;
+    int set, socket;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void) setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    set = take_copy(stale->pid, stale->epoll_fd);
+    socket = set < 0 ? set : take_copy(stale->holder_pid, stale->holder_fd);
+    if (socket < 0)
+        return socket;
+    if (fstat(socket, &st) < 0 || st.st_ino != stale->inode)
+        return -ESTALE;
+    set = move_away(set, stale->fd);
+    if (set < 0)
+        return set;
+    if (socket != stale->fd && dup2(socket, stale->fd) < 0)
+        return -errno;
+    return epoll_ctl(set, EPOLL_CTL_DEL, stale->fd, NULL) < 0 ? -errno : 0;
+}
+
+static int heal_one(const struct fin_stale *stale)
+{
+    int status;
+    pid_t child;
+
+    if (stale->holder_pid == 0)
+        return -ESRCH;
+    child = fork();
+    if (child < 0)
+        return -errno;
+    if (child == 0)
+        _exit(-delete_entry(stale) & 0xff);
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : -EINTR;
+}
+
+/* ---- all ---- */
+
+static int describe(const struct fin_stale *stale, const char *what)
+{
+    char line[256], name[64];
+    int size;
+
+    process_name(stale->holder_pid, name, sizeof name);
+    size = snprintf(line, sizeof line,
+                    "epoll set %d: descriptor %d, whose socket %s[%d] has as %d%s%s\n",
+                    stale->epoll_fd, stale->fd, name, stale->holder_pid, stale->holder_fd,
+                    *what ? ": " : "", what);
+    return put_out(line, (size_t) size);
+}
+
+static int audit(int32_t pid, struct fin_stale *list)
+{
+    int count = fin_epoll_audit(pid, list, STALES_MAX);
+
+    if (count == -ESRCH)
+        return complain("there is no process %d", pid), -1;
+    if (count == -EACCES)
+        return complain("no permission to look at process %d", pid), -1;
+    if (count < 0)
+        return complain("cannot look at process %d: %s", pid, strerror(-count)), -1;
+    return count;
+}
+
+/* A set that the process has twice is listed twice: what is gone by then is no failure. */
+static int heal_all(const struct end_options *o, struct fin_stale *list, int count)
+{
+    int status = 0, left;
+
+    for (int i = 0; i < count && i < STALES_MAX && !status; i++) {
+        int result = heal_one(&list[i]);
+
+        status =
+            describe(&list[i], result == 0 || result == -ENOENT ? "removed" : strerror(-result));
+    }
+    left = status ? -1 : audit(o->pid, list);
+    if (left < 0)
+        return EXIT_TROUBLE;
+    return left == 0 ? EXIT_FINE : EXIT_FOUND;
+}
+
+static int heal_run(const struct end_options *o)
+{
+    static struct fin_stale list[STALES_MAX];
+    int count = audit(o->pid, list), status = 0;
+
+    if (count < 0)
+        return EXIT_TROUBLE;
+    for (int i = 0; i < count && i < STALES_MAX && !o->yes && !status; i++)
+        status = describe(&list[i], "");
+    if (status || count == 0)
+        return status;
+    if (o->dry || (!o->yes && !ask("remove them?")))
+        return EXIT_FOUND;
+    return heal_all(o, list, count);
+}
+
+int heal_main(int argc, char **argv)
+{
+    struct end_options o;
+    enum parse_result parsed = heal_options_parse(argc, argv, &o);
+
+    return parsed == PARSE_RUN ? heal_run(&o) : parse_status(parsed);
+}

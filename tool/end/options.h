@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What `finack end` and `finack heal` were asked to do. */
+
+#ifndef TOOL_END_OPTIONS_H
+#define TOOL_END_OPTIONS_H
+
+#include "common/arguments.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct end_options {
+    bool reset, yes, dry;
+    uint64_t socket; /* 0: not said */
+    int32_t pid, fd; /* heal: no fd */
+};
+
+enum parse_result end_options_parse(int argc, char **argv, struct end_options *o);
+enum parse_result heal_options_parse(int argc, char **argv, struct end_options *o);
+
+#endif

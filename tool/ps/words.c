@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Addresses and remarks in words. */
+
+#include "ps/text.h"
+
+#include "common/procfs.h"
+#include "common/say.h"
+#include "common/units.h"
+
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* Of the processes that could not be looked at. */
+#define WHO_TOLD 4
+
+enum {
+    INET_TEXT = INET6_ADDRSTRLEN + 32
+};
+
+static char *put_address(const struct socket *s, const uint8_t *address, char *at)
+{
+    static const uint8_t any[16];
+
+    if (memcmp(address, any, sizeof any) == 0) {
+        *at++ = '*';
+    } else if (s->family == AF_INET) {
+        for (int i = 0; i < 4; i++) {
+            if (i)
+                *at++ = '.';
+            at = put_decimal(at, address[i]);
+        }
+    } else {
+        *at++ = '[';
+        inet_ntop(AF_INET6, address, at, INET6_ADDRSTRLEN);
+        at += strlen(at);
+        *at++ = ']';
+    }
+    return at;
+}
+
+/* There may be very many: without printf(3). */
+static void format_inet(const struct socket *s, const uint8_t *address, uint16_t port, char *buf,
+                        size_t size)
+{
+    char text[INET_TEXT], *at = put_address(s, address, text);
+    size_t length;
+
+    *at++ = ':';
+    if (port)
+        at = put_decimal(at, port);
+    else
+        *at++ = '*';
+    length = (size_t) (at - text) < size ? (size_t) (at - text) : size - 1;
+    memcpy(buf, text, length);
+    buf[length] = '\0';
+}
+
+void format_local(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size)
+{
+    char name[450];
+
+    if (s->protocol != PROTOCOL_UNIX) {
+        format_inet(s, s->local, s->local_port, buf, size);
+        return;
+    }
+    escape(snapshot_name(snapshot, s), name, sizeof name);
+    snprintf(buf, size, "%s %" PRIu32, *name ? name : "*", s->inode);
+}
+
+void format_remote(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size)
+{
+    (void) snapshot;
+    if (s->protocol != PROTOCOL_UNIX)
+        format_inet(s, s->remote, s->remote_port, buf, size);
+    else if (s->peer)
+        snprintf(buf, size, "* %" PRIu32, s->peer);
+    else
+        snprintf(buf, size, "*");
+}
+
+struct remark {
+    void (*put)(const char *text, void *arg);
+    void *arg;
+};
+
+__attribute__((format(printf, 2, 3))) static void remark(const struct remark *r, const char *format,
+                                                         ...)
+{
+    char text[600];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    r->put(text, r->arg);
+}
+
+static const char *plural(uint32_t count, const char *one, const char *more)
+{
+    return count == 1 ? one : more;
+}
+
+static void remark_processes(const struct remark *r, const struct blind *blind)
+{
+    char who[400] = "", name[64];
+    size_t used = 0;
+    uint32_t told = blind->processes < WHO_TOLD ? blind->processes : WHO_TOLD;
+
+    for (uint32_t i = 0; i < told; i++) {
+        process_name(blind->process[i], name, sizeof name);
+        used += (size_t) snprintf(who + used, sizeof who - used, "%s%s[%d]", i ? ", " : "", name,
+                                  blind->process[i]);
+    }
+    remark(r, "the descriptors of %u process%s: no permission (%s%s)", blind->processes,
+           plural(blind->processes, "", "es"), who, blind->processes > told ? ", ..." : "");
+}
+
+void blind_describe(const struct blind *blind, void (*put)(const char *text, void *arg), void *arg)
+{
+    const struct remark r = { put, arg };
+
+    if (blind->processes)
+        remark_processes(&r, blind);
+    if (blind->hidden)
+        remark(&r, "processes that /proc hides (hidepid)");
+    for (int p = 0; p < PROTOCOLS; p++)
+        if (blind->refused & (1u << p))
+            remark(&r, "%s: the kernel would not list it", socket_protocol_name(p));
+    if (blind->namespaces)
+        remark(&r, "%u network namespace%s: no permission", blind->namespaces,
+               plural(blind->namespaces, "", "s"));
+    if (blind->homes)
+        remark(&r, "the network namespace%s of %u process%s: no permission",
+               plural(blind->homes, "", "s"), blind->homes, plural(blind->homes, "", "es"));
+    if (blind->elsewhere)
+        remark(&r, "%u socket%s of other network namespaces (--netns all)", blind->elsewhere,
+               plural(blind->elsewhere, "", "s"));
+    if (blind->unidentified)
+        remark(&r, "%u TCP socket%s that may be dead: no permission", blind->unidentified,
+               plural(blind->unidentified, "", "s"));
+}

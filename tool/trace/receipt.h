@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What a receipt of a traced socket says besides its times. */
+
+#ifndef TOOL_TRACE_RECEIPT_H
+#define TOOL_TRACE_RECEIPT_H
+
+#include "trace/book.h"
+
+/* enum fin_end: how the stream ended for the peer, by what was known at the last close. */
+int receipt_end(const struct thing *socket);
+
+/* enum fin_answer: does anything refer to it? */
+int receipt_held(const struct thing *socket);
+
+/* Of the kernel's connection ("TIME_WAIT"), or NULL. */
+const char *receipt_state(const struct thing *socket);
+
+#define RECEIPT_HOLDERS 8
+
+/* Searches for who has it open, if something has. Returns how many, RECEIPT_HOLDERS at most. */
+unsigned receipt_holders(const struct thing *socket, struct fin_holder holders[RECEIPT_HOLDERS]);
+
+#endif

@@ -4,27 +4,35 @@
     sequences.py COUNT [SEED] [stock]
 
 A sequence is a connection, both ends in one loop, with what a program may do to them between turns
-and inside callbacks: write, pause, close, abort, another protocol, exceptions. COUNT of them run
-for each of some policies. What breaks the model is shown with the number of its sequence;
+and inside callbacks: write, pause, close, abort, another protocol, exceptions. Some begin with
+start_tls() by both ends, which the program may cut short. COUNT of them run for each of some
+policies. What breaks the model is shown with the number of its sequence;
 `sequences.py COUNT SEED` does the same again. With `stock` it is asyncio's own loop that is held to
 the model, but for what only EventLoop promises: no end of the stream behind dropped bytes, and one
 receipt for each transport.
 """
 
 import asyncio
+import contextlib
 import os
+import pathlib
 import random
 import socket
+import ssl
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+
+from peers import Certificate
 
 import finack
 
 SIZES = (1, 100, 70_000, 500_000)
 LIMITS = ((65_536, 16_384), (100_000, 90_000), (400_000, 390_000))
 PATIENCE = 30.0  # seconds for a sequence to end
+FAREWELL = 0.02  # seconds that an end of TLS waits for the other, which may not read
 POLICIES = (
     finack.CLOSE_POLICY,
     finack.Policy(),
@@ -46,6 +54,7 @@ class End:
         self.inside = 0  # calls of the program that must not call back for an end
         self.least = self.most = self.received = 0  # bytes: what was certainly sent, what maybe was
         self.unix = self.failed = False
+        self.secure = ""  # "waits" for the handshake, by "c" or by "sslproto", has "failed"
         self.peer: End | None = None
 
     def note(self, call: str, wrong: bool = False) -> None:
@@ -60,17 +69,44 @@ class End:
         """One thing that a program may do."""
         if self.transport is None:
             return
-        action: Callable[[], None] = self.chaos.choice(
-            [self.write] * 4
-            + [self.lines, self.write_eof, self.pause, self.resume, self.resume]
-            + [self.close, self.close, self.abort, self.give_away, self.other_protocol]
-            + [self.limit]
-        )
+        action: Callable[[], None] = self.chaos.choice(self.actions())
         self.inside += 1
         try:
             action()
         finally:
             self.inside -= 1
+
+    def actions(self) -> list[Callable[[], None]]:
+        if self.secure == "sslproto" and self.transport.is_closing():
+            return [self.close]  # all else fails there
+        if self.secure == "waits":  # what is written would be a part of the handshake
+            return [self.close, self.abort, self.give_away]
+        actions = [self.write] * 4
+        actions += [self.lines, self.pause, self.resume, self.resume]
+        actions += [self.close, self.close, self.abort, self.give_away, self.other_protocol]
+        return [*actions, self.limit, *([] if self.secure else [self.write_eof])]
+
+    async def start_tls(self, server_side: bool) -> None:
+        """An end that is cut in the handshake is over with that: asyncio gives None back then."""
+        made = None
+        with contextlib.suppress(OSError):
+            made = await asyncio.get_running_loop().start_tls(
+                self.transport,
+                self.transport.get_protocol(),
+                CONTEXTS[server_side],
+                server_side=server_side,
+                server_hostname=None if server_side else "localhost",
+                ssl_handshake_timeout=PATIENCE,
+                ssl_shutdown_timeout=FAREWELL,
+            )
+        if made is None:
+            self.secure = "failed"
+        else:
+            self.secure = "c" if made is self.transport else "sslproto"
+            self.transport = made
+
+    def is_over(self) -> bool:
+        return self.has("lost") or self.secure == "failed"
 
     def sends(self, size: int) -> None:
         self.most += size
@@ -142,7 +178,7 @@ class Side(asyncio.Protocol):
     def disturb(self) -> None:
         """What a program may do in a callback."""
         end = self.end
-        if end.chaos.random() < 0.15:
+        if end.chaos.random() < 0.15 and end.secure != "waits":
             end.act()
         if end.chaos.random() < 0.05:
             end.failed = True
@@ -161,15 +197,18 @@ class Side(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         end = self.end
         end.received += len(data)
-        wrong = not end.has("made") or end.has("eof") or end.has("close") or not end.reads()
-        end.note("data", wrong or end.inside > 0)
+        wrong = end.has("close") or not end.reads() or end.inside > 0
+        wrong = wrong and end.secure != "sslproto"  # whose close() reads what has come
+        end.note("data", wrong or not end.has("made") or end.has("eof"))
         self.disturb()
 
     def eof_received(self) -> bool:
         end, peer = self.end, self.end.peer
-        end.note("eof", end.has("eof") or not end.reads() or end.inside > 0)
-        # A Unix socket can't be reset.
-        cut = end.unix and peer and (peer.failed or peer.has("abort"))
+        in_python = end.secure == "sslproto"
+        wrong = not in_python and (not end.reads() or end.inside > 0)
+        end.note("eof", end.has("eof") or wrong)
+        # A Unix socket can't be reset; sslproto tells of a truncated stream as of one that ended.
+        cut = in_python or (end.unix and peer and (peer.failed or peer.has("abort")))
         if peer and STRICT and not cut and not peer.least <= end.received <= peer.most:
             raise Wrong(f"{end.name}: {end.received} bytes of {peer.least} to {peer.most} and EOF")
         self.disturb()
@@ -189,7 +228,8 @@ class Side(asyncio.Protocol):
     def connection_lost(self, error: BaseException | None) -> None:
         end = self.end
         end.note("lost", not end.has("made") or end.inside > 0)
-        os.fstat(end.fd)  # type: ignore[attr-defined]
+        if end.secure != "sslproto":  # which tells it a turn later
+            os.fstat(end.fd)  # type: ignore[attr-defined]
         self.disturb()
 
 
@@ -210,8 +250,23 @@ class Sequence:
         server.waiting.append(self.ends[1])
         await self.loop.create_connection(lambda: Side(self.ends[0]), *server.address)
 
+    async def start_tls(self) -> None:
+        while not all(end.has("made") for end in self.ends):
+            await asyncio.sleep(0)
+        handshakes = [asyncio.create_task(end.start_tls(end is self.ends[1])) for end in self.ends]
+        while not all(handshake.done() for handshake in handshakes):
+            if self.chaos.random() < 0.02:
+                self.chaos.choice(self.ends).act()
+            await asyncio.sleep(0)
+        await asyncio.gather(*handshakes)
+
     async def run(self, server: "Listening") -> None:
+        if self.chaos.random() < 0.2:
+            for end in self.ends:
+                end.secure = "waits"
         await self.connect(server)
+        if self.ends[0].secure:
+            await self.start_tls()
         for _ in range(self.chaos.randrange(12)):
             self.chaos.choice(self.ends).act()
             for _ in range(self.chaos.choice((0, 0, 1, 2, 5))):
@@ -221,7 +276,7 @@ class Sequence:
     async def end(self) -> None:
         """Whatever is open yet is closed, some by aclose()."""
         deadline = time.monotonic() + PATIENCE
-        while not all(end.has("lost") for end in self.ends):
+        while not all(end.is_over() for end in self.ends):
             for end in self.ends:
                 if end.transport is not None and not end.transport.is_closing():
                     await self.finish(end)
@@ -233,7 +288,7 @@ class Sequence:
 
     async def finish(self, end: End) -> None:
         end.calls.append("close")
-        if STRICT and self.chaos.random() < 0.5:
+        if STRICT and end.secure != "sslproto" and self.chaos.random() < 0.5:
             await finack.aclose(end.transport, finack.Policy(flush=0.01, linger=0.01))
         else:
             end.transport.close()
@@ -269,7 +324,7 @@ async def run(count: int, seed: int, receipts: list[finack.Receipt]) -> None:
             problems.append(wrong)
         wrongs = [one for one in problems if not isinstance(one, ZeroDivisionError | OSError)]
         if wrongs:
-            calls = "\n".join(f"{end.name}: {end.calls}" for end in sequence.ends)
+            calls = "\n".join(f"{end.name} {end.secure}: {end.calls[:80]}" for end in sequence.ends)
             raise SystemExit(f"seed {seed}, sequence {number}: {wrongs[0]!r}\n{calls}")
         problems.clear()
     server.server.close()
@@ -283,6 +338,16 @@ async def settle(receipts: list[finack.Receipt]) -> None:
         await asyncio.sleep(0)
     if STRICT and len(receipts) != 2:
         raise Wrong(f"{len(receipts)} receipts of two transports")
+
+
+def contexts() -> list[ssl.SSLContext]:
+    """A client's, a server's."""
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = Certificate.make(pathlib.Path(folder))
+        return [certificate.client_context(), certificate.server_context()]
+
+
+CONTEXTS = contexts()
 
 
 def main() -> None:

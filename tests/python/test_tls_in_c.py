@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from peers import Certificate
+from peers import Certificate, Peers
 
 import finack
 from finack import _core, _private
@@ -578,6 +578,25 @@ def test_wrong_name(way: str, certificate: Certificate) -> None:
                 await connect(certificate.client_context(), server_hostname="elsewhere")
 
     finack.run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_closed_by_the_program(way: str, how: str, certificate: Certificate, peers: Peers) -> None:
+    """start_tls() says so, and the peer sees an end."""
+
+    async def main() -> None:
+        _, writer = await asyncio.open_connection(*peer.address)
+        context = certificate.client_context()
+        task = asyncio.create_task(writer.start_tls(context, server_hostname="localhost"))
+        await asyncio.sleep(0)
+        getattr(writer.transport, how)()
+        with pytest.raises(ConnectionAbortedError, match="closed during the TLS handshake"):
+            await asyncio.wait_for(task, BOUND)
+
+    peer = peers.listen("clean")
+    finack.run(main())
+    (seen,) = peer.seen(1)
+    assert (seen.end, seen.reset_after) == ("eof", False)
 
 
 def test_closed_in_a_callback_of_openssl(way: str, certificate: Certificate) -> None:

@@ -244,8 +244,14 @@ class EventLoop(Secure):
         return self._made(pipe, depth=3)
 
     async def start_tls(self, *args: Any, **kwargs: Any) -> Any:
-        """As in asyncio; ssl_shutdown_timeout bounds the close up to the release."""
-        return bound(await super().start_tls(*args, **kwargs))
+        """As in asyncio; ssl_shutdown_timeout bounds the close up to the release.
+
+        ConnectionAbortedError: the program closed the transport meanwhile.
+        """
+        made = await super().start_tls(*args, **kwargs)
+        if made is None:  # and the protocol is not told
+            raise ConnectionAbortedError("the transport was closed during the TLS handshake")
+        return bound(made)
 
     def _start_serving(
         self,

@@ -131,7 +131,7 @@ class Secure(Streams):
         ssl_handshake_timeout: Any = None,
         ssl_shutdown_timeout: Any = None,
     ) -> Any:
-        """As in asyncio; a transport in C is its own successor."""
+        """As in asyncio; a transport in C is its own successor. None: it was closed meanwhile."""
         if type(transport) is _core.Transport and isinstance(sslcontext, ssl.SSLContext):
             times = _times(ssl_handshake_timeout, ssl_shutdown_timeout)
             one = self._wrap(sslcontext, server_side, server_hostname)
@@ -148,7 +148,7 @@ class Secure(Streams):
                         raise
                     finally:
                         del waiter  # its error's traceback would lead back to it
-                    return transport
+                    return transport if transport.get_extra_info("ssl_object") else None
         return await super().start_tls(
             transport,
             protocol,

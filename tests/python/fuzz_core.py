@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -86,6 +86,10 @@ class Evil:
         self.chaos.disturb()
         return self.chaos.choice([self.chaos.number(), None, self])
 
+    def __buffer__(self, flags: int) -> memoryview:  # since CPython 3.12
+        self.chaos.disturb()
+        return memoryview(b"bytes")
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -137,52 +141,6 @@ class Wrapped(selectors.SelectSelector):
         super().close()
 
 
-class Talker(asyncio.Protocol):
-    """A protocol that answers each call by calls of its own."""
-
-    def __init__(self, chaos: "Round") -> None:
-        self.chaos = chaos
-
-    def connection_made(self, transport: Any) -> None:
-        self.chaos.keep(transport)
-        self.chaos.disturb()
-
-    def data_received(self, data: bytes) -> None:
-        self.chaos.disturb()
-
-    def eof_received(self) -> Any:
-        self.chaos.disturb()
-        return self.chaos.choice([True, False, None, Evil(self.chaos)])
-
-    def pause_writing(self) -> None:
-        self.chaos.disturb()
-
-    def resume_writing(self) -> None:
-        self.chaos.disturb()
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        self.chaos.disturb()
-
-
-class Filler(asyncio.BufferedProtocol, Talker):
-    """The same, of the other kind."""
-
-    def get_buffer(self, hint: int) -> Any:
-        self.chaos.disturb()
-        return self.chaos.choice([bytearray(1), bytearray(70_000), b"", Evil(self.chaos)])
-
-    def buffer_updated(self, count: int) -> None:
-        self.chaos.disturb()
-
-
-class Growing(Evil):
-    """Asked for its bytes (since CPython 3.12) it does other things first."""
-
-    def __buffer__(self, flags: int) -> memoryview:
-        self.chaos.disturb()
-        return memoryview(b"bytes")
-
-
 class Round:
     """One process's worth of calls."""
 
@@ -205,6 +163,9 @@ class Round:
     def thing(self, kind: Any = object) -> Any:
         fitting = [thing for thing in list(self.things) if issubclass(type(thing), kind)]
         return self.choice(fitting) if fitting and self.likely(0.95) else None
+
+    def evil(self) -> Any:
+        return Evil(self)
 
     def number(self) -> Any:
         """A descriptor, mostly."""
@@ -419,7 +380,7 @@ def make_loop(chaos: Round) -> Any:
 
 
 def stop_soon(loop: Any) -> None:
-    """Again and again: a turn in between may use up the stop that the caller of run_forever() set."""
+    """Again and again: a turn in between may use up the stop that a caller of run_forever() set."""
     loop.stop()
     loop.call_later(0.05, stop_soon, loop)
 
@@ -480,107 +441,6 @@ def turn_loop(chaos: Round) -> None:
     chaos.choice([loop.run_forever, loop._run_once])()
 
 
-def protocol(chaos: Round) -> Any:
-    return chaos.choice([Talker, Talker, Filler, Evil])(chaos)
-
-
-def make_transport(chaos: Round) -> Any:
-    loop = chaos.thing(Loop) or make_loop(chaos)
-    sock = pair(chaos) if chaos.likely(0.5) else tcp(chaos)
-    chaos.keep(loop)
-    sock.setblocking(False)
-    if chaos.likely(0.5):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    return loop._make_transport(
-        sock,
-        protocol(chaos),
-        chaos.choice([None, None, loop.create_future(), Evil(chaos)]),
-        chaos.choice([None, {}, Evil(chaos)]),
-        chaos.choice([None, None, Evil(chaos)]),
-    )
-
-
-def data(chaos: Round) -> Any:
-    return chaos.choice([b"x", bytes(70_000), bytes(500_000), Growing(chaos), bytearray(9), None])
-
-
-def use_transport(chaos: Round) -> Any:
-    made = chaos.thing(asyncio.Transport)
-    if made is None:
-        return make_transport(chaos)
-    lines = [data(chaos) for _ in range(chaos.choice([0, 2, 70]))]
-    limits = [chaos.choice([None, 0, 10, 400_000, Evil(chaos)]) for _ in range(2)]
-    kept: Callable[[], Any] = chaos.choice(
-        [
-            lambda: made.write(data(chaos)),
-            lambda: made.write(data(chaos)),
-            lambda: made.writelines(lines),
-            lambda: made.write_eof(),
-            lambda: made.close(),
-            lambda: made.close(),
-            lambda: made.abort(),
-            lambda: made._force_close(chaos.choice([None, OSError(), Evil(chaos)])),
-            lambda: made._call_connection_lost(chaos.choice([None, OSError()])),
-            lambda: made.pause_reading(),
-            lambda: made.resume_reading(),
-            lambda: made.set_protocol(protocol(chaos)),
-            lambda: made.get_extra_info(
-                chaos.choice(["socket", "peername", "sslcontext", Evil(chaos)]), Evil(chaos)
-            ),
-            lambda: setattr(made, "_extra", chaos.choice([{}, {Evil(chaos): 1}, Evil(chaos)])),
-            lambda: made.set_write_buffer_limits(*limits),
-            lambda: made.get_write_buffer_size() and None,
-            lambda: repr(made) and None,
-            lambda: made._make_empty_waiter(),
-            lambda: made._reset_empty_waiter(),
-            lambda: made._close_plainly(),
-            lambda: made._begin(),
-            lambda: made._lend(),
-            lambda: made._take_back(),
-            lambda: made._close_by(chaos.policy()),
-            lambda: made._ending,
-        ]
-    )
-    return kept()
-
-
-def use_ending(chaos: Round) -> Any:
-    ending = chaos.thing(asyncio.Transport)._ending
-    calls = [ending.wait, ending.receipt, ending.names, ending.abort, ending]
-    if chaos.likely(0.3):
-        return ending.adopt(chaos.policy())
-    return chaos.choice(calls)()
-
-
-def use_connections(chaos: Round) -> Any:
-    loop, sock = chaos.thing(Loop), chaos.thing(socket.socket)
-    factory = chaos.choice([lambda: protocol(chaos), Evil(chaos)])
-    wanted: Callable[[], Any] = chaos.choice(
-        [
-            lambda: loop._serve(factory, sock, None, chaos.choice([0, 1, 100]), None, None),
-            lambda: loop._serve(factory, chaos.file(), Evil(chaos), 9, Evil(chaos), Evil(chaos)),
-            lambda: loop._unserve(chaos.number()),
-            lambda: loop._connect(factory, *sock.getsockname()),
-            lambda: loop._connect(factory, "127.0.0.1", 1),
-            lambda: loop._set_close(chaos.choice([None, chaos.policy()]), chaos.choice([0, 3])),
-            lambda: loop._force_closes(),
-            lambda: loop._records() and None,
-            lambda: chaos.choice([*loop._own_transports(), None]),
-            lambda: loop._transport_of(chaos.number()),
-            lambda: setattr(loop, "_listeners", chaos.choice([None, [Evil(chaos)]])),
-            lambda: setattr(loop, "_on_closed", chaos.choice([None, Evil(chaos)])),
-        ]
-    )
-    return wanted()
-
-
-def use_coroutine(chaos: Round) -> Any:
-    made = chaos.thing(Coroutine)
-    return chaos.choice(
-        [lambda: made.send(None), lambda: made.close(), lambda: made.throw(ValueError)]
-    )()
-
-
 def end(chaos: Round) -> None:
     kind = chaos.choice([socket.socket, _core.CloseSet, _core.Witness, finack.ProxySelector, Loop])
     chaos.thing(kind).close()
@@ -616,11 +476,9 @@ def fork(chaos: Round) -> None:
 OPERATIONS: list[Operation] = [
     *(3 * [pair, begin_close, register, find, search, select, drive, look, tell]),
     *(2 * [observe, selector, drop, tcp]),
-    *(3 * [use_loop, make_transport]),
-    *(4 * [turn_loop, make_loop]),
-    *(8 * [use_transport]),
-    *(2 * [use_ending, use_connections, use_coroutine]),
-    make_loop,
+    *(3 * [use_loop]),
+    *(4 * [turn_loop]),
+    *(5 * [make_loop]),
     lambda chaos: _core.CloseSet(),
     lambda chaos: _core.Witness(),
     lambda chaos: Evil(chaos),

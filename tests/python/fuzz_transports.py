@@ -7,7 +7,7 @@ import pathlib
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -21,23 +21,37 @@ INFO = ("socket", "sockname", "peername", "peercert", "cipher", "ssl_object", "s
 
 
 class Protocol(asyncio.Protocol):
-    """Each call may do anything."""
+    """Answers each call by calls of its own."""
 
     def __init__(self, chaos: Any) -> None:
         self.chaos = chaos
 
+    def __del__(self) -> None:
+        self.chaos.disturb()
+
     def __getattribute__(self, name: str) -> Any:
-        chaos = object.__getattribute__(self, "chaos")
-        if name in ("connection_made", "data_received", "connection_lost", "buffer_updated"):
-            chaos.disturb()
-        if name in ("eof_received", "pause_writing", "resume_writing"):
-            return lambda: chaos.disturb() or chaos.choice([None, True, False])
+        if not name.startswith("_") and name != "chaos":
+            self.chaos.disturb()  # while the loop looks a method up
         return object.__getattribute__(self, name)
 
     def connection_made(self, transport: Any) -> None:
         self.chaos.keep(transport)
+        self.chaos.disturb()
 
-    def __del__(self) -> None:
+    def data_received(self, data: bytes) -> None:
+        self.chaos.disturb()
+
+    def eof_received(self) -> Any:
+        self.chaos.disturb()
+        return self.chaos.choice([True, False, None, self.chaos.evil()])
+
+    def pause_writing(self) -> None:
+        self.chaos.disturb()
+
+    def resume_writing(self) -> None:
+        self.chaos.disturb()
+
+    def connection_lost(self, error: BaseException | None) -> None:
         self.chaos.disturb()
 
 
@@ -46,13 +60,16 @@ class Buffered(Protocol, asyncio.BufferedProtocol):
 
     def get_buffer(self, hint: int) -> Any:
         self.chaos.disturb()
-        return self.chaos.choice([bytearray(10), bytearray(70_000), bytearray(3), b"", None])
+        sizes = [bytearray(size) for size in (1, 3, 10, 70_000)]
+        return self.chaos.choice([*sizes, b"", None, self.chaos.evil()])
 
     def buffer_updated(self, count: int) -> None:
-        pass
+        self.chaos.disturb()
 
 
 def protocol(chaos: Any) -> Any:
+    if chaos.likely(0.1):
+        return chaos.evil()
     return chaos.choice([Protocol, Protocol, Buffered])(chaos)
 
 
@@ -118,6 +135,19 @@ def make(chaos: Any, loop: Any, sock: socket.socket, encrypted: bool, server_sid
     return made
 
 
+def odd_transport(chaos: Any) -> Any:
+    """With arguments that no program gives."""
+    loop, sock = chaos.thing(finack.EventLoop), chaos.thing(socket.socket)
+    sock.setblocking(False)
+    return loop._make_transport(
+        sock,
+        protocol(chaos),
+        chaos.choice([None, None, loop.create_future(), chaos.evil()]),
+        chaos.choice([None, {}, chaos.evil()]),
+        chaos.choice([None, None, chaos.evil()]),
+    )
+
+
 def begin_tls(chaos: Any) -> None:
     """On one that is plain, or is used already."""
     transport = chaos.thing(_core.Transport)
@@ -133,29 +163,42 @@ def begin_tls(chaos: Any) -> None:
 # ---- using ----
 
 
+def data(chaos: Any) -> Any:
+    filled = bytes(chaos.choice(SIZES))
+    kinds = [filled, filled, filled, memoryview(filled), bytearray(filled)]
+    return chaos.choice([*kinds, chaos.evil(), chaos.thing(), None])
+
+
 def write(chaos: Any) -> None:
     transport = chaos.thing(_core.Transport)
-    data = bytes(chaos.choice(SIZES))
-    call = chaos.choice([transport.write, lambda part: transport.writelines([part, part])])
-    call(chaos.choice([data, data, data, memoryview(data), chaos.thing()]))
+    if chaos.likely(0.7):
+        transport.write(data(chaos))
+    else:
+        transport.writelines([data(chaos) for _ in range(chaos.choice([0, 2, 70]))])
 
 
 def use_transport(chaos: Any) -> Any:
     transport = chaos.thing(_core.Transport)
+    limits = [chaos.choice([None, 0, 10, 400_000, chaos.evil()]) for _ in range(2)]
     wanted: Callable[[], Any] = chaos.choice(
         [
-            lambda: transport.close(),
+            *(2 * [lambda: transport.close()]),
             lambda: transport.abort(),
             lambda: transport.write_eof(),
             lambda: transport.pause_reading(),
-            lambda: transport.resume_reading(),
-            lambda: transport.resume_reading(),
+            *(2 * [lambda: transport.resume_reading()]),
             lambda: transport.set_protocol(chaos.choice([protocol(chaos), chaos.thing()])),
-            lambda: transport.set_write_buffer_limits(chaos.choice([0, 10, 10**6, None])),
-            lambda: transport.get_extra_info(chaos.choice(INFO), chaos.thing()) and None,
+            lambda: transport.set_write_buffer_limits(*limits),
+            lambda: transport.get_write_buffer_size() and None,
+            lambda: transport.get_extra_info(chaos.choice([*INFO, chaos.evil()]), chaos.evil()),
+            lambda: setattr(
+                transport, "_extra", chaos.choice([{}, {chaos.evil(): 1}, chaos.evil()])
+            ),
             lambda: repr(transport) and None,
-            lambda: transport._force_close(chaos.choice([None, OSError(5, "x"), chaos.thing()])),
-            lambda: transport._call_connection_lost(chaos.choice([None, ValueError()])),
+            lambda: transport._force_close(
+                chaos.choice([None, OSError(5, "x"), chaos.evil(), chaos.thing()])
+            ),
+            lambda: transport._call_connection_lost(chaos.choice([None, OSError(), ValueError()])),
             lambda: transport._close_by(chaos.policy()),
             lambda: transport._make_empty_waiter(),
             lambda: transport._reset_empty_waiter(),
@@ -166,26 +209,19 @@ def use_transport(chaos: Any) -> Any:
             lambda: transport._deadline(),
             lambda: transport._collect() and None,
             lambda: transport._feed(bytes(10)),
-            lambda: transport._loop._set_close(chaos.choice([None, chaos.policy()]), 2),
-            lambda: transport._loop._force_closes(),
+            lambda: transport._ending,
         ]
     )
     return wanted()
 
 
-def use_session(chaos: Any) -> None:
-    """What a program may do with ssl_object, which no thread has in hand."""
-    session = chaos.thing(_core.Transport).get_extra_info("ssl_object")
-    if not chaos.threads:
-        chaos.choice([session.read, session.unwrap, lambda: session.write(b"x"), session.cipher])()
-
-
 def use_ending(chaos: Any) -> Any:
-    ending = chaos.thing(_core.Ending)
+    ending = chaos.thing(asyncio.Transport)._ending if chaos.likely(0.5) else None
+    ending = ending or chaos.thing(_core.Ending)
     return chaos.choice(
         [
+            *(2 * [lambda: ending.adopt(chaos.policy())]),
             lambda: ending.wait(),
-            lambda: ending.adopt(chaos.policy()),
             lambda: ending.abort(),
             lambda: ending.receipt() and None,
             lambda: ending.names() and None,
@@ -194,6 +230,43 @@ def use_ending(chaos: Any) -> Any:
             lambda: ending(),
         ]
     )()
+
+
+def use_connections(chaos: Any) -> Any:
+    loop, sock = chaos.thing(finack.EventLoop), chaos.thing(socket.socket)
+    odd = chaos.evil()
+    factory = chaos.choice([lambda: protocol(chaos), odd])
+    wanted: Callable[[], Any] = chaos.choice(
+        [
+            lambda: loop._serve(factory, sock, None, chaos.choice([0, 1, 100]), None, None),
+            lambda: loop._serve(factory, chaos.file(), odd, 9, odd, odd),
+            lambda: loop._unserve(chaos.number()),
+            lambda: loop._connect(factory, *sock.getsockname()),
+            lambda: loop._connect(factory, "127.0.0.1", 1),
+            lambda: loop._set_close(chaos.choice([None, chaos.policy()]), chaos.choice([0, 2, 3])),
+            lambda: loop._force_closes(),
+            lambda: loop._records() and None,
+            lambda: chaos.choice([*loop._own_transports(), None]),
+            lambda: loop._transport_of(chaos.number()),
+            lambda: setattr(loop, "_listeners", chaos.choice([None, [odd]])),
+            lambda: setattr(loop, "_on_closed", chaos.choice([None, odd])),
+        ]
+    )
+    return wanted()
+
+
+def use_coroutine(chaos: Any) -> Any:
+    made = chaos.thing(Coroutine)
+    return chaos.choice(
+        [lambda: made.send(None), lambda: made.close(), lambda: made.throw(ValueError)]
+    )()
+
+
+def use_session(chaos: Any) -> None:
+    """What a program may do with ssl_object, which no thread has in hand."""
+    session = chaos.thing(_core.Transport).get_extra_info("ssl_object")
+    if not chaos.threads:
+        chaos.choice([session.read, session.unwrap, lambda: session.write(b"x"), session.cipher])()
 
 
 def turns(chaos: Any) -> None:
@@ -208,8 +281,10 @@ def turns(chaos: Any) -> None:
 
 
 OPERATIONS: list[Callable[[Any], Any]] = [
-    *(6 * [transports, turns, write, use_transport]),
+    *(6 * [transports, turns, write]),
+    *(12 * [use_transport]),
+    *(3 * [odd_transport, use_ending]),
+    *(2 * [use_connections, use_coroutine]),
     begin_tls,
-    use_ending,
     use_session,
 ]

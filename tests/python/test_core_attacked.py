@@ -620,6 +620,43 @@ CASES = {
         loop = finack.EventLoop()
         loop.run_until_complete(main())
         """,
+    "a close is taken back while it calls the program": """
+        import asyncio, gc, socket
+        import finack
+
+        class TakingBack(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+                self.ended = asyncio.get_running_loop().create_future()
+
+            def resume_writing(self):
+                self.take_back()
+
+            def connection_lost(self, error):
+                self.take_back()
+                self.ended.set_result(error)
+
+            def take_back(self):
+                self.transport._close_plainly()
+                gc.collect()
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            for size in (0, 1_000_000):
+                ours, theirs = socket.socketpair()
+                theirs.setblocking(False)
+                transport, protocol = await loop.create_connection(TakingBack, sock=ours)
+                transport.write(bytes(size))
+                transport.close()
+                got = 0
+                while data := await loop.sock_recv(theirs, 100_000):
+                    got += len(data)
+                assert got == size, got
+                assert await protocol.ended is None
+                theirs.close()
+
+        finack.EventLoop().run_until_complete(main())
+        """,
 }
 
 

@@ -142,19 +142,10 @@ PyObject *fin__py_call_soon_threadsafe(PyObject *object, PyObject *const *args, 
     return handle;
 }
 
-static int is_cancelled(const struct fin__py_asyncio *a, PyObject *handle)
-{
-    PyObject *cancelled = PyObject_GetAttr(handle, a->name_cancelled);
-    int result = cancelled ? PyObject_IsTrue(cancelled) : -1;
-
-    Py_XDECREF(cancelled);
-    return result;
-}
-
 PyObject *fin__py_add_callback(PyObject *object, PyObject *handle)
 {
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
-    int cancelled = is_cancelled(&loop->module->asyncio, handle);
+    int cancelled = fin__py_is_cancelled(loop, handle);
 
     if (cancelled < 0 || (!cancelled && fin__py_ring_push(loop, NULL, Py_NewRef(handle), NULL) < 0))
         return NULL;

@@ -172,6 +172,15 @@ bool fin__py_is_handle(const struct fin__py_loop *loop, PyObject *object)
     return Py_IS_TYPE(object, a->handle_type) || Py_IS_TYPE(object, a->timer_type);
 }
 
+int fin__py_is_cancelled(const struct fin__py_loop *loop, PyObject *object)
+{
+    PyObject *cancelled = PyObject_GetAttr(object, loop->module->asyncio.name_cancelled);
+    int result = cancelled ? PyObject_IsTrue(cancelled) : -1;
+
+    Py_XDECREF(cancelled);
+    return result;
+}
+
 /* ---- running ---- */
 
 /* What is called has its arguments from here, so they stay as long as it runs. */
@@ -192,7 +201,7 @@ static PyObject *loop_handle_call(struct fin__py_handle *handle)
     return PyObject_Call(handle->callback, handle->args, NULL);
 }
 
-static void loop_handle_leave(PyObject *context)
+void fin__py_context_leave(PyObject *context)
 {
     PyObject *type, *value, *trace;
 
@@ -202,12 +211,18 @@ static void loop_handle_leave(PyObject *context)
     PyErr_Restore(type, value, trace);
 }
 
+bool fin__py_ends_the_run(void)
+{
+    return PyErr_ExceptionMatches(PyExc_SystemExit)
+        || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
+}
+
 static int loop_handle_report(struct fin__py_handle *handle)
 {
     struct fin__py_loop *loop = handle->loop;
     PyObject *error, *result;
 
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    if (fin__py_ends_the_run())
         return -1;
     error = fin__py_take_error();
     result = PyObject_CallMethodObjArgs((PyObject *) loop, loop->module->asyncio.name_failed,
@@ -228,7 +243,7 @@ int fin__py_handle_run(struct fin__py_handle *handle)
     handle->runs++;
     result = loop_handle_call(handle);
     handle->runs--;
-    loop_handle_leave(context);
+    fin__py_context_leave(context);
     Py_DECREF(context);
     if (handle->cancelled)
         drop_call(handle);

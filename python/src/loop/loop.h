@@ -66,7 +66,16 @@ int fin__py_handle_run(struct fin__py_handle *handle);
 /* Of this make? */
 bool fin__py_is_handle(const struct fin__py_loop *loop, PyObject *object);
 
+/* Of a handle of whatever make, by its attribute: 0 or 1, or -1 with an exception. */
+int fin__py_is_cancelled(const struct fin__py_loop *loop, PyObject *object);
+
 void fin__py_handle_free_list(struct fin__py_loop *loop);
+
+void fin__py_context_leave(PyObject *context); /* keeps the exception that is set */
+
+/* Is the exception that is set SystemExit or KeyboardInterrupt? These are not reported: they go
+ * through to who called run_forever(). */
+bool fin__py_ends_the_run(void);
 
 /* ---- the loop ---- */
 

@@ -124,20 +124,11 @@ static int run_other(struct fin__py_loop *loop, PyObject *handle, PyObject *meth
     return result ? 0 : -1;
 }
 
-static int is_cancelled(const struct fin__py_loop *loop, PyObject *handle)
-{
-    PyObject *cancelled = PyObject_GetAttr(handle, loop->module->asyncio.name_cancelled);
-    int result = cancelled ? PyObject_IsTrue(cancelled) : -1;
-
-    Py_XDECREF(cancelled);
-    return result;
-}
-
 static int run_handle(struct fin__py_loop *loop, PyObject *handle)
 {
     bool ours = fin__py_is_handle(loop, handle);
     int cancelled =
-        ours ? ((struct fin__py_handle *) handle)->cancelled : is_cancelled(loop, handle);
+        ours ? ((struct fin__py_handle *) handle)->cancelled : fin__py_is_cancelled(loop, handle);
 
     if (cancelled)
         return cancelled < 0 ? -1 : 0;

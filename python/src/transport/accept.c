@@ -40,7 +40,7 @@ static int accept_report(struct listener *l, const char *what)
 {
     PyObject *error, *message, *result = NULL;
 
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    if (fin__py_ends_the_run())
         return -1;
     error = fin__py_take_error();
     message = PyUnicode_FromString(what);

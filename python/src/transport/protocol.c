@@ -16,16 +16,6 @@ static PyObject *protocol_call(PyObject *protocol, PyObject *method, PyObject *a
                : PyObject_CallMethodNoArgs(protocol, method);
 }
 
-void fin__py_context_leave(PyObject *context)
-{
-    PyObject *type, *value, *trace;
-
-    PyErr_Fetch(&type, &value, &trace);
-    if (PyContext_Exit(context) < 0)
-        PyErr_WriteUnraisable(context);
-    PyErr_Restore(type, value, trace);
-}
-
 PyObject *fin__py_protocol_call(struct fin__py_transport *t, PyObject *method, PyObject *arg)
 {
     PyObject *protocol = Py_XNewRef(t->protocol), *context = Py_NewRef(t->context), *result = NULL;
@@ -54,12 +44,6 @@ int fin__py_protocol_tell(struct fin__py_transport *t, PyObject *method, const c
 
 /* ---- exceptions ---- */
 
-static bool ends_the_run(void)
-{
-    return PyErr_ExceptionMatches(PyExc_SystemExit)
-        || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-}
-
 /* What the program did before it raised may have ended the transport, which knows no loop then. */
 static int protocol_tell(struct fin__py_transport *t, const char *what, PyObject *error)
 {
@@ -85,7 +69,7 @@ int fin__py_transport_report(struct fin__py_transport *t, const char *what)
     PyObject *error;
     int result;
 
-    if (ends_the_run())
+    if (fin__py_ends_the_run())
         return -1;
     error = fin__py_take_error();
     result = protocol_tell(t, what, error);
@@ -98,7 +82,7 @@ int fin__py_transport_fail(struct fin__py_transport *t, const char *what)
     PyObject *error;
     int result = 0;
 
-    if (ends_the_run())
+    if (fin__py_ends_the_run())
         return -1;
     error = fin__py_take_error();
     if (!PyObject_TypeCheck(error, (PyTypeObject *) PyExc_OSError))

@@ -303,7 +303,7 @@ static int failed(struct fin__py_transport *t)
     PyObject *error;
     int result = 0;
 
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    if (fin__py_ends_the_run())
         return -1;
     error = fin__py_take_error();
     t->tls->handshaking = false;

@@ -111,8 +111,6 @@ int fin__py_transport_report(struct fin__py_transport *t, const char *what);
 int fin__py_transport_fail(struct fin__py_transport *t, const char *what);
 int fin__py_transport_fail_errno(struct fin__py_transport *t, int error, const char *what);
 
-void fin__py_context_leave(PyObject *context); /* keeps the exception that is set */
-
 /* Sets a future's result, or the error if there is one, unless it is done. 0 or -1. */
 int fin__py_future_done(const struct fin__py_asyncio *a, PyObject *future, PyObject *error);
 

@@ -113,8 +113,7 @@ struct fin_policy {
     int courtesy;        /* enum fin_courtesy */
     int scope;           /* enum fin_scope */
     int proof;           /* the stage that completes the close: FIN_STAGE_RELEASED and later ones */
-    int rebindable;      /* nonzero: SO_REUSEADDR before FIN, so that the 4-tuple can be reused at
-                       once */
+    int rebindable;      /* nonzero: SO_REUSEADDR before FIN: the 4-tuple can be reused at once */
     int32_t flush_ms;    /* longest time without progress in sending our own buffer */
     int32_t farewell_ms; /* for close_notify, and for its answer under `full` */
     int32_t linger_ms;   /* for acked and eof; starts anew while the kernel's send queue shrinks */

@@ -59,22 +59,6 @@ static enum parse_result take_option(char **argv, int id, struct attach_options 
     }
 }
 
-static enum parse_result take_pid(int argc, char **argv, int32_t *ret)
-{
-    uint64_t pid;
-
-    if (optind >= argc) {
-        complain("say which process; see 'finack attach --help'");
-        return PARSE_WRONG;
-    }
-    if (parse_number(argv[optind], 1, INT32_MAX, &pid) < 0) {
-        complain("'%s' is no process", argv[optind]);
-        return PARSE_WRONG;
-    }
-    *ret = (int32_t) pid;
-    return optind + 1 < argc ? one_too_many(argv[optind + 1]) : PARSE_RUN;
-}
-
 enum parse_result attach_options_parse(int argc, char **argv, struct attach_options *o)
 {
     enum parse_result result = PARSE_RUN;
@@ -85,5 +69,9 @@ enum parse_result attach_options_parse(int argc, char **argv, struct attach_opti
     optind = 1;
     while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":ht:", options, NULL)) != -1)
         result = take_option(argv, id, o);
-    return result == PARSE_RUN ? take_pid(argc, argv, &o->pid) : result;
+    if (result == PARSE_RUN)
+        result = next_number(argc, argv, "process", 1, &o->pid);
+    if (result == PARSE_RUN && optind < argc)
+        return one_too_many(argv[optind]);
+    return result;
 }

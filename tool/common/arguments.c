@@ -3,6 +3,7 @@
 #include "common/arguments.h"
 
 #include "common/say.h"
+#include "common/units.h"
 
 #include <getopt.h>
 #include <string.h>
@@ -27,6 +28,23 @@ enum parse_result option_not_understood(char **argv, int id)
     else
         complain("unknown or ambiguous option '%s'; see 'finack %s --help'", text, speaks_as());
     return PARSE_WRONG;
+}
+
+enum parse_result next_number(int argc, char **argv, const char *what, uint64_t least, int32_t *ret)
+{
+    uint64_t number;
+
+    if (optind >= argc) {
+        complain("say which %s; see 'finack %s --help'", what, speaks_as());
+        return PARSE_WRONG;
+    }
+    if (parse_number(argv[optind], least, INT32_MAX, &number) < 0) {
+        complain("'%s' is not the number of a %s", argv[optind], what);
+        return PARSE_WRONG;
+    }
+    optind++;
+    *ret = (int32_t) number;
+    return PARSE_RUN;
 }
 
 enum parse_result one_too_many(const char *argument)

@@ -86,24 +86,6 @@ static enum parse_result take_option(char **argv, int id, const char *help, stru
     }
 }
 
-static enum parse_result take_number(char **argv, int argc, const char *what, uint64_t least,
-                                     int32_t *ret)
-{
-    uint64_t number;
-
-    if (optind >= argc) {
-        complain("say which %s; see 'finack %s --help'", what, speaks_as());
-        return PARSE_WRONG;
-    }
-    if (parse_number(argv[optind], least, INT32_MAX, &number) < 0) {
-        complain("'%s' is no %s", argv[optind], what);
-        return PARSE_WRONG;
-    }
-    optind++;
-    *ret = (int32_t) number;
-    return PARSE_RUN;
-}
-
 static enum parse_result options_parse(int argc, char **argv, const char *letters,
                                        const struct option *options, const char *help,
                                        struct end_options *o)
@@ -117,9 +99,9 @@ static enum parse_result options_parse(int argc, char **argv, const char *letter
     while (result == PARSE_RUN && (id = getopt_long(argc, argv, letters, options, NULL)) != -1)
         result = take_option(argv, id, help, o);
     if (result == PARSE_RUN)
-        result = take_number(argv, argc, "process", 1, &o->pid);
+        result = next_number(argc, argv, "process", 1, &o->pid);
     if (result == PARSE_RUN && options == end_long)
-        result = take_number(argv, argc, "descriptor", 0, &o->fd);
+        result = next_number(argc, argv, "descriptor", 0, &o->fd);
     if (result == PARSE_RUN && optind < argc)
         return one_too_many(argv[optind]);
     return result;

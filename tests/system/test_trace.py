@@ -24,7 +24,7 @@ import time
 import tap
 from tap import test
 from trace_support import (
-    FINACK, TRACED, CHURN, PYTHON, OPENS, run, check_document, trace, story, ghosts, in_order,
+    FILL, FINACK, TRACED, CHURN, PYTHON, OPENS, run, check_document, trace, story, ghosts, in_order,
     expect_line, program,
 )
 
@@ -146,18 +146,13 @@ def a_socket_in_flight_is_held():
 @test
 def a_close_that_waits_is_over_before_what_it_closed():
     """The socket was in flight, so that its last reference was waited for already."""
-    document = trace(PYTHON, "-c", """if True:
+    document = trace(PYTHON, "-c", FILL + """if True:
         import os, socket, struct
         listener = socket.create_server(("127.0.0.1", 0))
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1))
-        client.setblocking(False)
-        try:
-            while client.send(bytes(65536)):
-                pass
-        except BlockingIOError:
-            pass
+        fill(client)
         one, two = socket.socketpair()
         socket.send_fds(one, [b"x"], [client.fileno()])
         client.close()
@@ -194,17 +189,12 @@ def names_are_escaped():
 
 # ---- connections ----
 
-CLIENT = """
+CLIENT = FILL + """
 import socket, sys
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 s.recv(1, socket.MSG_PEEK if sys.argv[2] == "unread" else 0)
 if sys.argv[2] == "flood":
-    s.setblocking(False)
-    try:
-        while s.send(bytes(65536)):
-            pass
-    except BlockingIOError:
-        pass
+    fill(s)
 if sys.argv[2] == "shut":
     s.shutdown(socket.SHUT_WR)
     s.recv(1)

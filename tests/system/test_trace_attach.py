@@ -17,7 +17,7 @@ import tempfile
 import tap
 from tap import test
 from trace_support import (
-    FINACK, PYTHON, TRACED, check_document, run, trace, running,
+    FILL, FINACK, PYTHON, TRACED, check_document, run, trace, running,
 )
 
 
@@ -145,16 +145,11 @@ def what_leaks_is_listed_when_we_let_go():
     assert any("3 bytes were not read" in text for text in texts), texts
 
 
-LASTING = """
+LASTING = FILL + """
 import socket, sys, time
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname()); server = listener.accept()[0]
-client.setblocking(False)
-try:
-    while client.send(bytes(65536)):
-        pass
-except BlockingIOError:
-    pass
+fill(client)
 client.close()
 time.sleep(float(sys.argv[1]))
 print("lasting", flush=True)
@@ -178,10 +173,9 @@ def a_connection_that_lasts_is_a_ghost_when_we_let_go():
         assert ("ghost connection: released, and the kernel's connection went on for 2" in text) == status, text
 
 
-@test
-def a_close_is_told_with_its_result():
-    """One that is refused has closed nothing."""
-    with running("refused_close") as child:
+def traced_to_its_end(thing, status):
+    """What the tracer of something that is running already says of it."""
+    with running(thing) as child:
         tracer = subprocess.Popen([FINACK, "trace", "-p", str(child.pid)], stderr=subprocess.PIPE,
                                   text=True)
         traced_by(child.pid)
@@ -189,22 +183,21 @@ def a_close_is_told_with_its_result():
         child.stdin.close()
         with tracer.stderr:
             text = tracer.stderr.read()
-        assert child.wait(30) == 0 and tracer.wait(30) == 1, text
+        assert child.wait(30) == 0 and tracer.wait(30) == status, text
+    return text
+
+
+@test
+def a_close_is_told_with_its_result():
+    """One that is refused has closed nothing."""
+    text = traced_to_its_end("refused_close", 1)
     assert re.search(r"#1 closed (\d+): EPERM\n.* #1 closed \1 by exit\n", text), text
     assert re.search(r"ghost descriptor: never closed: descriptor \d+ was open", text), text
 
 
 @test
 def calls_of_another_instruction_set_are_not_taken_for_ours():
-    with running("foreign_calls") as child:
-        tracer = subprocess.Popen([FINACK, "trace", "-p", str(child.pid)], stderr=subprocess.PIPE,
-                                  text=True)
-        traced_by(child.pid)
-        child.stdin.write("x")
-        child.stdin.close()
-        with tracer.stderr:
-            text = tracer.stderr.read()
-        assert child.wait(30) == 0 and tracer.wait(30) == 0, text
+    text = traced_to_its_end("foreign_calls", 0)
     for number in 1, 2:
         story_ = re.findall(rf"#{number} (\w+) \d", text)
         assert story_ == ["made", "closed"], text

@@ -15,6 +15,17 @@ FINACK, SCHEMA, TRACED, CHURN = sys.argv[1:5]
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 OPENS = {"made", "accepted"}
 
+# For programs that are traced.
+FILL = """
+def fill(sock):
+    sock.setblocking(False)
+    try:
+        while sock.send(bytes(65536)):
+            pass
+    except BlockingIOError:
+        pass
+"""
+
 
 def run(*args, **kwargs):
     kwargs.setdefault("stdout", subprocess.PIPE)

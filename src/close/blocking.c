@@ -56,19 +56,39 @@ static void saw(const struct close *c, struct fin__event *ev, bool error, bool w
         fin__endpoint_discard_errors(&c->ep);
 }
 
-static bool poll_for(const struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)
+static uint64_t next_slice(struct close *c, uint64_t span)
+{
+    if (c->slice < SLICE_MAX_NS)
+        c->slice = c->slice ? c->slice * 2 : SLICE_NS;
+    return span < c->slice ? span : c->slice;
+}
+
+/* Where nothing can be waited for. */
+static bool pause_for(struct close *c, uint64_t span, struct fin__event *ev)
+{
+    struct timespec slice = { .tv_nsec = (long) next_slice(c, span) };
+
+    (void) ppoll(NULL, 0, &slice, NULL);
+    saw(c, ev, false, false);
+    return span > c->slice;
+}
+
+static bool poll_for(struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)
 {
     struct timespec timeout = { (time_t) (span / FIN__NS_PER_S), (long) (span % FIN__NS_PER_S) };
-    struct pollfd entry = { .fd = interest ? c->ep.fd : -1 };
+    struct pollfd entry = { .fd = c->ep.fd };
+    int result;
 
     if (interest & FIN__READ)
         entry.events |= POLLIN;
     if (interest & FIN__WRITE)
         entry.events |= POLLOUT;
-    if (ppoll(&entry, 1, &timeout, NULL) <= 0)
-        return false;
-    saw(c, ev, entry.revents & POLLERR, entry.revents & POLLOUT);
-    return true;
+    result = ppoll(&entry, interest != 0, &timeout, NULL);
+    if (result < 0 && errno != EINTR) /* base/poll.h */
+        return pause_for(c, span, ev);
+    if (result > 0)
+        saw(c, ev, entry.revents & POLLERR, entry.revents & POLLOUT);
+    return result > 0;
 }
 
 static bool blocking_watch(struct close *c)
@@ -97,9 +117,7 @@ static bool epoll_for(const struct close *c, uint64_t span, struct fin__event *e
 static bool look_again_later(struct close *c, unsigned interest, uint64_t span,
                              struct fin__event *ev)
 {
-    if (c->slice < SLICE_MAX_NS)
-        c->slice = c->slice ? c->slice * 2 : SLICE_NS;
-    if (poll_for(c, interest & FIN__READ, span < c->slice ? span : c->slice, ev))
+    if (poll_for(c, interest & FIN__READ, next_slice(c, span), ev))
         return true;
     if (span <= c->slice)
         return false;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/mark.h"
+#include "base/poll.h"
 #include "close/closer.h"
 #include "close/follow.h"
 #include "close/policy.h"
@@ -15,7 +16,6 @@
 #include "close/run.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -182,7 +182,7 @@ static void wait_for_work(void *self, int timeout_ms)
 
     if (!look(l))
         return;
-    (void) poll(&entry, 1, timeout_ms);
+    (void) fin__poll(&entry, 1, timeout_ms);
 }
 
 /* ---- the proof ---- */

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -66,13 +65,6 @@ static int examine_tcp(struct fin__endpoint *ep, const struct tcp_info *info)
     return 0;
 }
 
-static bool peer_has_shut(int fd)
-{
-    struct pollfd entry = { .fd = fd, .events = POLLRDHUP };
-
-    return poll(&entry, 1, 0) > 0 && entry.revents & POLLRDHUP;
-}
-
 /* 1, 0, or a negative errno: not to be known. */
 static int unix_peer_is_gone(struct fin_kernel *kernel, int fd)
 {
@@ -87,7 +79,7 @@ static int unix_peer_is_gone(struct fin_kernel *kernel, int fd)
 /* RDHUP before the close began: the peer's end, or a shutdown(SHUT_RD) of the program's own? */
 static bool may_be_our_own_end(struct fin_kernel *kernel, int fd)
 {
-    return peer_has_shut(fd) && unix_peer_is_gone(kernel, fd) != 1;
+    return fin__may_have_ended(fd) && unix_peer_is_gone(kernel, fd) != 1;
 }
 
 static int examine_unix_stream(struct fin_kernel *kernel, struct fin__endpoint *ep)
@@ -103,7 +95,7 @@ static int examine_unix_stream(struct fin_kernel *kernel, struct fin__endpoint *
         ep->traits |= FIN__STREAM | FIN__QUENCHABLE;
         /* A peer that is gone may have left our bytes unread, and its error may have been taken:
          * the socket keeps no trace of it. */
-        ep->traits |= fin__both_shut(ep->fd) ? 0 : FIN__ACK_AT_SHUT;
+        ep->traits |= fin__both_shut(ep->fd) == 0 ? FIN__ACK_AT_SHUT : 0;
         ep->end_ambiguous = may_be_our_own_end(kernel, ep->fd);
     }
     return result < 0 ? result : 0;
@@ -310,7 +302,7 @@ static void endpoint_notify(struct fin__endpoint *ep, struct fin__event *ev)
 {
     take_layer_result(ev, ep->layer->notify(ep->layer->arg));
     if (ev->error == -EPIPE && ep->family == AF_UNIX
-        && (ep->traits & FIN__ACK_AT_SHUT || !ep->end_ambiguous) && fin__both_shut(ep->fd))
+        && (ep->traits & FIN__ACK_AT_SHUT || !ep->end_ambiguous) && fin__both_shut(ep->fd) > 0)
         /* The peer is gone: with ours unread, or after a FIN of the program's, or without
          * either. */
         ev->error = fin__has_error(ep->fd) ? -ECONNRESET : -ENOTCONN;
@@ -391,8 +383,10 @@ static uint64_t layer_unsent(const struct fin_layer *layer)
 static void see_who_is_reset(const struct fin__endpoint *ep, struct fin_kernel *kernel,
                              struct fin__event *ev)
 {
-    int gone = fin__both_shut(ep->fd) ? unix_peer_is_gone(kernel, ep->fd) : 0;
+    int gone = fin__both_shut(ep->fd);
 
+    if (gone > 0)
+        gone = unix_peer_is_gone(kernel, ep->fd);
     if (gone == 1)
         ev->unread = 0;
     else if (gone < 0)

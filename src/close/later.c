@@ -13,10 +13,10 @@
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "base/mark.h"
+#include "base/poll.h"
 
 #include <errno.h>
 #include <finack.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -47,10 +47,22 @@ static int patience_ms(const struct helper *h)
     return at > now ? (int) ((at - now) / FIN__NS_PER_MS) + 1 : 0;
 }
 
+static bool is_to_stop(const struct helper *h)
+{
+    uint64_t once;
+
+    return read(h->stop, &once, sizeof once) > 0;
+}
+
+/* After a poll(2) that failed all may be ready: `stop` is asked by itself. */
 static bool may_stay(const struct helper *h, struct pollfd *entries)
 {
-    return fin__is_marked(h->stop, h->mark)
-        && (poll(entries, 2, patience_ms(h)) < 0 || !entries[1].revents);
+    int ready;
+
+    if (!fin__is_marked(h->stop, h->mark))
+        return false;
+    ready = fin__poll(entries, 2, patience_ms(h));
+    return ready < 0 ? !is_to_stop(h) : !entries[1].revents;
 }
 
 /* Ends when `stop` is readable. Until then each wake-up is a dispatch, which is bounded. If a stray

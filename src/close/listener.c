@@ -3,10 +3,10 @@
 #include "close/listener.h"
 
 #include "base/descriptor.h"
+#include "base/poll.h"
 
 #include <errno.h>
 #include <linux/filter.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -70,13 +70,6 @@ static bool more_may_come(struct fin_kernel *kernel, int fd)
     return fin__diag_half_open(&kernel->diag, &id) != 0;
 }
 
-static bool is_waiting(int fd)
-{
-    struct pollfd entry = { .fd = fd, .events = POLLIN };
-
-    return poll(&entry, 1, 0) > 0;
-}
-
 static bool is_passing(int error)
 {
     /* accept(2): the connection died in the queue; the next one may be fine. */
@@ -87,10 +80,10 @@ static bool is_passing(int error)
 void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__plan *plan,
                           struct fin__event *ev)
 {
-    int taken = -1;
+    int waiting = fin__events(fd, POLLIN), taken = -1;
 
     errno = EAGAIN;
-    if (is_waiting(fd))
+    if (waiting != 0) /* or it can't be known: accept(2) waits for an instant then */
         taken = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (taken >= 0) {
         hand_over(kernel, taken, plan);

@@ -3,11 +3,11 @@
 #include "close/sight.h"
 
 #include "base/again.h"
+#include "base/poll.h"
 
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -55,21 +55,25 @@ static uint64_t bytes_readable(int fd)
     return ioctl(fd, SIOCINQ, &bytes) < 0 || bytes < 0 ? 0 : (uint64_t) bytes;
 }
 
-static short events_of(int fd, short wanted)
-{
-    struct pollfd entry = { .fd = fd, .events = wanted };
-
-    return poll(&entry, 1, 0) > 0 ? entry.revents : 0;
-}
-
 bool fin__has_error(int fd)
 {
-    return events_of(fd, 0) & POLLERR;
+    int events = fin__events(fd, 0);
+
+    return events > 0 && events & POLLERR;
 }
 
-bool fin__both_shut(int fd)
+int fin__both_shut(int fd)
 {
-    return events_of(fd, 0) & POLLHUP;
+    int events = fin__events(fd, 0);
+
+    return events < 0 ? events : (events & POLLHUP) != 0;
+}
+
+bool fin__may_have_ended(int fd)
+{
+    int events = fin__events(fd, POLLRDHUP);
+
+    return events < 0 || events & POLLRDHUP;
 }
 
 /* ---- a connection in state CLOSE ---- */
@@ -95,11 +99,12 @@ static enum answer fin_is_counted(const struct tcp_info *info)
     return more == 0 ? NO : UNKNOWN;
 }
 
-static bool has_urgent_data(int fd)
+/* Also if that can't be known. */
+static bool may_have_urgent_data(int fd)
 {
-    int at_mark = 0;
+    int at_mark = 0, events = fin__events(fd, POLLPRI);
 
-    return events_of(fd, POLLPRI) & POLLPRI || (ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark);
+    return events < 0 || events & POLLPRI || (ioctl(fd, SIOCATMARK, &at_mark) == 0 && at_mark);
 }
 
 /* SYN, data and FIN are acknowledged: nothing else can make two more than the data that was
@@ -120,7 +125,7 @@ static enum answer peer_fin_is_marked(int fd)
 
     if (getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &question, &size) < 0)
         return errno == EIO ? YES : UNKNOWN;
-    if (question.inq > question.recv_skip_hint + 1 || has_urgent_data(fd))
+    if (question.inq > question.recv_skip_hint + 1 || may_have_urgent_data(fd))
         return UNKNOWN;
     if (question.inq > question.recv_skip_hint)
         return YES;
@@ -313,7 +318,7 @@ void fin__sight_begin(struct fin__endpoint *ep, const struct tcp_info *info)
     } else if (multipath_info(ep->fd, &multipath)) {
         ep->beyond = received_beyond_data(&multipath);
         /* The peer's DATA_FIN, or a shutdown(SHUT_RD) of the program's: nothing tells. */
-        ep->end_ambiguous = events_of(ep->fd, POLLRDHUP) & POLLRDHUP;
+        ep->end_ambiguous = fin__may_have_ended(ep->fd);
     } else {
         ep->end_ambiguous = true;
     }
@@ -342,13 +347,16 @@ static uint64_t peeked(int fd)
 uint64_t fin__see_unread(const struct fin__endpoint *ep)
 {
     uint64_t bytes;
+    int events = 0;
 
     if (ep->mptcp || ep->fallback)
         return peeked(ep->fd);
     bytes = bytes_readable(ep->fd);
     /* SIOCINQ does not count an urgent byte, and close(2) does (tcp_inq(), __tcp_close()). */
     if (bytes == 0 && ep->plain_tcp)
-        return events_of(ep->fd, POLLPRI) & POLLPRI ? 1 : 0;
+        events = fin__events(ep->fd, POLLPRI);
+    if (events > 0 && events & POLLPRI)
+        return 1;
     return bytes;
 }
 

@@ -60,7 +60,11 @@ bool fin__shuns_fin_wait2(int fd);
 /* An error waits to be read. */
 bool fin__has_error(int fd);
 
-/* Of a Unix socket: its peer is gone, or both its sides were shut by us (unix_poll()). */
-bool fin__both_shut(int fd);
+/* Of a Unix socket: 1 if its peer is gone, or both its sides were shut by us (unix_poll()); 0, or a
+ * negative errno: not to be known. */
+int fin__both_shut(int fd);
+
+/* Nothing more is to be read after what there is, or that can't be known. */
+bool fin__may_have_ended(int fd);
 
 #endif

@@ -67,6 +67,23 @@ int descriptors_differ(const struct descriptors *a, const struct descriptors *b)
     return a->count > b->count ? a->entry[i].number : b->entry[i].number;
 }
 
+static struct rlimit usual_limit;
+
+void limit_descriptors(rlim_t count)
+{
+    struct rlimit now;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual_limit), 0);
+    now = usual_limit;
+    now.rlim_cur = count;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+}
+
+void unlimit_descriptors(void)
+{
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual_limit), 0);
+}
+
 static void count_broken_pipe(int signal)
 {
     (void) signal;
@@ -315,11 +332,16 @@ void expect_text(int fd, const char *text)
     assert_memory_equal(buf, text, length);
 }
 
-void await_input(int fd)
+void await_event(int fd, short event)
 {
-    struct pollfd entry = { .fd = fd, .events = POLLIN };
+    struct pollfd entry = { .fd = fd, .events = event };
 
     assert_int_equal(poll(&entry, 1, GUARD_S * 1000), 1);
+}
+
+void await_input(int fd)
+{
+    await_event(fd, POLLIN);
 }
 
 /* ---- what the peer sees ---- */

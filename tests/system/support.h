@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 
@@ -50,6 +51,11 @@ void descriptors_take(struct descriptors *set);
 
 /* The number of the first difference (missing, new, or something else now), -1 for none. */
 int descriptors_differ(const struct descriptors *a, const struct descriptors *b);
+
+/* No descriptor from `count` on can be opened until unlimit_descriptors(). With 0 poll(2) fails
+ * too. */
+void limit_descriptors(rlim_t count);
+void unlimit_descriptors(void);
 
 /* After the test: the same descriptors, no child left, no SIGPIPE. */
 int guard_begin(void **state);
@@ -100,7 +106,8 @@ size_t fill(int fd);
 void give(int fd, const char *text);
 void expect_text(int fd, const char *text);
 
-/* Returns once `fd` is readable. */
+/* Returns once poll(2) says so of `fd`. */
+void await_event(int fd, short event);
 void await_input(int fd);
 
 /* ---- what the peer sees ---- */

@@ -414,30 +414,6 @@ static void test_shut_for_reading_before(void **state)
     drop_all(fds[THEM], -1);
 }
 
-static void test_both_ended_before(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
-
-    (void) state;
-    for (int first = US; first <= THEM; first++) {
-        struct fin_receipt r;
-        char byte;
-        int fds[2];
-
-        tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-        assert_int_equal(shutdown(fds[first], SHUT_WR), 0);
-        assert_int_equal(recv(fds[!first], &byte, 1, 0), 0);
-        assert_int_equal(shutdown(fds[!first], SHUT_WR), 0);
-        assert_int_equal(recv(fds[first], &byte, 1, 0), 0);
-        r = closed(NULL, fds[US], &policy);
-        assert_int_equal(r.error, 0);
-        assert_int_not_equal(r.end, FIN_END_RESET);
-        assert_true(reached(&r, FIN_STAGE_EOF) || unverifiable(&r, FIN_STAGE_EOF));
-        assert_true(reached(&r, FIN_STAGE_ACKED) || unverifiable(&r, FIN_STAGE_ACKED));
-        drop_all(fds[THEM], -1);
-    }
-}
-
 static void reset_by_peer(int fds[2])
 {
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
@@ -670,10 +646,9 @@ static void test_seqpacket_end(void **state)
     give(fds[THEM], "after an empty one");
     assert_int_equal(shutdown(fds[THEM], SHUT_WR), 0);
     r = closed(NULL, fds[US], &policy);
-    assert_int_equal(r.outcome, FIN_OUTCOME_GRACEFUL);
-    assert_int_equal(r.end, FIN_END_FIN);
-    assert_true(reached(&r, FIN_STAGE_EOF) || unverifiable(&r, FIN_STAGE_EOF));
-    assert_true(r.discarded >= 18);
+    assert_outcome(&r, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    assert_true(unverifiable(&r, FIN_STAGE_EOF)); /* it may have been shut by us */
+    assert_int_equal(r.discarded, 18 + 1);        /* an empty message counts as a byte */
     assert_int_equal(recv(fds[THEM], buf, sizeof buf, 0), 5);
     assert_int_equal(recv(fds[THEM], buf, sizeof buf, 0), 0);
     drop_all(fds[THEM], -1);
@@ -776,7 +751,6 @@ int main(void)
         GUARDED(test_linger_does_not_reset),
         GUARDED(test_shut_before),
         GUARDED(test_shut_for_reading_before),
-        GUARDED(test_both_ended_before),
         GUARDED(test_reset_before),
         GUARDED(test_reset_read_before),
         GUARDED(test_flags_untouched),

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The closer as a part of a program: its end, fork, a lack of descriptors, and what it costs while
- * nothing happens. */
+/* The closer as a part of a program: its end, fork, and what it costs while nothing happens. */
 
 #include "closer_support.h"
 #include "keeper.h"
@@ -12,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -252,6 +250,7 @@ static void test_fork_that_stays(void **state)
     int fds[2];
 
     (void) state;
+    busy(); /* the search, where much is open */
     policy.find_holders = 1;
     policy.proof_ms = 20;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
@@ -268,135 +267,6 @@ static void test_fork_that_stays(void **state)
     assert_int_equal(see(fds[THEM]).end, 0);
     keeper_stop(&keeper);
     drop_all(fds[THEM], -1);
-    fin_closer_free(closer);
-}
-
-/* ---- no descriptors left ---- */
-
-static struct rlimit usual;
-
-static rlim_t open_now(void)
-{
-    struct descriptors set;
-
-    descriptors_take(&set);
-    return (rlim_t) set.entry[set.count - 1].number + 1;
-}
-
-static void limit_descriptors(rlim_t count)
-{
-    struct rlimit now;
-
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
-    now = usual;
-    now.rlim_cur = count;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
-}
-
-static void unlimit_descriptors(void)
-{
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
-}
-
-static void test_new_without_descriptors(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
-    struct fin_closer *closer = NULL;
-    rlim_t first = open_now();
-    int result = -EMFILE, fds[2];
-    struct fin_receipt r;
-
-    (void) state;
-    for (rlim_t count = first; result < 0; count++) {
-        assert_true(count < first + 16);
-        limit_descriptors(count);
-        result = fin_closer_new(NULL, &closer);
-        unlimit_descriptors();
-        if (result < 0) {
-            assert_int_equal(result, -EMFILE);
-            assert_null(closer);
-            assert_int_equal(open_now(), first);
-        }
-    }
-    assert_int_equal(result, 0);
-    unix_pair(SOCK_STREAM, fds); /* it lacks nothing */
-    r = closed_by(closer, fds[US], &policy);
-    assert_int_equal(r.held, FIN_NO);
-    drop_all(fds[THEM], -1);
-    fin_closer_free(closer);
-}
-
-enum moment {
-    BEFORE_SUBMIT,
-    AFTER_SUBMIT,
-    AFTER_START,
-};
-
-static void close_without_descriptors(enum moment moment, int fds[2], enum fin_stage proof)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
-    struct fin_closer *closer = closer_of(0);
-    struct one one = { 0 };
-
-    policy.proof = (int) proof;
-    policy.proof_ms = 50;
-    if (moment == BEFORE_SUBMIT)
-        limit_descriptors(0); /* not even a number that was freed can be had */
-    submit(closer, &one, fds[US], &policy);
-    if (moment == AFTER_SUBMIT)
-        limit_descriptors(0);
-    if (moment == AFTER_START) {
-        assert_int_equal(turn(closer), 0);
-        limit_descriptors(0);
-    }
-    give(fds[THEM], "unread");
-    drop_all(fds[THEM], -1);
-    while (one.calls == 0)
-        assert_true(fin_closer_dispatch(closer) >= 0); /* poll(2) refuses under this limit */
-    unlimit_descriptors();
-    assert_true(is_free(fds[US]));
-    assert_outcome(&one.receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
-    assert_int_equal(one.receipt.discarded, 6);
-    assert_int_equal(one.receipt.held, FIN_NO);
-    fin_closer_free(closer);
-}
-
-static void test_close_without_descriptors(void **state)
-{
-    int fds[2];
-
-    (void) state;
-    for (enum moment moment = BEFORE_SUBMIT; moment <= AFTER_START; moment++) {
-        tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-        close_without_descriptors(moment, fds, FIN_STAGE_UNREFERENCED);
-        tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-        close_without_descriptors(moment, fds, FIN_STAGE_FINISHED);
-        unix_pair(SOCK_STREAM, fds);
-        close_without_descriptors(moment, fds, FIN_STAGE_UNREFERENCED);
-    }
-}
-
-/* The holders can't be searched for, and the receipt does not pretend that there are none. */
-static void test_held_without_descriptors(void **state)
-{
-    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
-    struct fin_closer *closer = closer_of(0);
-    struct one one = { 0 };
-    int fds[2], copy;
-
-    (void) state;
-    policy.find_holders = 1;
-    policy.proof_ms = 0;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 0);
-    limit_descriptors(0);
-    submit(closer, &one, fds[US], &policy);
-    while (one.calls == 0)
-        assert_true(fin_closer_dispatch(closer) >= 0);
-    unlimit_descriptors();
-    assert_int_equal(one.receipt.held, FIN_YES);
-    assert_int_equal(one.receipt.search, FIN_SEARCH_BLIND);
-    drop_all(copy, fds[THEM], -1);
     fin_closer_free(closer);
 }
 
@@ -766,9 +636,6 @@ int main(void)
         GUARDED(test_submitted_twice),
         GUARDED(test_fork),
         GUARDED(test_fork_that_stays),
-        GUARDED(test_new_without_descriptors),
-        GUARDED(test_close_without_descriptors),
-        GUARDED(test_held_without_descriptors),
         GUARDED(test_idle),
         GUARDED(test_wakeups_while_lingering),
         GUARDED(test_wakeups_while_flushing),

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 /* ---- calls of one's own ---- */
@@ -274,26 +273,15 @@ static void test_close_between_enter_and_leave(void **state)
 
 /* ---- when there is nothing left ---- */
 
-static struct rlimit limit_was;
-
 /* No descriptor may be opened above what is open now. */
 static void forbid_descriptors(void)
 {
-    struct rlimit none;
-    int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0), fd = lowest;
+    int lowest = fcntl(0, F_DUPFD_CLOEXEC, 0);
 
     assert_true(lowest >= 0);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit_was), 0);
-    none = limit_was;
-    none.rlim_cur = (rlim_t) fd;
-    drop_all(fd, -1);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    drop_all(lowest, -1);
+    limit_descriptors((rlim_t) lowest);
     assert_int_equal(fcntl(0, F_DUPFD_CLOEXEC, 0), -1);
-}
-
-static void allow_descriptors(void)
-{
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit_was), 0);
 }
 
 static void test_new_without_descriptors_leaves_the_socket(void **state)
@@ -305,12 +293,12 @@ static void test_new_without_descriptors_leaves_the_socket(void **state)
     unix_pair(SOCK_STREAM, fds);
     forbid_descriptors();
     assert_int_equal(fin_handle_new(fds[US], &handle), -EMFILE);
-    allow_descriptors();
+    unlimit_descriptors();
     assert_null(handle);
     handle = handle_of(fds[US]);
     forbid_descriptors();
     assert_int_equal(fin_handle_dup_ref(handle, &copy), -EMFILE);
-    allow_descriptors();
+    unlimit_descriptors();
     assert_null(copy);
     assert_int_equal(fin_handle_send(handle, "fine", 4, 0, -1), 4);
     assert_null(fin_handle_free(handle));
@@ -335,7 +323,7 @@ static void test_close_without_descriptors(void **state)
     policy.total_ms = 20;
     forbid_descriptors();
     receipt = closed_handle(handle, &policy);
-    allow_descriptors();
+    unlimit_descriptors();
     assert_int_equal(join(&own), -ECANCELED);
     assert_int_not_equal(receipt.tombstone, 0);
     assert_seen_fin(see(fds[THEM]), 0);

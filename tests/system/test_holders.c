@@ -15,7 +15,6 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -491,7 +490,6 @@ static void test_no_descriptors(void **state)
 {
     struct fin_identity id = FIN_IDENTITY_INIT;
     struct fin_policy policy = hasty();
-    struct rlimit usual, tight;
     struct fin_kernel *kernel;
     struct fin_receipt receipt;
     int fds[2], copy, found;
@@ -501,13 +499,10 @@ static void test_no_descriptors(void **state)
     unix_pair(SOCK_STREAM, fds);
     copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 0);
     assert_int_equal(fin_identify(copy, &id), 0);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
-    tight = usual;
-    tight.rlim_cur = 0;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    limit_descriptors(0);
     found = fin_holders(&id, NULL, 0, NULL);
     receipt = closed(kernel, fds[US], &policy);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    unlimit_descriptors();
     assert_int_equal(found, -EMFILE);
     assert_int_equal(receipt.held, FIN_YES);
     assert_search(&receipt, FIN_SEARCH_BLIND);

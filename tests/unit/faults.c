@@ -21,8 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* EBADF, EFAULT and EINVAL would be bugs of ours; accept(2), close(2), epoll_ctl(2),
- * socket(7)... */
+/* EBADF, EFAULT and EINVAL would be bugs of ours, but for poll(2): RLIMIT_NOFILE may be 0.
+ * accept(2), close(2), epoll_ctl(2), socket(7)... */
 const struct call calls[] = {
     { "close", { EINTR, EIO, ENOSPC } },
     { "shutdown", { EIO, ENOMEM, EPERM } },
@@ -38,8 +38,8 @@ const struct call calls[] = {
     { "epoll_create1", { EMFILE, ENFILE, ENOMEM, EPERM } },
     { "epoll_ctl", { ENOSPC, ENOMEM, EPERM } },
     { "epoll_wait", { EINTR, EPERM } },
-    { "poll", { EINTR, ENOMEM } },
-    { "ppoll", { EINTR, ENOMEM } },
+    { "poll", { EINTR, EINVAL, ENOMEM } },
+    { "ppoll", { EINTR, EINVAL, ENOMEM } },
     { "open", { ENOENT, EACCES, EMFILE, ENOMEM } },
     { "pread", { EINTR, EIO, ENOENT, EPERM } },
     { "fstat", { EIO, ENOMEM, EPERM } },
@@ -52,7 +52,17 @@ const struct call calls[] = {
 };
 const int calls_count = sizeof calls / sizeof *calls;
 
+const struct fault lasting_answers[] = {
+    { .result = 0, .lasting = true, .from = 1 },
+    { .result = 1, .events = POLLIN, .lasting = true, .from = 1 },
+    { .result = 1, .events = POLLERR, .lasting = true, .from = 1 },
+    { .error = EAGAIN, .lasting = true, .from = 1 },
+    { .error = EINTR, .lasting = true, .from = 1 },
+};
+const size_t lasting_count = sizeof lasting_answers / sizeof *lasting_answers;
+
 #define CLOSED_MAX 64
+#define SOON_S 5
 
 static __thread struct {
     const struct fault *fault;
@@ -341,4 +351,12 @@ int __wrap_close(int fd)
     note_close(fd);
     result = __real_close(fd);
     return fails("close") ? -1 : result;
+}
+
+bool is_late(const struct timespec *since)
+{
+    struct timespec end;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &end);
+    return end.tv_sec - since->tv_sec > SOON_S;
 }

@@ -8,7 +8,9 @@
 #define FAULTS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 struct fault {
     const char *call; /* "recv"; "openat+access": both */
@@ -29,6 +31,10 @@ struct call {
 extern const struct call calls[];
 extern const int calls_count;
 
+/* What a call may keep answering, for ever. */
+extern const struct fault lasting_answers[];
+extern const size_t lasting_count;
+
 void fault_arm(const struct fault *fault);
 
 /* Returns how many calls failed. */
@@ -40,5 +46,8 @@ int closes_of(int fd, uint64_t inode);
 
 /* How often it was called for a number that was not open. */
 int stray_closes(void);
+
+/* Has a close that was begun then taken so long that it must have been in a loop without end? */
+bool is_late(const struct timespec *since);
 
 #endif

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <unistd.h>
 
 static void say(struct scene_run *run, const char *ours, const char *theirs)
@@ -35,6 +36,7 @@ static void connected(struct scene_run *run, int family)
 static void peer_ends(struct scene_run *run)
 {
     assert_int_equal(shutdown(run->theirs, SHUT_WR), 0);
+    await_event(run->ours, POLLRDHUP);
     run->peer_ended = true;
 }
 
@@ -113,7 +115,7 @@ static void mptcp(struct scene_run *run)
     say(run, "hello", NULL);
     peer_ends(run);
     run->waits = true;
-    run->acked_is_unknown = run->eof_is_unknown = true;
+    run->eof_is_unknown = true; /* it may have been shut by us */
 }
 
 static void unix_stream(struct scene_run *run)

@@ -17,12 +17,11 @@ struct scene_run {
     int other[2];     /* whatever else is open, or -1 */
     int clients[SCENE_CLIENTS];
     size_t clients_count;
-    size_t given;          /* bytes for the peer */
-    bool peer_ended;       /* the peer has sent its FIN */
-    bool deaf;             /* the peer does not read, and its window is full */
-    bool waits;            /* for acked and eof */
-    bool acked_is_unknown; /* mostly */
-    bool eof_is_unknown;
+    size_t given;        /* bytes for the peer */
+    bool peer_ended;     /* the peer has sent its FIN */
+    bool deaf;           /* the peer does not read, and its window is full */
+    bool waits;          /* for acked and eof */
+    bool eof_is_unknown; /* which of the two ended the input */
     const struct fin_layer *layer;
     struct fin_kernel *kernel;
     struct fin_policy policy;

@@ -15,21 +15,12 @@
 #include <unistd.h>
 
 #define TOTAL_MS 30
-#define SOON_S 5 /* behind it; a loop without end takes longer */
 
 static const char *const calls_that_repeat[] = {
     "read",       "recv",  "recvmsg",
     "send",       "poll",  "ppoll",
     "accept4",    "pread", "mnl_socket_recvfrom",
     "epoll_wait", "fstat",
-};
-
-static const struct fault answers[] = {
-    { .result = 0, .lasting = true, .from = 1 },
-    { .result = 1, .events = POLLIN, .lasting = true, .from = 1 },
-    { .result = 1, .events = POLLERR, .lasting = true, .from = 1 },
-    { .error = EAGAIN, .lasting = true, .from = 1 },
-    { .error = EINTR, .lasting = true, .from = 1 },
 };
 
 /* ---- the drivers ---- */
@@ -61,14 +52,6 @@ static int submit(struct one *one, struct fin_closer *closer)
         return fin_closer_submit_layered(closer, run->ours, run->layer, &run->policy, completed,
                                          one, NULL);
     return fin_closer_submit(closer, run->ours, &run->policy, completed, one, NULL);
-}
-
-static bool is_late(const struct timespec *since)
-{
-    struct timespec now;
-
-    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &now), 0);
-    return now.tv_sec - since->tv_sec > SOON_S;
 }
 
 /* A loop that dispatches at every chance. */
@@ -201,8 +184,8 @@ static bool is_sensible(const struct fault *fault)
 
 static void try_answers(const struct scene *scene, const struct driver *driver, const char *call)
 {
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-        struct fault fault = answers[i];
+    for (size_t i = 0; i < lasting_count; i++) {
+        struct fault fault = lasting_answers[i];
 
         fault.call = call;
         if (is_sensible(&fault) && !run_with(scene, driver, &fault))

@@ -77,26 +77,37 @@ static bool is_passing(int error)
         || error == EHOSTUNREACH || error == ENETUNREACH || error == EHOSTDOWN;
 }
 
+/* The descriptor, or a negative errno. */
+static int take(int fd)
+{
+    int taken;
+
+    if (fin__events(fd, POLLIN) == 0) /* if it can't be known, accept(2) waits for an instant */
+        return -EAGAIN;
+    taken = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return taken < 0 ? -errno : taken;
+}
+
 void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__plan *plan,
                           struct fin__event *ev)
 {
-    int waiting = fin__events(fd, POLLIN), taken = -1;
+    int taken = take(fd);
+    bool more = taken == -EAGAIN && more_may_come(kernel, fd);
 
-    errno = EAGAIN;
-    if (waiting != 0) /* or it can't be known: accept(2) waits for an instant then */
-        taken = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (taken == -EAGAIN && !more) /* a handshake was completed between the two looks */
+        taken = take(fd);
     if (taken >= 0) {
         hand_over(kernel, taken, plan);
         ev->kind = FIN__BYTES;
         ev->bytes = 1;
-    } else if (errno == EAGAIN) {
-        ev->kind = more_may_come(kernel, fd) ? FIN__AGAIN : FIN__END;
-    } else if (errno == EINVAL) { /* Unix: shut for reading and empty */
+    } else if (taken == -EAGAIN) {
+        ev->kind = more ? FIN__AGAIN : FIN__END;
+    } else if (taken == -EINVAL) { /* Unix: shut for reading and empty */
         ev->kind = FIN__END;
-    } else if (is_passing(errno)) {
+    } else if (is_passing(-taken)) {
         ev->kind = FIN__BYTES;
     } else {
         ev->kind = FIN__FAILED;
-        ev->error = -errno;
+        ev->error = taken;
     }
 }

@@ -183,9 +183,11 @@ static enum fin__action notifying(struct fin__machine *m, const struct fin__even
     switch (ev->kind) {
     case FIN__DONE:
         reach(m, FIN_STAGE_NOTIFIED, ev->now);
-        if (m->plan->courtesy == FIN_COURTESY_FULL || m->plan->awaits_answer)
+        if (m->plan->courtesy == FIN_COURTESY_FULL || m->plan->awaits_answer) {
+            machine_arm(m, ev->now, m->plan->farewell);
             return go(m, ANSWERING, FIN__DRAIN);
-        if (m->plan->courtesy != FIN_COURTESY_FULL && m->traits & FIN__ANSWER_UNKNOWN)
+        }
+        if (m->traits & FIN__ANSWER_UNKNOWN)
             cannot_verify(m, FIN_STAGE_ANSWERED);
         return shut(m);
     case FIN__READY:

@@ -15,6 +15,7 @@ const char *const rule_names[RULES] = {
     [RULE_EDGE_LOST] = "a wait for input while input may be left from the last edge",
     [RULE_COURTESY_WAITS] = "abort, or prompt after FIN, waits for the peer",
     [RULE_FORCED_WAITS] = "a wait that can last, although the end was forced",
+    [RULE_ANSWER_TIME] = "the answer to the farewell has not a time of its own",
     [RULE_TWO_RELEASES] = "released twice",
     [RULE_NO_RELEASE] = "finished without a release",
     [RULE_AFTER_RELEASE] = "the socket is touched after release",
@@ -115,6 +116,8 @@ static void check_wait(struct monitor *mon, const struct view *view)
         return;
     }
     demand(mon, view->deadline <= total, RULE_WAIT_BEYOND_TOTAL);
+    demand(mon, !mon->answer_by || saw(mon, SEEN_FORCE) || view->deadline == mon->answer_by,
+           RULE_ANSWER_TIME);
     demand(mon, view->interest != 0, RULE_WAIT_FOR_NOTHING);
     demand(mon, !(view->interest & FIN__READ && saw(mon, SEEN_EDGE)), RULE_EDGE_LOST);
     if (is(mon, FIN__STREAM)) {
@@ -339,11 +342,21 @@ static void flushed(struct monitor *mon, const struct fin__event *ev)
         mon->seen |= SEEN_DROP;
 }
 
+static uint64_t answer_by(const struct monitor *mon, uint64_t now)
+{
+    const struct fin__plan *plan = &mon->config->plan;
+    uint64_t total = mon->start + plan->total;
+
+    return now + plan->farewell < total ? now + plan->farewell : total;
+}
+
 static void notified(struct monitor *mon, const struct fin__event *ev)
 {
     layer_waits(mon, ev);
-    if (ev->kind == FIN__DONE)
+    if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(NOTIFIED);
+        mon->answer_by = answer_by(mon, ev->now);
+    }
     if (ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_DROP;
     if (ev->kind == FIN__SKIP || (ev->kind == FIN__FAILED && ev->error == -EPIPE))
@@ -359,6 +372,7 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
         return;
     }
     mon->stages |= STAGE(SHUT);
+    mon->answer_by = 0;
     if (is(mon, FIN__ACK_AT_SHUT)) {
         mon->stages |= STAGE(ACKED);
         mon->seen |= SEEN_ACKED;

@@ -20,6 +20,7 @@ enum rule {
     RULE_EDGE_LOST,
     RULE_COURTESY_WAITS,
     RULE_FORCED_WAITS,
+    RULE_ANSWER_TIME,
     /* once, and in order */
     RULE_TWO_RELEASES,
     RULE_NO_RELEASE,
@@ -122,7 +123,8 @@ enum seen {
 struct monitor {
     const struct config *config;
     uint64_t start, released_at;
-    uint64_t deadline; /* shown with the last action */
+    uint64_t deadline;  /* shown with the last action */
+    uint64_t answer_by; /* the farewell is in the kernel: that of the answer; 0: none */
     uint64_t seen;
     uint16_t stages; /* bit by stage: an event told it */
     uint8_t phase;

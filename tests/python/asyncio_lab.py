@@ -2,9 +2,12 @@
 """Transports of every kind, to peers of every temper, on every loop."""
 
 import asyncio
+import fcntl
 import os
 import pathlib
 import ssl
+import sys
+import termios
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -128,6 +131,21 @@ async def seen(peer: Peer) -> Seen:
     (one,) = await asyncio.to_thread(peer.seen, 1)
     peer.stop()
     return one
+
+
+async def our_end(peer: Peer, count: int = 1) -> None:
+    """Wait until the peer has read our end: the closes wait for its answer then."""
+    assert await asyncio.to_thread(peer.told, count) == count
+
+
+async def two_turns() -> None:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+def unread(fd: int) -> int:
+    size = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    return int.from_bytes(size, sys.byteorder)
 
 
 def fileno(transport: Any) -> int:

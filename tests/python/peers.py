@@ -190,6 +190,10 @@ class Peer:
         """Wait until so many connections are open; how many are."""
         return int(self.peers.ask("opened", peer=self.number, count=count, timeout=timeout))
 
+    def told(self, count: int, timeout: float = 20) -> int:
+        """Wait until one that is not deaf was told so many ends, by close_notify or FIN."""
+        return int(self.peers.ask("told", peer=self.number, count=count, timeout=timeout))
+
     def act(self, what: Act) -> None:
         """On every connection: "notify" sends close_notify (FIN without TLS), "fin" FIN alone."""
         self.peers.ask("act", peer=self.number, what=what)
@@ -272,6 +276,9 @@ class Party:
 
     def ended(self) -> int:
         return sum(link.end != "open" for link in self.links)
+
+    def told(self) -> int:
+        return sum(link.close_notify or link.end != "open" for link in self.links)
 
     def drop(self) -> None:
         for link in self.links:
@@ -548,9 +555,14 @@ class Loop:
         self.reply({"peer": len(self.parties) - 1})
 
     def do_opened(self, request: dict[str, Any]) -> None:
-        party = self.parties[request["peer"]]
+        self.wait_for(self.parties[request["peer"]].opened, request)
+
+    def do_told(self, request: dict[str, Any]) -> None:
+        self.wait_for(self.parties[request["peer"]].told, request)
+
+    def wait_for(self, count: Callable[[], int], request: dict[str, Any]) -> None:
         until = time.monotonic() + request["timeout"]
-        self.waiting = (lambda: party.opened() >= request["count"], until, party.opened)
+        self.waiting = (lambda: count() >= request["count"], until, count)
 
     def do_seen(self, request: dict[str, Any]) -> None:
         party = self.parties[request["peer"]]

@@ -14,7 +14,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asyncio_lab import LOOPS_IN_PYTHON, MEGABYTES, PATIENT, QUICK, Lab, Run, fileno, seen
+from asyncio_lab import (
+    LOOPS_IN_PYTHON,
+    MEGABYTES,
+    PATIENT,
+    QUICK,
+    Lab,
+    Run,
+    fileno,
+    our_end,
+    seen,
+)
 from peers import Certificate, Peer, Peers, Seen
 
 import finack
@@ -259,7 +269,7 @@ def test_server_cancelled(run: Run, peers: Peers) -> None:
         peer = peers.connect("mute", server.sockets[0].getsockname(), 3)
         await guests.are(3)
         close = asyncio.create_task(finack.aclose(server, PATIENT))
-        await asyncio.sleep(0.05)
+        await our_end(peer, 3)
         close.cancel()
         with pytest.raises(asyncio.CancelledError):
             await close
@@ -513,7 +523,7 @@ def test_socket_cancelled(run: Run, peers: Peers) -> None:
         fd = sock.fileno()
         reading = asyncio.create_task(loop.sock_recv(sock, 100))
         close = asyncio.create_task(finack.aclose(sock, PATIENT))
-        await asyncio.sleep(0.01)
+        await our_end(peer)
         close.cancel()
         for _ in range(4):
             await asyncio.sleep(0)
@@ -674,9 +684,8 @@ def test_closed_when_gone(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, recorder = await lab.connect("clean")
         transport.abort()
-        while recorder.calls[-1] != "lost":
+        while recorder.calls[-1] != "lost" or fileno(transport) >= 0:
             await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
         receipt = await finack.closed(transport)
         held = False if lab.by_engine(run) else None
         assert ("released" in receipt.stages, receipt.held) == (True, held)

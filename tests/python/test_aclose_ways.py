@@ -5,13 +5,10 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import gc
 import os
 import resource
 import socket
-import sys
-import termios
 import threading
 import time
 from typing import Any
@@ -26,7 +23,10 @@ from asyncio_lab import (
     Lab,
     Run,
     fileno,
+    our_end,
     seen,
+    two_turns,
+    unread,
 )
 from peers import Certificate, Peer, Peers, Seen
 
@@ -39,16 +39,6 @@ def descriptors() -> dict[str, str]:
         with contextlib.suppress(FileNotFoundError):  # that of listdir() itself
             found[name] = os.readlink(f"/proc/self/fd/{name}")
     return {name: link for name, link in found.items() if link != "/dev/null"}  # libuv's spare
-
-
-async def two_turns() -> None:
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-
-
-def unread(fd: int) -> int:
-    size = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
-    return int.from_bytes(size, sys.byteorder)
 
 
 # ---- courtesies ----
@@ -253,8 +243,10 @@ def test_after_close_with_a_deaf_peer(run: Run, lab: Lab, closes: int) -> None:
         peer, transport, recorder = await lab.connect("deaf")
         transport.write(MEGABYTES)
         await asyncio.to_thread(peer.act, "notify")
+        while "eof" not in recorder.calls:
+            await asyncio.sleep(0)
         for _ in range(closes):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             transport.close()
         receipt = await finack.aclose(transport, QUICK)
         assert "released" in receipt.stages
@@ -508,7 +500,7 @@ def test_loop_closed_meanwhile(run: Run, lab: Lab) -> None:
     async def main() -> Any:
         peer, transport, _ = await lab.connect("mute")
         task = asyncio.create_task(finack.aclose(transport, PATIENT))
-        await asyncio.sleep(0.01)
+        await our_end(peer)
         return peer, transport, task
 
     peer, _, task = run(main())  # the runner cancels what is left

@@ -33,8 +33,8 @@ CASES = {
                 client, server = pair()
                 copy = os.dup(client.fileno())  # as a child would hold it
                 keep.append((copy, server))
-                close = asyncio.ensure_future(finack.aclose(client, finack.Policy(linger=0.05)))
-                await asyncio.sleep(0.01)
+                close = asyncio.ensure_future(finack.aclose(client, finack.Policy(linger=0.1)))
+                assert await asyncio.to_thread(server.recv, 1) == b""  # it lingers
                 inode = os.fstat(copy).st_ino
                 for fd in map(int, os.listdir("/proc/self/fd")):
                     try:
@@ -48,8 +48,9 @@ CASES = {
                     pass
                 del close, client
                 gc.collect()
-                server.send(b"x" * 100)
-                await asyncio.sleep(0.01)
+                server.send(b"x" * 100)  # news, in the next turn
+                for _ in range(3):
+                    await asyncio.sleep(0)
             peer.close()
             await long
 
@@ -122,7 +123,7 @@ CASES = {
                 if step == 2:  # so that the stranger gets news of the first one's set
                     peers[0].close()
                 closes.append(asyncio.ensure_future(finack.aclose(client, policy)))
-                await asyncio.sleep(0.05)
+                assert await asyncio.to_thread(peers[step].recv, 1) == b""  # it lingers
                 sets = {
                     int(fd) for fd in os.listdir("/proc/self/fd")
                     if os.path.exists(f"/proc/self/fd/{fd}")

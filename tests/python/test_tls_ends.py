@@ -2,12 +2,26 @@
 """How TLS ends under aclose(): with close_notify or without, with bytes buffered, by a reset."""
 
 import asyncio
+import contextlib
 import dataclasses
+import os
 import pathlib
+import socket
+import sys
 from typing import Any
 
 import pytest
-from asyncio_lab import MEGABYTES, PATIENT, QUICK, VERSIONS, Lab, Run, fileno, seen
+from asyncio_lab import (
+    MEGABYTES,
+    PATIENT,
+    QUICK,
+    VERSIONS,
+    Lab,
+    Run,
+    fileno,
+    our_end,
+    seen,
+)
 from peers import Certificate, Peers, Seen
 
 import finack
@@ -37,7 +51,7 @@ def test_truncated(run: Run, tls: Lab, policy: finack.Policy, when: str) -> None
             peer.act("fin")  # while the loop stands
         close = asyncio.create_task(finack.aclose(transport, policy))
         if when == "meanwhile":
-            await asyncio.sleep(0.05)
+            await our_end(peer)
             await asyncio.to_thread(peer.act, "fin")
         receipt = await close
         assert (receipt.outcome, receipt.end) == ("truncated", "fin")
@@ -78,7 +92,7 @@ def test_reset(run: Run, tls: Lab, courtesy: Any) -> None:
         close = asyncio.create_task(
             finack.aclose(transport, dataclasses.replace(PATIENT, courtesy=courtesy))
         )
-        await asyncio.sleep(0.05)
+        await our_end(peer)
         await asyncio.to_thread(peer.act, "reset")
         receipt = await close
         assert (receipt.outcome, receipt.end) == ("reset", "reset")
@@ -125,6 +139,13 @@ def test_bytes_are_buffered_when_the_peer_has_ended_and_reads_no_more(run: Run, 
     run(main())
 
 
+def received(transport: Any) -> int:
+    """Bytes that have come, whoever has read them (tcpi_bytes_received)."""
+    with socket.socket(fileno=os.dup(fileno(transport))) as sock:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+    return int.from_bytes(info[128:], sys.byteorder)
+
+
 def test_the_answer_is_behind_other_input(run: Run, tls: Lab) -> None:
     """Some of it the transport has read already, and not decrypted."""
 
@@ -132,7 +153,8 @@ def test_the_answer_is_behind_other_input(run: Run, tls: Lab) -> None:
         peer, transport, _ = await tls.connect("echo")
         transport.pause_reading()
         transport.write(bytes(500_000))
-        await asyncio.sleep(0.05)
+        while received(transport) < 50_000:
+            await asyncio.sleep(0.001)
         receipt = await finack.aclose(transport, PATIENT)
         assert (receipt.outcome, receipt.discarded) == ("graceful", 500_000)
         assert "answered" in receipt.stages
@@ -147,13 +169,16 @@ def test_over_tls(run: Run, peers: Peers, certificate: Certificate) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         inner: list[asyncio.StreamReader] = []
-        ended = loop.create_future()
+        ended, gone = loop.create_future(), loop.create_future()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await writer.start_tls(certificate.server_context())
             inner.append(reader)
             ended.set_result(await reader.read())
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            gone.set_result(None)
 
         context = certificate.server_context()
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
@@ -171,7 +196,7 @@ def test_over_tls(run: Run, peers: Peers, certificate: Certificate) -> None:
         assert receipt.outcome in ("graceful", "truncated")
         assert await asyncio.wait_for(ended, 10) == b"hello"
         server.close()
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(gone, 10)
 
     run(main())
 

@@ -336,7 +336,8 @@ def a_pipe_by_number_and_a_fifo_are_written_to():
 
 # ---- traces ----
 
-# A short time in which others hold a closed socket is nothing that a trace would call a ghost.
+# That a closed socket is held is a ghost if it lasts, so it lasts here (PROOF_NS in ghosts.c); nothing
+# is waited for.
 GHOST = """
 import select, socket, time
 listener = socket.create_server(("127.0.0.1", 0))

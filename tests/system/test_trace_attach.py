@@ -95,6 +95,31 @@ def detach_from_a_process():
         assert child.stdout.readline() == "sockets work\n"
 
 
+CROWD = """
+import resource, socket, sys
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+pairs = [socket.socketpair() for _ in range(int(sys.argv[1]))]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@test
+def letting_go_of_thousands_of_sockets():
+    """Who has each of them open is found by one search."""
+    pairs = 7000
+    with subprocess.Popen([PYTHON, "-c", CROWD, str(pairs)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        tracer, _ = attach(child.pid)
+        tracer.send_signal(signal.SIGINT)
+        text = tracer.communicate(timeout=60)[1]
+        child.stdin.close()
+    assert tracer.returncode == 0 and "the process goes on" in text, text[-500:]
+    assert text.count(f"    held by {child.pid} ") == 2 * pairs, text[-500:]
+
+
 LEAKER = """
 import select, socket, sys
 listener = socket.create_server(("127.0.0.1", 0))

@@ -34,6 +34,7 @@ static void free_thing(struct thing *thing)
     free(thing->made.stack);
     free(thing->first_closed.stack);
     free(thing->closed.stack);
+    free(thing->holders);
     free(thing);
 }
 

@@ -93,6 +93,14 @@ struct thing {
     struct thing *next_pending; /* see trace_after.h */
     bool pending, held_now;
     struct thing *next_of_inode;
+
+    struct holders *holders; /* once they were searched for; NULL: none were found */
+};
+
+/* The first that have a socket open. */
+struct holders {
+    unsigned count;
+    struct fin_holder at[8];
 };
 
 /* A descriptor table, which threads share. */

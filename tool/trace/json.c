@@ -145,17 +145,17 @@ static json_t *trace_json_stages(const struct thing *socket)
 
 static json_t *trace_json_holders(const struct thing *socket)
 {
-    struct fin_holder found[RECEIPT_HOLDERS];
-    unsigned count = receipt_holders(socket, found), i;
+    const struct holders *holders = socket->holders;
     json_t *array = json_array();
+    unsigned i;
 
-    for (i = 0; i < count; i++) {
-        char raw[sizeof found[i].command + 1] = "";
+    for (i = 0; holders && i < holders->count; i++) {
+        const struct fin_holder *holder = &holders->at[i];
+        char raw[sizeof holder->command + 1] = "";
 
-        memcpy(raw, found[i].command, sizeof found[i].command);
-        json_array_append_new(array,
-                              json_pack("{s:i, s:i, s:o}", "pid", found[i].pid, "fd", found[i].fd,
-                                        "command", printable(raw)));
+        memcpy(raw, holder->command, sizeof holder->command);
+        json_array_append_new(array, json_pack("{s:i, s:i, s:o}", "pid", holder->pid, "fd",
+                                               holder->fd, "command", printable(raw)));
     }
     return array;
 }

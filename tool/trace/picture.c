@@ -112,7 +112,6 @@ static void trace_picture_get(const struct picture *picture, size_t index,
     take_facts(p->trace, socket, close);
 }
 
-/* Once each: to find the holders takes a search. */
 static int write_receipts(struct trace_picture *p)
 {
     size_t i, size;

@@ -4,8 +4,12 @@
 
 #include "sockets/socket.h"
 
+#include "kernel/proc.h"
+
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 /* close(2) with unread input makes RST of FIN, and so does SO_LINGER of no time. */
@@ -53,14 +57,45 @@ const char *receipt_state(const struct thing *socket)
     return socket->now > 0 ? socket_state_name(socket->now) : NULL;
 }
 
-unsigned receipt_holders(const struct thing *socket, struct fin_holder holders[RECEIPT_HOLDERS])
+static void add_holder(struct thing *socket, const struct fin__folder *fds, int32_t pid, int32_t fd)
 {
-    int count;
+    struct holders *holders = socket->holders;
+    struct fin_holder *holder;
 
-    if (receipt_held(socket) != FIN_YES || !socket->known)
-        return 0;
-    count = fin_holders(&socket->identity, holders, RECEIPT_HOLDERS, NULL);
-    if (count < 0)
-        return 0;
-    return count < RECEIPT_HOLDERS ? (unsigned) count : RECEIPT_HOLDERS;
+    if (!holders)
+        holders = socket->holders = calloc(1, sizeof *holders);
+    if (!holders || holders->count >= sizeof holders->at / sizeof *holders->at)
+        return;
+    holder = &holders->at[holders->count++];
+    holder->pid = pid;
+    holder->fd = fd;
+    fin__command_read(fds, holder->command);
+}
+
+static int find_holders(struct fin__folder *fds, int32_t pid, void *arg)
+{
+    struct book *book = arg;
+    struct fin__link link;
+    struct thing *socket;
+    int32_t fd;
+    int result;
+
+    while ((result = fin__folder_next(fds, &fd)) > 0) {
+        result = fin__link_read(fds, fd, &link);
+        if (result == -EACCES || result == -EPERM)
+            return result;
+        if (result < 0 || link.kind != FIN__LINK_SOCKET)
+            continue;
+        socket = book_find(book, link.inode);
+        if (socket && receipt_held(socket) == FIN_YES)
+            add_holder(socket, fds, pid, fd);
+    }
+    return result;
+}
+
+void receipts_find_holders(struct book *book)
+{
+    uint32_t unreadable = 0;
+
+    (void) fin__proc_walk(find_holders, book, UINT64_MAX, &unreadable);
 }

@@ -16,9 +16,7 @@ int receipt_held(const struct thing *socket);
 /* Of the kernel's connection ("TIME_WAIT"), or NULL. */
 const char *receipt_state(const struct thing *socket);
 
-#define RECEIPT_HOLDERS 8
-
-/* Searches for who has it open, if something has. Returns how many, RECEIPT_HOLDERS at most. */
-unsigned receipt_holders(const struct thing *socket, struct fin_holder holders[RECEIPT_HOLDERS]);
+/* Searches, once for all of them, for who has open what something has. */
+void receipts_find_holders(struct book *book);
 
 #endif

@@ -10,6 +10,7 @@
 #include "trace/inspect.h"
 #include "trace/leaks.h"
 #include "trace/loop.h"
+#include "trace/receipt.h"
 #include "trace/sink.h"
 #include "trace/stack.h"
 #include "trace/tell.h"
@@ -94,6 +95,7 @@ static int conclude(struct trace *trace)
         return EXIT_TROUBLE; /* the command could not be run, and said so */
     after_wait(trace, trace->detached ? 0 : FINISH_MS);
     trace->end_ns = trace_now(trace);
+    receipts_find_holders(&trace->book);
     status = sink_finish(trace->sink, trace);
     if (!status && ghosts_of_all(trace) > 0)
         status = EXIT_FOUND;

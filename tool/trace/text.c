@@ -157,15 +157,16 @@ static void put_end(FILE *out, const struct thing *socket)
 
 static void put_holders(FILE *out, const struct thing *socket)
 {
-    struct fin_holder holders[RECEIPT_HOLDERS];
-    unsigned count = receipt_holders(socket, holders), i;
+    const struct holders *holders = socket->holders;
+    unsigned i;
 
-    for (i = 0; i < count; i++) {
+    for (i = 0; holders && i < holders->count; i++) {
+        const struct fin_holder *holder = &holders->at[i];
         char name[64], raw[17] = "";
 
-        memcpy(raw, holders[i].command, 16);
+        memcpy(raw, holder->command, 16);
         escape(raw, name, sizeof name);
-        fprintf(out, "    held by %d %s as %d\n", holders[i].pid, name, holders[i].fd);
+        fprintf(out, "    held by %d %s as %d\n", holder->pid, name, holder->fd);
     }
 }
 

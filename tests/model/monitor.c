@@ -108,6 +108,7 @@ static void check_wait(struct monitor *mon, const struct view *view)
 {
     const struct fin__plan *plan = &mon->config->plan;
     uint64_t total = mon->start + plan->total, proof = mon->released_at + plan->proof_wait;
+    uint64_t answer = mon->notified_at + plan->farewell;
     uint8_t courtesy = plan->courtesy;
 
     demand(mon, !saw(mon, SEEN_FORCE) || view->deadline <= view->now, RULE_FORCED_WAITS);
@@ -116,7 +117,9 @@ static void check_wait(struct monitor *mon, const struct view *view)
         return;
     }
     demand(mon, view->deadline <= total, RULE_WAIT_BEYOND_TOTAL);
-    demand(mon, !mon->answer_by || saw(mon, SEEN_FORCE) || view->deadline == mon->answer_by,
+    demand(mon,
+           !mon->notified_at || saw(mon, SEEN_FORCE)
+               || view->deadline == (answer < total ? answer : total),
            RULE_ANSWER_TIME);
     demand(mon, view->interest != 0, RULE_WAIT_FOR_NOTHING);
     demand(mon, !(view->interest & FIN__READ && saw(mon, SEEN_EDGE)), RULE_EDGE_LOST);
@@ -342,20 +345,12 @@ static void flushed(struct monitor *mon, const struct fin__event *ev)
         mon->seen |= SEEN_DROP;
 }
 
-static uint64_t answer_by(const struct monitor *mon, uint64_t now)
-{
-    const struct fin__plan *plan = &mon->config->plan;
-    uint64_t total = mon->start + plan->total;
-
-    return now + plan->farewell < total ? now + plan->farewell : total;
-}
-
 static void notified(struct monitor *mon, const struct fin__event *ev)
 {
     layer_waits(mon, ev);
     if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(NOTIFIED);
-        mon->answer_by = answer_by(mon, ev->now);
+        mon->notified_at = ev->now;
     }
     if (ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_DROP;
@@ -372,7 +367,7 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
         return;
     }
     mon->stages |= STAGE(SHUT);
-    mon->answer_by = 0;
+    mon->notified_at = 0;
     if (is(mon, FIN__ACK_AT_SHUT)) {
         mon->stages |= STAGE(ACKED);
         mon->seen |= SEEN_ACKED;

@@ -123,8 +123,8 @@ enum seen {
 struct monitor {
     const struct config *config;
     uint64_t start, released_at;
-    uint64_t deadline;  /* shown with the last action */
-    uint64_t answer_by; /* the farewell is in the kernel: that of the answer; 0: none */
+    uint64_t deadline;    /* shown with the last action */
+    uint64_t notified_at; /* 0: the answer to the farewell is not waited for */
     uint64_t seen;
     uint16_t stages; /* bit by stage: an event told it */
     uint8_t phase;

@@ -154,8 +154,9 @@ static json_t *trace_json_holders(const struct thing *socket)
         char raw[sizeof holder->command + 1] = "";
 
         memcpy(raw, holder->command, sizeof holder->command);
-        json_array_append_new(array, json_pack("{s:i, s:i, s:o}", "pid", holder->pid, "fd",
-                                               holder->fd, "command", printable(raw)));
+        json_array_append_new(array,
+                              json_pack("{s:i, s:i, s:o}", "pid", holder->pid, "fd", holder->fd,
+                                        "command", printable(raw)));
     }
     return array;
 }

@@ -2,6 +2,7 @@
 """aclose() of pipes and subprocesses, on every loop."""
 
 import asyncio
+import dataclasses
 import os
 from asyncio.subprocess import PIPE
 from typing import Any
@@ -143,6 +144,25 @@ def test_subprocess(run: Run, policy: finack.Policy) -> None:
             assert receipt.outcome == ("timed_out" if policy is QUICK else "aborted")
             assert transport.get_returncode() == -9
         assert await finack.aclose(transport) is receipt
+
+    run(main())
+
+
+@dataclasses.dataclass
+class Equal(asyncio.SubprocessProtocol):
+    """No key of a dictionary."""
+
+
+@pytest.mark.parametrize("protocol", [asyncio.SubprocessProtocol, Equal])
+def test_subprocess_whose_protocol_says_nothing_of_it(run: Run, protocol: Any) -> None:
+    """It takes no weak references, as what has slots, or is no key."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.subprocess_exec(protocol, "cat", stdin=PIPE, stdout=PIPE)
+        assert (await finack.aclose(transport, PATIENT)).outcome == "graceful"
+        assert transport.get_returncode() == 0
+        assert (await finack.closed(transport)).outcome in ("graceful", "prompt")
 
     run(main())
 

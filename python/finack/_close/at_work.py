@@ -92,12 +92,25 @@ pending = Pending()
 
 
 def key_of(x: Any) -> Any:
-    """What stands for it where only a weak reference will do, which some of uvloop's don't take."""
+    """What stands for it where only a weak reference will do, which some of uvloop's don't take.
+
+    A protocol is the program's, and may not do either: then the thing stands for itself.
+    """
+    if _takes_weak_references(x):
+        return x
+    if tls := extra(x, "ssl_object"):
+        return tls
+    protocol = x.get_protocol()
+    alone = type(protocol).__hash__ is object.__hash__  # else another may be equal to it
+    return protocol if alone and _takes_weak_references(protocol) else x
+
+
+def _takes_weak_references(x: Any) -> bool:
     try:
         weakref.ref(x)
     except TypeError:
-        return extra(x, "ssl_object") or x.get_protocol()
-    return x
+        return False
+    return True
 
 
 def is_at_work(x: Any) -> bool:

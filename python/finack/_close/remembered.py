@@ -4,7 +4,7 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from weakref import WeakKeyDictionary, ref
 
 from finack._receipt import Receipt
@@ -24,11 +24,14 @@ class Remembered:
 
     def recall(self, closed: object) -> Receipt | None:
         """The receipt of a socket or transport that was closed before."""
-        return self._receipts.get(ref(closed))
+        with suppress(TypeError):
+            return self._receipts.get(ref(closed))
+        return None
 
     def remember(self, closed: object, receipt: Receipt) -> None:
-        """Keep a receipt for as long as there is what was closed."""
-        self._receipts[ref(closed, self._receipts.pop)] = receipt
+        """Keep a receipt for as long as there is what was closed, if that can be known."""
+        with suppress(TypeError):
+            self._receipts[ref(closed, self._receipts.pop)] = receipt
 
     @contextmanager
     def turn(self, closed: object) -> Iterator[None]:

@@ -166,6 +166,10 @@ static void carry_out(struct fin__py_close *c, enum fin__action action, struct f
         if (action == FIN__RESET || (action == FIN__TALLY && c->plan.descriptor_only))
             ev->unsent = c->unsent;
     }
+    /* Its owner has ended it meanwhile, as a transport that watches for the peer's end does, and
+     * how can't be known any more. */
+    if (c->ep.fd < 0 && ev->kind == FIN__FAILED && ev->error == -EBADF)
+        ev->error = -ENOTCONN;
 }
 
 /* ---- steps that do ---- */

@@ -27,6 +27,13 @@ static bool is_whole(const struct fin__machine *m)
     return fin__reached(m, FIN_STAGE_FLUSHED);
 }
 
+/* The descriptor was gone before the peer's end was seen. A Unix socket has acked at shut, but its
+ * peer may have closed since, with bytes unread: a reset. */
+static bool lost_sight(const struct fin__machine *m)
+{
+    return m->died && m->traits & FIN__ACK_AT_SHUT && !fin__reached(m, FIN_STAGE_EOF);
+}
+
 static int how_it_ended(const struct fin__machine *m)
 {
     bool resets = !m->over && (m->unread || m->resets_on_close);
@@ -42,6 +49,8 @@ static int how_it_ended(const struct fin__machine *m)
     if (!m->over && !m->shut)
         return end_by_last_close(m);
     if (m->reset_unsure && !m->over && !m->input_over && m->held != FIN_YES)
+        return FIN_END_KERNEL;
+    if (lost_sight(m))
         return FIN_END_KERNEL;
     return m->acked ? FIN_END_FIN : FIN_END_KERNEL;
 }

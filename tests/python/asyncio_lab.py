@@ -2,13 +2,15 @@
 """Transports of every kind, to peers of every temper, on every loop."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import pathlib
+import resource
 import ssl
 import sys
 import termios
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -51,6 +53,16 @@ class Run:
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Run:
     return Run(request.param)
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Recorder(asyncio.Protocol):

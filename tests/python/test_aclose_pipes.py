@@ -3,12 +3,15 @@
 
 import asyncio
 import dataclasses
+import errno
 import os
+import select
+import socket
 from asyncio.subprocess import PIPE
 from typing import Any
 
 import pytest
-from asyncio_lab import PATIENT, QUICK, Recorder, Run
+from asyncio_lab import PATIENT, QUICK, Recorder, Run, no_descriptors
 
 import finack
 
@@ -88,6 +91,33 @@ def test_pipe_whose_reader_ends(run: Run) -> None:
         receipt = await close
         assert receipt.outcome in ("reset", "error")
         assert receipt.unsent > 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("unread", [True, False])
+def test_writer_ends_by_itself_and_no_descriptor_is_left(run: Run, unread: bool) -> None:
+    """Its transport watches for the reader's end, and closes the close's only descriptor."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, reader = socket.socketpair()
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, ours)
+        transport.write(b"hello")
+        fin = select.poll()
+        fin.register(reader, select.POLLRDHUP)
+        with no_descriptors():
+            close = asyncio.create_task(finack.aclose(transport, PATIENT))
+            while not fin.poll(0):
+                await asyncio.sleep(0)
+            if not unread:
+                reader.recv(9)
+            reader.close()
+            receipt = await close
+        # Whether it had read everything can't be known any more.
+        assert (receipt.outcome, receipt.end) == ("error", "kernel")
+        assert receipt.error and receipt.error.errno == errno.ENOTCONN
+        assert "eof" not in receipt.stages
 
     run(main())
 

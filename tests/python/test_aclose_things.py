@@ -7,10 +7,8 @@ import dataclasses
 import errno
 import os
 import pathlib
-import resource
 import socket
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +20,7 @@ from asyncio_lab import (
     Lab,
     Run,
     fileno,
+    no_descriptors,
     our_end,
     seen,
 )
@@ -51,16 +50,6 @@ async def is_refused(task: asyncio.Task[Any], *errors: int) -> None:
     error = task.exception()
     assert isinstance(error, OSError)
     assert error.errno in (errors or (errno.EBADF,))
-
-
-@contextlib.contextmanager
-def no_descriptors() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Guests(list[asyncio.StreamWriter]):

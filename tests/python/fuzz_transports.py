@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What fuzz_core.py does to transports in C, plain and with TLS, whose loops are turned by hand."""
+"""What fuzz_core.py does to transports in C: streams, plain and with TLS, and datagrams.
+
+Their loops are turned by hand.
+"""
 
 import asyncio
 import functools
@@ -17,6 +20,8 @@ import finack
 from finack import _core
 
 SIZES = (0, 1, 100, 20_000, 70_000, 500_000)
+UNIX = socket.AF_UNIX
+HOSTS: dict[int, Any] = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0), UNIX: ""}
 INFO = ("socket", "sockname", "peername", "peercert", "cipher", "ssl_object", "sslcontext", "x")
 
 
@@ -52,6 +57,16 @@ class Protocol(asyncio.Protocol):
         self.chaos.disturb()
 
     def connection_lost(self, error: BaseException | None) -> None:
+        self.chaos.disturb()
+
+
+class Datagrams(Protocol):
+    """That of a datagram transport."""
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.chaos.disturb()
+
+    def error_received(self, error: Exception) -> None:
         self.chaos.disturb()
 
 
@@ -160,6 +175,35 @@ def begin_tls(chaos: Any) -> None:
     transport._start_tls(protocol(chaos), future, b"", (given, context, 60, 60, server_side))
 
 
+def datagrams(chaos: Any) -> Any:
+    """Some that send to each other; a full queue of a Unix socket holds them up."""
+    family = chaos.choice([*HOSTS])
+    ends = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(2)]
+    made = None
+    for end in ends:
+        end.setblocking(False)
+        with suppress(OSError):  # no IPv6
+            end.bind(HOSTS[family])
+    for end, other in zip(ends, reversed(ends), strict=True):
+        if chaos.likely(0.3):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        if chaos.likely(0.5):
+            end.connect(other.getsockname())
+        if chaos.likely(0.1):
+            end.shutdown(chaos.choice([socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR]))
+        loop = chaos.thing(finack.EventLoop)
+        if loop is None or chaos.likely(0.2):
+            chaos.keep(end)
+            continue
+        address = chaos.choice([None, None, other.getsockname(), chaos.evil()])
+        waiter = chaos.choice([None, loop.create_future(), chaos.evil()])
+        extra = chaos.choice([None, {}, {chaos.evil(): 1, "peername": chaos.evil()}, chaos.evil()])
+        used = chaos.choice([Datagrams(chaos), Datagrams(chaos), protocol(chaos)])
+        made = loop._make_datagram_transport(end, used, address, waiter, extra)
+        chaos.keep(made)
+    return made
+
+
 # ---- using ----
 
 
@@ -167,6 +211,15 @@ def data(chaos: Any) -> Any:
     filled = bytes(chaos.choice(SIZES))
     kinds = [filled, filled, filled, memoryview(filled), bytearray(filled)]
     return chaos.choice([*kinds, chaos.evil(), chaos.thing(), None])
+
+
+def send_to(chaos: Any) -> None:
+    transport, other = (chaos.thing(_core.DatagramTransport) for _ in range(2))
+    name = other.get_extra_info("sockname")
+    odd = [("127.0.0.1", 10**20), ("127.0.0.1\0", 9), ("::1", 1, 2, 3), (), "x" * 300, b"\0x"]
+    others = [None, chaos.thing(), chaos.evil(), ("::1", chaos.evil()), chaos.choice(odd)]
+    for _ in range(chaos.choice([1, 1, 20])):
+        transport.sendto(data(chaos), chaos.choice([name, name, name, *others]))
 
 
 def write(chaos: Any) -> None:
@@ -178,7 +231,7 @@ def write(chaos: Any) -> None:
 
 
 def use_transport(chaos: Any) -> Any:
-    transport = chaos.thing(_core.Transport)
+    transport: Any = chaos.thing(_core.SocketTransport)  # streams alone have some of these
     limits = [chaos.choice([None, 0, 10, 400_000, chaos.evil()]) for _ in range(2)]
     wanted: Callable[[], Any] = chaos.choice(
         [
@@ -207,6 +260,7 @@ def use_transport(chaos: Any) -> Any:
             lambda: transport._close_plainly(),
             lambda: transport._begin(),
             lambda: transport._deadline(),
+            lambda: transport._try_again(),
             lambda: transport._collect() and None,
             lambda: transport._feed(bytes(10)),
             lambda: transport._ending,
@@ -216,7 +270,7 @@ def use_transport(chaos: Any) -> Any:
 
 
 def use_ending(chaos: Any) -> Any:
-    ending = chaos.thing(asyncio.Transport)._ending if chaos.likely(0.5) else None
+    ending = chaos.thing(_core.SocketTransport)._ending if chaos.likely(0.5) else None
     ending = ending or chaos.thing(_core.Ending)
     return chaos.choice(
         [
@@ -287,4 +341,6 @@ OPERATIONS: list[Callable[[Any], Any]] = [
     *(2 * [use_connections, use_coroutine]),
     begin_tls,
     use_session,
+    datagrams,
+    *(3 * [send_to]),
 ]

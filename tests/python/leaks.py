@@ -22,6 +22,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from peers import Certificate
 
@@ -299,6 +300,52 @@ def aclose() -> None:
         runner.run(main())
 
 
+class Odd(asyncio.DatagramProtocol, Thing):
+    """Raises in each call."""
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        raise ValueError(Thing())
+
+    error_received = datagram_received  # type: ignore[assignment] # of one argument too few
+
+
+def datagrams() -> None:
+    """Sent, refused, kept in the buffer; closed in each way, one left to the end of the loop."""
+
+    async def main(folder: str) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, what: None)
+        made: list[Any] = []
+        for number in range(5):
+            name = f"{folder}/{number}"
+            transport, _ = await loop.create_datagram_endpoint(
+                Odd, local_addr=name, family=socket.AF_UNIX
+            )
+            made.append(transport)
+            for _ in range(20):
+                transport.sendto(b"x" * 100, f"{folder}/0")
+        internet: Any
+        internet, _ = await loop.create_datagram_endpoint(Odd, remote_addr=("127.0.0.1", 1))
+        internet.sendto(b"refused")
+        for attempt in (("localhost\0", 1), Thing(), None):
+            with contextlib.suppress(Exception):
+                internet.sendto(b"x")
+            with contextlib.suppress(Exception):
+                internet.sendto(b"x", attempt)
+        made[0].pause_reading()
+        await asyncio.sleep(0)
+        made[0].resume_reading()
+        made[1].close()
+        made[2].abort()
+        made[3].get_extra_info("socket")
+        await asyncio.gather(*map(finack.aclose, made[:4]))
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # some are left open on purpose
+        with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
+            runner.run(main(folder))
+
+
 SCRIPTS = {
     f.__name__: f
     for f in (
@@ -316,6 +363,7 @@ SCRIPTS = {
         tombs,
         steps,
         aclose,
+        datagrams,
     )
 }
 ROUNDS = 60

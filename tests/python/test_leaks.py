@@ -11,7 +11,7 @@ SCRIPT = pathlib.Path(__file__).with_name("leaks.py")
 
 
 PARTS = ["native", "dropped", "wrapped", "errors", "stale", "loop", "event_loop"]
-PARTS += ["closes", "holders", "core", "tls", "tombs", "steps", "aclose"]
+PARTS += ["closes", "holders", "core", "tls", "tombs", "steps", "aclose", "datagrams"]
 
 
 @pytest.mark.parametrize("name", PARTS)

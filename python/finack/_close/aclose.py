@@ -158,7 +158,7 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     asked = x
     if type(x) is asyncio.StreamWriter:
         x = x.transport
-    if type(x) is _core.Transport:
+    if isinstance(x, _core.SocketTransport):
         begun = x._ending
         if (ending := by_engine.begin(x, policy, loop)) is not None:
             return await by_engine.wait(ending, policy, ours=begun is None)

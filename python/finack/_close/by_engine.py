@@ -42,13 +42,13 @@ async def wait(ending: "_core.Ending", policy: Policy, *, ours: bool) -> Receipt
 
 def ending_of(x: Any) -> "_core.Ending | None":
     """The close that is at work on the transport itself."""
-    ending = x._ending if type(x) is _core.Transport else None
+    ending = x._ending if isinstance(x, _core.SocketTransport) else None
     return None if ending is None or ending.over else ending
 
 
 async def follow(x: Any) -> Receipt | None:
     """Wait for the close that is at work, if there is one, and change nothing."""
-    ending = x._ending if type(x) is _core.Transport else None
+    ending = x._ending if isinstance(x, _core.SocketTransport) else None
     if ending is None:
         return None
     if (done := ending.wait()) is not None:
@@ -66,5 +66,6 @@ def receipt_of(ending: Any) -> Receipt:
 
 def _name(ending: Any) -> str:
     ours, theirs = ending.names()
-    kind = "tcp" if isinstance(ours, tuple) else "unix"
-    return f"{kind} {address(ours or '')} -> {address(theirs or '')}"
+    kind = ("udp" if ending.datagram else "tcp") if isinstance(ours, tuple) else "unix"
+    name = f"{kind} {address(ours or '')}"
+    return name if ending.datagram and theirs is None else f"{name} -> {address(theirs or '')}"

@@ -48,7 +48,7 @@ class TransportOwner(Owner):
 
     def begin(self) -> None:
         lower = lowest(self.transport)
-        if isinstance(lower, _core.Transport):
+        if isinstance(lower, _core.SocketTransport):
             lower._close_plainly()  # the connection stays as it is, for the dup
         with contextlib.suppress(Exception):  # it is gone, or has no protocol
             protocol = self.transport.get_protocol()
@@ -196,7 +196,7 @@ class StrangeTlsOwner(TransportOwner):
 
 def owner_of(transport: Any, fd: int) -> TransportOwner:
     """Of a transport that is open."""
-    if type(transport) is _core.Transport:
+    if isinstance(transport, _core.SocketTransport):
         return TransportOwner(transport, fd)
     if stack := stack_of(transport):
         return TlsOwner(transport, fd, stack)

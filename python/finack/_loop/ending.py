@@ -292,7 +292,7 @@ def _server_of(fd: int) -> str:
 
 def is_open(lower: Any) -> bool:
     """Whether it owns its socket or pipe yet."""
-    if isinstance(lower, _core.Transport):
+    if isinstance(lower, _core.SocketTransport):
         return _private.own_fd(lower) >= 0
     if _private.is_pipe(lower):
         return _private.own_pipe(lower) is not None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Connections of the loop whose transports are in C, and what of them is easier said in Python.
+"""Sockets of the loop whose transports are in C, and what of them is easier said in Python.
 
-They are used on the loop's own selector; on another one, for datagrams and for pipes, asyncio's.
+They are used on the loop's own selector; on another one, and for pipes, asyncio's.
 """
 
 import asyncio
@@ -17,11 +17,12 @@ from finack._sockets.places import places
 
 _events: Any = selector_events
 _BLOCK = 16384
+_DATAGRAMS = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _WAYS = frozenset({"sock_connect", "_ensure_resolved", "_make_socket_transport"})
 
 
 class Streams(Turning):
-    """A loop whose TCP and Unix stream connections are in C."""
+    """A loop whose TCP, UDP and Unix transports are in C."""
 
     _transports: Any
 
@@ -46,19 +47,34 @@ class Streams(Turning):
         context: Any = None,
         **more: Any,
     ) -> Any:
-        if not (self._native and self._in_c) or not issubclass(type(sock), socket.socket):
+        if not self._takes(sock):
             if context is not None:
                 more["context"] = context
             return super()._make_socket_transport(  # type: ignore[misc]
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
-        self._ensure_fd_no_transport(sock)
-        if places.in_use:
-            places.settle()  # the socket object may have no descriptor when somebody asks
+        self._prepare(sock)
         make = self._make_transport
         if context is not None:
             make = in_context(context, make)
         return make(sock, protocol, waiter, extra, server)
+
+    def _make_datagram_transport(
+        self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
+    ) -> Any:
+        known = self._takes(sock) and sock.type == socket.SOCK_DGRAM and sock.family in _DATAGRAMS
+        if not known:
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)  # type: ignore[misc]
+        self._prepare(sock)
+        return self._make_datagram(sock, protocol, address, waiter, extra)
+
+    def _takes(self, sock: Any) -> bool:
+        return self._native and self._in_c and issubclass(type(sock), socket.socket)
+
+    def _prepare(self, sock: Any) -> None:
+        self._ensure_fd_no_transport(sock)
+        if places.in_use:
+            places.settle()  # the socket object may have no descriptor when somebody asks
 
     def _make_ssl_transport(
         self,
@@ -125,8 +141,7 @@ class Streams(Turning):
         )
 
     def _accepts_in_c(self, sock: Any) -> bool:
-        plain = self._in_c and self._plain and _WAYS.isdisjoint(self.__dict__)
-        return self._native and plain and issubclass(type(sock), socket.socket)
+        return self._plain and _WAYS.isdisjoint(self.__dict__) and self._takes(sock)
 
     def _stop_serving(self, sock: Any) -> None:
         if self._native and sock.fileno() >= 0:

@@ -91,7 +91,7 @@ class _TimedLayer:
 
 
 def _begin(lower: Any) -> None:
-    if isinstance(lower, _Timed | _core.Transport):
+    if isinstance(lower, _Timed | _core.SocketTransport):
         lower._begin()
 
 
@@ -103,7 +103,7 @@ def _timed_class(kind: type) -> type:
 
 def _timed(transport: Any) -> Any:
     kind = type(transport)
-    if kind is _core.Transport:
+    if isinstance(transport, _core.SocketTransport):
         return transport  # its closes have receipts
     if not issubclass(kind, _Timed | _TimedLayer):
         transport.__class__ = _timed_class(kind)  # type: ignore[arg-type]
@@ -125,7 +125,7 @@ class TimedLoop(EventLoop):
         return _timed(super()._make_socket_transport(*args, **kwargs))
 
     def _make_datagram_transport(self, *args: Any, **kwargs: Any) -> Any:
-        return _timed(super()._make_datagram_transport(*args, **kwargs))  # type: ignore[misc]
+        return _timed(super()._make_datagram_transport(*args, **kwargs))
 
     def _make_ssl_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         upper = super()._make_ssl_transport(sock, *args, **kwargs)

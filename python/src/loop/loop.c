@@ -5,6 +5,7 @@
 
 #include "loop/loop.h"
 #include "loop/state.h"
+#include "transport/datagram.h"
 #include "transport/tls.h"
 
 #include "slots.h"
@@ -327,6 +328,7 @@ static PyMethodDef methods[] = {
     { "_write_to_self", fin__py_write_to_self, METH_NOARGS, NULL },
     { "_make_tls_transport", fin__py_make_tls_transport, METH_VARARGS, NULL },
     { "_make_transport", fin__py_make_transport, METH_VARARGS, NULL },
+    { "_make_datagram", fin__py_make_datagram_transport, METH_VARARGS, NULL },
     { "_connect", fin__py_connect, METH_VARARGS, NULL },
     { "_serve", fin__py_serve, METH_VARARGS, NULL },
     { "_unserve", fin__py_unserve, METH_O, NULL },

@@ -62,6 +62,8 @@ static int name_all(struct fin__py_asyncio *a)
         { &a->name_data_received, "data_received" },
         { &a->name_get_buffer, "get_buffer" },
         { &a->name_buffer_updated, "buffer_updated" },
+        { &a->name_datagram_received, "datagram_received" },
+        { &a->name_error_received, "error_received" },
         { &a->name_eof_received, "eof_received" },
         { &a->name_connection_lost, "connection_lost" },
         { &a->name_pause_writing, "pause_writing" },
@@ -127,7 +129,8 @@ int fin__py_asyncio_start(PyObject *module, struct fin__py_asyncio *a)
     fin__py_asyncio_free(a); /* of an attempt that failed */
     if (fetch_all(a) < 0 || name_all(a) < 0 || fetch_socket(a) < 0 || look_at_server(a) < 0)
         return -1;
-    if (fin__py_add_transport(module, a) < 0 || fin__py_add_listener(module, a) < 0
+    if (fin__py_add_transport(module, a) < 0 || fin__py_add_stream(module, a) < 0
+        || fin__py_add_datagram(module, a) < 0 || fin__py_add_listener(module, a) < 0
         || fin__py_add_connect(module, a) < 0 || fin__py_add_ending(module, a) < 0)
         return -1;
     if (fin__py_add_handles(module, a) < 0 || fin__py_add_ready(module, a) < 0)
@@ -151,7 +154,9 @@ void fin__py_asyncio_clear(struct fin__py_asyncio *a)
     Py_CLEAR(a->timer_type);
     Py_CLEAR(a->ready_type);
     Py_CLEAR(a->loop_type);
+    Py_CLEAR(a->socket_transport_type);
     Py_CLEAR(a->transport_type);
+    Py_CLEAR(a->datagram_type);
     Py_CLEAR(a->listener_type);
     Py_CLEAR(a->connect_type);
     Py_CLEAR(a->ending_type);

@@ -10,7 +10,8 @@
 
 struct fin__py_asyncio {
     PyTypeObject *handle_type, *timer_type, *ready_type, *loop_type;
-    PyTypeObject *transport_type, *listener_type, *connect_type, *ending_type;
+    PyTypeObject *socket_transport_type, *transport_type, *datagram_type;
+    PyTypeObject *listener_type, *connect_type, *ending_type;
     PyObject *future;                  /* asyncio.Future */
     PyObject *tasks;                   /* what is in asyncio.tasks, where Task may be another one */
     PyObject *create_task;             /* BaseEventLoop's */
@@ -27,6 +28,7 @@ struct fin__py_asyncio {
     PyObject *name_cancelled, *name_cancel, *name_check_thread, *name_check_callback;
     PyObject *name_process_events;
     PyObject *name_connection_made, *name_data_received, *name_get_buffer, *name_buffer_updated;
+    PyObject *name_datagram_received, *name_error_received;
     PyObject *name_eof_received, *name_connection_lost, *name_pause_writing, *name_resume_writing;
     PyObject *name_done, *name_set_result, *name_set_exception, *name_blocking;
     PyObject *name_attach, *name_detach;
@@ -39,6 +41,8 @@ int fin__py_add_handles(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_ready(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_loop(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_transport(PyObject *module, struct fin__py_asyncio *a);
+int fin__py_add_stream(PyObject *module, struct fin__py_asyncio *a);
+int fin__py_add_datagram(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_listener(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_connect(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_ending(PyObject *module, struct fin__py_asyncio *a);

@@ -89,7 +89,8 @@ static int accept_start(struct listener *l, struct fin__py_transport *t)
 
 static int accept_take(struct listener *l, int fd, const struct sockaddr *peer)
 {
-    struct fin__py_transport *t = fin__py_transport_new(l->loop, fd, l->context);
+    struct fin__py_transport *t =
+        fin__py_transport_new(l->loop, l->loop->module->asyncio.transport_type, fd, l->context);
     int result;
 
     if (!t)

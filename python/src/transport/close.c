@@ -201,19 +201,17 @@ int fin__py_ending_adopt(struct fin__py_ending *c, const struct fin_policy *poli
 static int transport_close_flush(struct fin__py_ending *c, struct fin__event *ev)
 {
     struct fin__py_transport *t = c->transport;
-    int error = fin__py_output_send(t);
-
-    int result = 0;
+    int error, result = fin__py_transport_send(t, &error);
 
     *ev = (struct fin__event) { .kind = FIN__DONE, .error = error };
     if (error < 0) {
         ev->kind = t->tls && error == -EBADMSG ? FIN__BROKEN : FIN__FAILED;
         (void) fin__py_os_error(error);
         Py_XSETREF(c->error, fin__py_take_error());
-    } else
+    } else if (result == 0)
         result = fin__py_transport_resume_writing(t); /* which may write */
-    ev->bytes = t->output.count;
-    if (error == 0 && ev->bytes > 0) {
+    ev->bytes = fin__py_transport_unsent(t);
+    if (error == 0 && t->output.count > 0) {
         ev->kind = FIN__AGAIN;
         ev->interest = FIN__WRITE;
     }
@@ -282,7 +280,7 @@ static int transport_close_finish(struct fin__py_ending *c)
     unlink_lingering(c);
     c->transport = NULL;
     Py_CLEAR(t->loop);
-    fin__py_output_free(&t->output);
+    fin__py_output_free(t);
     Py_DECREF(t);
     if (is_wanted(c) && fin__py_ring_push(loop, announce, Py_NewRef(c), NULL) < 0)
         result = -1;
@@ -567,7 +565,7 @@ static int transport_close_start(struct fin__py_ending *c)
 
     if (t->sock || !t->no_linger)
         fin__endpoint_take_over(&c->ep, &c->plan);
-    if (t->output.count > 0)
+    if (t->output.count > 0 || t->datagram) /* a stream without has flushed anyway */
         c->ep.traits |= FIN__LAYERED;
     c->action = fin__machine_start(&c->machine, &c->plan, c->ep.traits, c->ep.facts,
                                    t->requested ? t->requested : fin__now());
@@ -582,7 +580,7 @@ static int transport_close_start(struct fin__py_ending *c)
     else if (c->error && PyErr_GivenExceptionMatches(c->error, PyExc_TimeoutError))
         decide_in(&c->machine, FIN_PHASE_FAREWELL, FIN_OUTCOME_TIMED_OUT); /* of the layer above */
     if (c->plan.courtesy == FIN_COURTESY_ABORT)
-        c->machine.unsent = t->output.count;
+        c->machine.unsent = fin__py_transport_unsent(t);
     return go_on(c);
 }
 
@@ -651,6 +649,7 @@ int fin__py_ending_begin(struct fin__py_transport *t, const struct fin_policy *p
     }
     c->loop = (struct fin__py_loop *) Py_NewRef(t->loop);
     c->transport = (struct fin__py_transport *) Py_NewRef(t);
+    c->datagram = t->datagram;
     c->error = Py_XNewRef(error);
     c->proof.id.size = sizeof c->proof.id;
     fin__plan_make(policy, false, &c->plan);

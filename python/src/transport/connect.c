@@ -7,7 +7,6 @@
 #include "base/descriptor.h"
 #include "close/endpoint.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -69,15 +68,10 @@ int fin__py_connected(struct fin__py_transport *t)
     return result;
 }
 
-static socklen_t size_of(const struct fin__py_address *to)
-{
-    return to->at.any.sa_family == AF_INET ? sizeof to->at.in : sizeof to->at.in6;
-}
-
 /* As asyncio says it. */
 static int refused(const struct attempt *c, int error)
 {
-    PyObject *address = fin__py_address(&c->to.at.any, size_of(&c->to)), *text = NULL,
+    PyObject *address = fin__py_address(&c->to.at.any, fin__py_address_size(&c->to)), *text = NULL,
              *value = NULL;
 
     if (address)
@@ -110,7 +104,8 @@ static int connect_begin(struct attempt *c)
         (void) fin__py_os_error(-errno);
         return -1;
     }
-    t = c->transport = fin__py_transport_new(c->loop, fd, NULL);
+    t = c->transport =
+        fin__py_transport_new(c->loop, c->loop->module->asyncio.transport_type, fd, NULL);
     if (!t)
         return -1;
     fin__py_no_delay(fd);
@@ -118,7 +113,7 @@ static int connect_begin(struct attempt *c)
     t->no_linger = true;
     t->tcp = is_tcp(c->loop, fd);
     t->theirs = c->to;
-    if (connect(fd, &c->to.at.any, size_of(&c->to)) < 0 && errno != EINPROGRESS)
+    if (connect(fd, &c->to.at.any, fin__py_address_size(&c->to)) < 0 && errno != EINPROGRESS)
         return refused(c, errno);
     if (fin__py_transport_watch(t) < 0)
         return -1;
@@ -327,24 +322,6 @@ int fin__py_add_connect(PyObject *module, struct fin__py_asyncio *a)
 
 /* ---- of the loop ---- */
 
-static bool connect_parse(const char *host, int port, struct fin__py_address *to)
-{
-    if (port < 0 || port > UINT16_MAX)
-        return false;
-    memset(to, 0, sizeof *to);
-    to->known = true;
-    if (inet_pton(AF_INET, host, &to->at.in.sin_addr) == 1) {
-        to->at.in.sin_family = AF_INET;
-        to->at.in.sin_port = htons((uint16_t) port);
-        return true;
-    }
-    if (inet_pton(AF_INET6, host, &to->at.in6.sin6_addr) != 1)
-        return false;
-    to->at.in6.sin6_family = AF_INET6;
-    to->at.in6.sin6_port = htons((uint16_t) port);
-    return true;
-}
-
 /* _connect(factory, host, port): None if the host is no address. */
 PyObject *fin__py_connect(PyObject *object, PyObject *args)
 {
@@ -358,7 +335,7 @@ PyObject *fin__py_connect(PyObject *object, PyObject *args)
 
     if (!PyArg_ParseTuple(args, "Osi", &factory, &host, &port))
         return NULL;
-    if (!connect_parse(host, port, &to) || !type)
+    if (!fin__py_address_parse(host, port, &to) || !type)
         Py_RETURN_NONE;
     c = (struct attempt *) type->tp_alloc(type, 0);
     if (!c)

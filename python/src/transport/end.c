@@ -168,7 +168,7 @@ int fin__py_transport_force(struct fin__py_transport *t, PyObject *error)
         fin__py_ending_aborted(t);
     if (taken)
         return taken < 0 ? -1 : 0;
-    fin__py_output_free(&t->output);
+    fin__py_output_free(t);
     t->closing = true;
     return queue_loss(t, error);
 }

@@ -169,6 +169,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
+    { "datagram", T_BOOL, offsetof(struct fin__py_ending, datagram), READONLY, NULL },
     { "over", T_BOOL, offsetof(struct fin__py_ending, over), READONLY, NULL },
     { "driven", T_INT, offsetof(struct fin__py_ending, driven), 0, NULL },
     { "known", T_OBJECT, offsetof(struct fin__py_ending, known), 0, NULL },

@@ -56,12 +56,35 @@ PyObject *fin__py_address(const struct sockaddr *address, socklen_t size)
     }
 }
 
+bool fin__py_address_parse(const char *host, long port, struct fin__py_address *to)
+{
+    if (port < 0 || port > UINT16_MAX)
+        return false;
+    memset(to, 0, sizeof *to);
+    to->known = true;
+    if (inet_pton(AF_INET, host, &to->at.in.sin_addr) == 1) {
+        to->at.in.sin_family = AF_INET;
+        to->at.in.sin_port = htons((uint16_t) port);
+        return true;
+    }
+    if (inet_pton(AF_INET6, host, &to->at.in6.sin6_addr) != 1)
+        return false;
+    to->at.in6.sin6_family = AF_INET6;
+    to->at.in6.sin6_port = htons((uint16_t) port);
+    return true;
+}
+
+socklen_t fin__py_address_size(const struct fin__py_address *address)
+{
+    return address->at.any.sa_family == AF_INET ? sizeof address->at.in : sizeof address->at.in6;
+}
+
 void fin__py_address_keep(struct fin__py_address *kept, const struct sockaddr *address)
 {
     if (address->sa_family != AF_INET && address->sa_family != AF_INET6)
         return;
-    memcpy(&kept->at, address,
-           address->sa_family == AF_INET ? sizeof kept->at.in : sizeof kept->at.in6);
+    kept->at.any.sa_family = address->sa_family;
+    memcpy(&kept->at, address, fin__py_address_size(kept));
     kept->known = true;
 }
 

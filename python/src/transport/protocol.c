@@ -10,20 +10,23 @@
 
 /* ---- calls ---- */
 
-static PyObject *protocol_call(PyObject *protocol, PyObject *method, PyObject *arg)
+static PyObject *protocol_call(PyObject *protocol, PyObject *method, PyObject *arg, PyObject *more)
 {
-    return arg ? PyObject_CallMethodOneArg(protocol, method, arg)
-               : PyObject_CallMethodNoArgs(protocol, method);
+    PyObject *args[] = { protocol, arg, more };
+    size_t count = more ? 3 : arg ? 2 : 1;
+
+    return PyObject_VectorcallMethod(method, args, count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-PyObject *fin__py_protocol_call(struct fin__py_transport *t, PyObject *method, PyObject *arg)
+PyObject *fin__py_protocol_pass(struct fin__py_transport *t, PyObject *method, PyObject *arg,
+                                PyObject *more)
 {
     PyObject *protocol = Py_XNewRef(t->protocol), *context = Py_NewRef(t->context), *result = NULL;
 
     if (!protocol)
         PyErr_SetString(PyExc_RuntimeError, "the transport has no protocol any more");
     else if (PyContext_Enter(context) == 0) {
-        result = protocol_call(protocol, method, arg);
+        result = protocol_call(protocol, method, arg, more);
         fin__py_context_leave(context);
     }
     Py_DECREF(context);
@@ -31,9 +34,15 @@ PyObject *fin__py_protocol_call(struct fin__py_transport *t, PyObject *method, P
     return result;
 }
 
+PyObject *fin__py_protocol_call(struct fin__py_transport *t, PyObject *method, PyObject *arg)
+{
+    return fin__py_protocol_pass(t, method, arg, NULL);
+}
+
 int fin__py_protocol_tell(struct fin__py_transport *t, PyObject *method, const char *what)
 {
-    PyObject *protocol = Py_NewRef(t->protocol), *result = protocol_call(protocol, method, NULL);
+    PyObject *protocol = Py_NewRef(t->protocol);
+    PyObject *result = protocol_call(protocol, method, NULL, NULL);
 
     Py_DECREF(protocol);
     if (!result)

@@ -2,6 +2,7 @@
 
 /* Reading: one read a turn, as in asyncio, so that no connection keeps the others waiting. */
 
+#include "transport/datagram.h"
 #include "transport/tls.h"
 
 #include <errno.h>
@@ -152,7 +153,9 @@ static int read_into(struct fin__py_transport *t)
 
 int fin__py_transport_read(struct fin__py_transport *t)
 {
-    int result = t->buffered ? read_into(t) : read_bytes(t);
+    int result = t->datagram ? fin__py_datagram_read(t)
+        : t->buffered        ? read_into(t)
+                             : read_bytes(t);
 
     if (result == 0 && t->tls && t->tls->write_waits_for_input && t->output.count > 0 && t->fd >= 0
         && !t->losing && !t->ending)

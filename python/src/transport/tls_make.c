@@ -36,7 +36,8 @@ PyObject *fin__py_make_tls_transport(PyObject *object, PyObject *args)
         || parse(tuple, &wanted) < 0)
         return NULL;
     wanted.waiter = waiter == Py_None ? NULL : waiter;
-    t = fin__py_transport_of_sock(loop, sock, protocol, extra, server);
+    t = fin__py_transport_of_sock(loop, loop->module->asyncio.transport_type, sock, protocol, extra,
+                                  server);
     if (t && begin(t, &wanted) < 0) {
         fin__py_transport_leave_sock(t);
         return NULL;

@@ -217,26 +217,9 @@ void fin__py_tls_disarm(struct fin__py_tls *tls)
 
 int fin__py_tls_arm(struct fin__py_transport *t, double seconds)
 {
-    struct fin__py_wish wish = { .context = t->context };
-    struct fin__py_handle *timer = NULL;
-    int result = -1;
-
     fin__py_tls_disarm(t->tls);
-    if (fin__py_loop_time(t->loop, &wish.due) < 0)
-        return -1;
-    wish.due += seconds;
-    wish.callback = PyObject_GetAttrString((PyObject *) t, "_deadline");
-    wish.when = PyFloat_FromDouble(wish.due);
-    if (wish.callback && wish.when)
-        timer = fin__py_handle_new(t->loop, &wish);
-    if (timer)
-        result = fin__py_timers_add(t->loop, timer);
-    if (result == 0)
-        t->tls->timer = (struct fin__py_handle *) Py_NewRef(timer);
-    Py_XDECREF(timer);
-    Py_XDECREF(wish.callback);
-    Py_XDECREF(wish.when);
-    return result;
+    t->tls->timer = fin__py_transport_call_later(t, seconds, "_deadline");
+    return t->tls->timer ? 0 : -1;
 }
 
 static int too_slow(struct fin__py_transport *t)

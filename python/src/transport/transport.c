@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The type finack.Transport, and what happens to a transport in a turn of the loop. */
+/* What transports of streams and of datagrams have in common: the type
+ * finack._core.SocketTransport, and what happens to a transport in a turn of the loop. */
 
 #include "transport/close.h"
+#include "transport/datagram.h"
 #include "transport/tls.h"
 
 #include "slots.h"
@@ -21,10 +23,9 @@
 
 /* ---- life ---- */
 
-struct fin__py_transport *fin__py_transport_new(struct fin__py_loop *loop, int fd,
-                                                PyObject *context)
+struct fin__py_transport *fin__py_transport_new(struct fin__py_loop *loop, PyTypeObject *type,
+                                                int fd, PyObject *context)
 {
-    PyTypeObject *type = loop->module->asyncio.transport_type;
     struct fin__py_transport *t =
         type ? (struct fin__py_transport *) type->tp_alloc(type, 0) : NULL;
 
@@ -35,6 +36,7 @@ struct fin__py_transport *fin__py_transport_new(struct fin__py_loop *loop, int f
     if (loop->closes)
         fin__py_need_witness(loop);
     t->fd = fd;
+    t->datagram = type == loop->module->asyncio.datagram_type;
     t->loop = (struct fin__py_loop *) Py_NewRef(loop);
     t->high = HIGH;
     t->low = HIGH / 4;
@@ -55,10 +57,13 @@ int fin__py_transport_set_protocol(struct fin__py_transport *t, PyObject *protoc
     return 0;
 }
 
-static int transport_traverse(PyObject *object, visitproc visit, void *arg)
+int fin__py_transport_traverse(PyObject *object, visitproc visit, void *arg)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
+    int result = t->datagram ? fin__py_datagram_traverse(object, visit, arg) : 0;
 
+    if (result)
+        return result;
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(t->extra);
     Py_VISIT(t->loop);
@@ -73,7 +78,7 @@ static int transport_traverse(PyObject *object, visitproc visit, void *arg)
     return fin__py_tls_traverse(t->tls, visit, arg);
 }
 
-static int transport_clear(PyObject *object)
+int fin__py_transport_clear(PyObject *object)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
 
@@ -85,6 +90,8 @@ static int transport_clear(PyObject *object)
     Py_CLEAR(t->empty_waiter);
     Py_CLEAR(t->ending);
     fin__py_tls_clear(t->tls);
+    if (t->datagram)
+        fin__py_datagram_clear(object);
     return 0;
 }
 
@@ -105,7 +112,7 @@ int fin__py_transport_detach(struct fin__py_transport *t)
 }
 
 /* Nobody has it any more, and nobody closed it. */
-static void finalize(PyObject *object)
+void fin__py_transport_finalize(PyObject *object)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
     PyObject *type, *value, *trace;
@@ -121,7 +128,7 @@ static void finalize(PyObject *object)
     PyErr_Restore(type, value, trace);
 }
 
-static void transport_dealloc(PyObject *object)
+void fin__py_transport_dealloc(PyObject *object)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
     PyTypeObject *type = Py_TYPE(object);
@@ -131,12 +138,12 @@ static void transport_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     if (t->weak)
         PyObject_ClearWeakRefs(object);
-    (void) transport_clear(object);
+    (void) fin__py_transport_clear(object);
     Py_CLEAR(t->context);
     Py_CLEAR(t->sock);
     fin__py_tls_free(t);
     fin__drop(&t->fd);
-    fin__py_output_free(&t->output);
+    fin__py_output_free(t);
     Py_CLEAR(t->loop);
     type->tp_free(object);
     Py_DECREF(type);
@@ -193,9 +200,9 @@ static int transport_look(struct fin__py_loop *loop, PyObject *self, PyObject *u
         return fin__py_connected(t);
     if (fin__py_tls_is_concerned(t))
         return fin__py_tls_look(t);
-    if (t->events & WRITABLE && t->output.count > 0 && !t->losing)
-        result = fin__py_transport_writable(t);
     t->events &= ~(uint32_t) EPOLLOUT;
+    if (events & WRITABLE && t->output.count > 0 && !t->losing)
+        result = fin__py_transport_writable(t);
     if (result == 0 && t->events & HEARD && !t->drained && fin__py_transport_wants_read(t))
         result = fin__py_transport_read(t);
     if (result == 0 && t->events & HEARD && !t->drained && fin__py_transport_wants_read(t))
@@ -222,6 +229,8 @@ int fin__py_transport_news(PyObject *object, uint32_t events)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
 
+    if (t->datagram)
+        events = fin__py_datagram_news(t, events);
     t->events |= events;
     if (events & HEARD)
         t->drained = false;
@@ -270,12 +279,12 @@ void fin__py_transport_leave_sock(struct fin__py_transport *t)
     Py_DECREF(t);
 }
 
-struct fin__py_transport *fin__py_transport_of_sock(struct fin__py_loop *loop, PyObject *sock,
-                                                    PyObject *protocol, PyObject *extra,
-                                                    PyObject *server)
+struct fin__py_transport *fin__py_transport_of_sock(struct fin__py_loop *loop, PyTypeObject *type,
+                                                    PyObject *sock, PyObject *protocol,
+                                                    PyObject *extra, PyObject *server)
 {
     int fd = PyObject_AsFileDescriptor(sock);
-    struct fin__py_transport *t = fd < 0 ? NULL : fin__py_transport_new(loop, fd, NULL);
+    struct fin__py_transport *t = fd < 0 ? NULL : fin__py_transport_new(loop, type, fd, NULL);
 
     if (!t)
         return NULL;
@@ -283,7 +292,10 @@ struct fin__py_transport *fin__py_transport_of_sock(struct fin__py_loop *loop, P
     t->extra = extra == Py_None ? NULL : Py_NewRef(extra);
     t->server = server == Py_None ? NULL : Py_NewRef(server);
     fin__py_transport_note_peer(t);
-    fin__py_no_delay(fd);
+    if (t->datagram)
+        fin__py_datagram_look(t);
+    else
+        fin__py_no_delay(fd);
     if (fin__py_transport_set_protocol(t, protocol) < 0 || fin__py_transport_attach(t) < 0
         || fin__py_transport_watch(t) < 0) {
         fin__py_transport_leave_sock(t);
@@ -292,25 +304,35 @@ struct fin__py_transport *fin__py_transport_of_sock(struct fin__py_loop *loop, P
     return t;
 }
 
-/* _make_transport(sock, protocol, waiter, extra, server): of a socket that the program has, or
- * asyncio made. */
-PyObject *fin__py_make_transport(PyObject *object, PyObject *args)
+PyObject *fin__py_transport_begin_soon(struct fin__py_transport *t, PyObject *waiter)
 {
-    PyObject *sock, *protocol, *waiter, *extra, *server;
-    struct fin__py_loop *loop = (struct fin__py_loop *) object;
-    struct fin__py_transport *t;
-
-    if (!PyArg_ParseTuple(args, "OOOOO", &sock, &protocol, &waiter, &extra, &server))
-        return NULL;
-    t = fin__py_transport_of_sock(loop, sock, protocol, extra, server);
-    if (t
-        && fin__py_ring_push(loop, fin__py_transport_begin, Py_NewRef(t),
-                             waiter == Py_None ? NULL : Py_NewRef(waiter))
-            < 0) {
+    if (fin__py_ring_push(t->loop, fin__py_transport_begin, Py_NewRef(t),
+                          waiter == Py_None ? NULL : Py_NewRef(waiter))
+        < 0) {
         fin__py_transport_leave_sock(t);
         return NULL;
     }
     return (PyObject *) t;
+}
+
+struct fin__py_handle *fin__py_transport_call_later(struct fin__py_transport *t, double seconds,
+                                                    const char *method)
+{
+    struct fin__py_wish wish = { .context = t->context };
+    struct fin__py_handle *timer = NULL;
+
+    if (fin__py_loop_time(t->loop, &wish.due) < 0)
+        return NULL;
+    wish.due += seconds;
+    wish.callback = PyObject_GetAttrString((PyObject *) t, method);
+    wish.when = PyFloat_FromDouble(wish.due);
+    if (wish.callback && wish.when)
+        timer = fin__py_handle_new(t->loop, &wish);
+    if (timer && fin__py_timers_add(t->loop, timer) < 0)
+        Py_CLEAR(timer);
+    Py_XDECREF(wish.callback);
+    Py_XDECREF(wish.when);
+    return timer;
 }
 
 /* ---- methods ---- */
@@ -398,12 +420,6 @@ static PyObject *set_protocol(PyObject *object, PyObject *protocol)
     return nothing(fin__py_transport_set_protocol(of(object), protocol));
 }
 
-static PyObject *can_write_eof(PyObject *object, PyObject *unused)
-{
-    (void) unused;
-    return PyBool_FromLong(!of(object)->tls);
-}
-
 static PyObject *get_size(PyObject *object, PyObject *unused)
 {
     (void) unused; /* what was dropped is kept until the receipt has its count */
@@ -414,38 +430,6 @@ static PyObject *get_limits(PyObject *object, PyObject *unused)
 {
     (void) unused;
     return Py_BuildValue("nn", (Py_ssize_t) of(object)->low, (Py_ssize_t) of(object)->high);
-}
-
-/* What sendfile() needs: the buffer empty, and the epoll entry out of the way of its own. */
-static PyObject *make_empty_waiter(PyObject *object, PyObject *unused)
-{
-    struct fin__py_transport *t = of(object);
-
-    (void) unused;
-    if (t->empty_waiter)
-        return PyErr_Format(PyExc_RuntimeError, "Empty waiter is already set");
-    if (!t->loop)
-        return PyErr_Format(PyExc_RuntimeError, "Transport is closing");
-    t->empty_waiter = fin__py_create_future((PyObject *) t->loop, NULL);
-    if (!t->empty_waiter
-        || (t->output.count == 0
-            && fin__py_future_done(&t->loop->module->asyncio, t->empty_waiter, NULL) < 0))
-        return NULL;
-    return Py_NewRef(t->empty_waiter);
-}
-
-static PyObject *reset_empty_waiter(PyObject *object, PyObject *unused)
-{
-    (void) unused;
-    Py_CLEAR(of(object)->empty_waiter);
-    Py_RETURN_NONE;
-}
-
-static PyObject *lend(PyObject *object, PyObject *unused)
-{
-    (void) unused;
-    fin__py_transport_unwatch(of(object));
-    Py_RETURN_NONE;
 }
 
 /* Somebody has a dup, which he closes: the connection is to stay as it is. */
@@ -466,14 +450,6 @@ static PyObject *begin(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-static PyObject *take_back(PyObject *object, PyObject *unused)
-{
-    struct fin__py_transport *t = of(object);
-
-    (void) unused;
-    return nothing(t->fd < 0 || t->watched ? 0 : fin__py_transport_watch(t));
-}
-
 /* ---- what it looks like ---- */
 
 static PyObject *repr(PyObject *object)
@@ -481,27 +457,10 @@ static PyObject *repr(PyObject *object)
     const struct fin__py_transport *t = of(object);
     const char *state = t->fd < 0 ? "closed " : t->closing ? "closing " : "";
 
-    return PyUnicode_FromFormat("<Transport %sfd=%d read=%s write=<%s, bufsize=%zu>>", state, t->fd,
+    return PyUnicode_FromFormat("<%s %sfd=%d read=%s write=<%s, bufsize=%zu>>",
+                                t->datagram ? "DatagramTransport" : "Transport", state, t->fd,
                                 fin__py_transport_wants_read(t) ? "polling" : "idle",
                                 t->output.count > 0 ? "polling" : "idle", t->output.count);
-}
-
-static PyObject *get_yes(PyObject *object, void *unused)
-{
-    (void) object;
-    (void) unused;
-    Py_RETURN_TRUE;
-}
-
-static PyObject *get_sendfile_mode(PyObject *object, void *unused)
-{
-    const struct fin__py_loop *loop = of(object)->loop;
-
-    (void) unused;
-    if (!loop)
-        Py_RETURN_NONE;
-    return Py_NewRef(of(object)->tls ? loop->module->asyncio.fall_back
-                                     : loop->module->asyncio.try_native);
 }
 
 static PyObject *get_sock(PyObject *object, void *unused)
@@ -521,10 +480,6 @@ static PyObject *get_losing(PyObject *object, void *unused)
 #define VECTOR(function) (PyCFunction)(void (*)(void))(function)
 
 static PyMethodDef methods[] = {
-    { "write", fin__py_transport_write, METH_O, "As in asyncio." },
-    { "writelines", fin__py_transport_writelines, METH_O, "As in asyncio." },
-    { "write_eof", fin__py_transport_write_eof, METH_NOARGS, "As in asyncio." },
-    { "can_write_eof", can_write_eof, METH_NOARGS, "As in asyncio." },
     { "close", transport_close, METH_NOARGS, "As in asyncio." },
     { "abort", abort_, METH_NOARGS, "As in asyncio." },
     { "is_closing", is_closing, METH_NOARGS, "As in asyncio." },
@@ -541,17 +496,9 @@ static PyMethodDef methods[] = {
       "As in asyncio." },
     { "_force_close", force_close, METH_O, NULL },
     { "_call_connection_lost", call_connection_lost, METH_O, NULL },
-    { "_make_empty_waiter", make_empty_waiter, METH_NOARGS, NULL },
-    { "_reset_empty_waiter", reset_empty_waiter, METH_NOARGS, NULL },
     { "_close_plainly", close_plainly, METH_NOARGS, NULL },
     { "_begin", begin, METH_NOARGS, NULL },
     { "_close_by", fin__py_close_by, METH_O, NULL },
-    { "_deadline", fin__py_tls_deadline, METH_NOARGS, NULL },
-    { "_feed", fin__py_tls_feed, METH_O, NULL },
-    { "_collect", fin__py_tls_collect, METH_NOARGS, NULL },
-    { "_start_tls", fin__py_start_tls, METH_VARARGS, NULL },
-    { "_lend", lend, METH_NOARGS, NULL },
-    { "_take_back", take_back, METH_NOARGS, NULL },
     { NULL, NULL, 0, NULL },
 };
 
@@ -574,8 +521,6 @@ static PyObject *get_is_tls(PyObject *object, void *unused)
 }
 
 static PyGetSetDef properties[] = {
-    { "_start_tls_compatible", get_yes, NULL, NULL, NULL },
-    { "_sendfile_compatible", get_sendfile_mode, NULL, NULL, NULL },
     { "_sock", get_sock, NULL, NULL, NULL },
     { "_conn_lost", get_losing, NULL, NULL, NULL },
     { "_paused", get_paused, NULL, NULL, NULL },
@@ -594,41 +539,72 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    { Py_tp_doc, "The transport of a connection: an asyncio.Transport." },
+    { Py_tp_doc, "What transports in C have in common: each owns a socket." },
     { Py_tp_methods, methods },
     { Py_tp_getset, properties },
     { Py_tp_members, members },
     { Py_tp_repr, repr },
-    { Py_tp_traverse, transport_traverse },
-    { Py_tp_clear, transport_clear },
-    { Py_tp_finalize, finalize },
-    { Py_tp_dealloc, transport_dealloc },
+    FIN__PY_TRANSPORT_LIFE,
     { 0, NULL },
 };
 
 static PyType_Spec spec = {
-    .name = "finack.Transport",
+    .name = "finack._core.SocketTransport",
     .basicsize = sizeof(struct fin__py_transport),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+        | Py_TPFLAGS_BASETYPE,
     .slots = slots,
 };
 
+/* asyncio's own class; its one slot is the struct's `extra`. */
+static PyObject *asyncios(const char *name)
+{
+    PyObject *base = fin__py_fetch("asyncio.transports", name);
+
+    if (base
+        && ((PyTypeObject *) base)->tp_basicsize
+            != (Py_ssize_t) offsetof(struct fin__py_transport, loop)) {
+        PyErr_Format(PyExc_ImportError, "asyncio.%s is not as it was", name);
+        Py_CLEAR(base);
+    }
+    return base;
+}
+
 int fin__py_add_transport(PyObject *module, struct fin__py_asyncio *a)
 {
-    PyObject *base = fin__py_fetch("asyncio.transports", "Transport");
+    PyObject *base = asyncios("BaseTransport");
 
     if (!base)
         return -1;
-    if (((PyTypeObject *) base)->tp_basicsize
-        != (Py_ssize_t) offsetof(struct fin__py_transport, loop))
-        PyErr_SetString(PyExc_ImportError, "asyncio.Transport is not as it was");
-    else
-        a->transport_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, base);
+    a->socket_transport_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, base);
     Py_DECREF(base);
-    return a->transport_type ? PyModule_AddType(module, a->transport_type) : -1;
+    return a->socket_transport_type ? PyModule_AddType(module, a->socket_transport_type) : -1;
+}
+
+PyTypeObject *fin__py_transport_kind(PyObject *module, struct fin__py_asyncio *a, PyType_Spec *kind,
+                                     const char *base_name)
+{
+    PyObject *base = asyncios(base_name), *bases = NULL, *type = NULL;
+
+    if (base)
+        bases = PyTuple_Pack(2, a->socket_transport_type, base);
+    if (bases)
+        type = PyType_FromModuleAndSpec(module, kind, bases);
+    if (type && PyModule_AddType(module, (PyTypeObject *) type) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(base);
+    Py_XDECREF(bases);
+    return (PyTypeObject *) type;
 }
 
 /* ---- of the loop ---- */
+
+static bool is_transport(const struct fin__py_loop *loop, PyObject *found)
+{
+    const struct fin__py_asyncio *a = &loop->module->asyncio;
+
+    return found && (Py_IS_TYPE(found, a->transport_type) || Py_IS_TYPE(found, a->datagram_type));
+}
 
 PyObject *fin__py_transports(PyObject *object, PyObject *unused)
 {
@@ -643,8 +619,7 @@ PyObject *fin__py_transports(PyObject *object, PyObject *unused)
          fd++) {
         PyObject *found = fin__py_edge_at(selector, fd);
 
-        if (found && Py_IS_TYPE(found, loop->module->asyncio.transport_type)
-            && PyList_Append(list, found) < 0)
+        if (is_transport(loop, found) && PyList_Append(list, found) < 0)
             Py_CLEAR(list);
     }
     Py_XDECREF(selector);
@@ -661,6 +636,5 @@ PyObject *fin__py_transport_of(PyObject *object, PyObject *number)
     if (fd < 0)
         return NULL;
     found = selector && fin__py_is_open(selector) ? fin__py_edge_at(selector, fd) : NULL;
-    return Py_NewRef(found && Py_IS_TYPE(found, loop->module->asyncio.transport_type) ? found
-                                                                                      : Py_None);
+    return Py_NewRef(is_transport(loop, found) ? found : Py_None);
 }

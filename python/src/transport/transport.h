@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Transports of connections: TCP and Unix streams on the loop's own selector. */
+/* Transports on the loop's own selector: of streams and of datagrams. What only the latter have is
+ * in datagram.h. */
 
 #ifndef FIN_PY_TRANSPORT_H
 #define FIN_PY_TRANSPORT_H
@@ -67,14 +68,15 @@ struct fin__py_transport {
     bool shut : 1;      /* FIN is queued */
     bool tcp : 1;       /* and no MPTCP, for certain */
     bool no_linger : 1; /* SO_LINGER was off while nobody had the socket object */
+    bool datagram : 1;  /* it is a struct fin__py_datagrams */
     bool plain : 1;     /* asyncio's way to close: somebody else closes it by the engine */
 };
 
 /* ---- transport.c ---- */
 
-/* Takes over fd, also on failure. */
-struct fin__py_transport *fin__py_transport_new(struct fin__py_loop *loop, int fd,
-                                                PyObject *context);
+/* Of one of the two kinds. Takes over fd, also on failure. */
+struct fin__py_transport *fin__py_transport_new(struct fin__py_loop *loop, PyTypeObject *type,
+                                                int fd, PyObject *context);
 int fin__py_transport_set_protocol(struct fin__py_transport *t, PyObject *protocol);
 
 /* The server's count of its connections. 0, or -1 with an exception. */
@@ -94,10 +96,38 @@ int fin__py_transport_queue(struct fin__py_transport *t);
 /* A step: connection_made(); `waiter` may be NULL. */
 int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject *waiter);
 
+/* Queues it; `waiter` may be None. Returns the transport, or NULL: the socket is the program's
+ * again. */
+PyObject *fin__py_transport_begin_soon(struct fin__py_transport *t, PyObject *waiter);
+
+/* Has a method called without arguments, in the transport's context. The timer, or NULL with an
+ * exception. */
+struct fin__py_handle *fin__py_transport_call_later(struct fin__py_transport *t, double seconds,
+                                                    const char *method);
+
+int fin__py_transport_traverse(PyObject *object, visitproc visit, void *arg);
+int fin__py_transport_clear(PyObject *object);
+void fin__py_transport_finalize(PyObject *object);
+void fin__py_transport_dealloc(PyObject *object);
+
+#define FIN__PY_TRANSPORT_LIFE                                                                     \
+    { Py_tp_traverse, fin__py_transport_traverse }, { Py_tp_clear, fin__py_transport_clear },      \
+        { Py_tp_finalize, fin__py_transport_finalize },                                            \
+    {                                                                                              \
+        Py_tp_dealloc, fin__py_transport_dealloc                                                   \
+    }
+
+/* A type of transports, derived from what they have in common and from asyncio's class of that
+ * name, and added to the module. NULL with an exception. */
+PyTypeObject *fin__py_transport_kind(PyObject *module, struct fin__py_asyncio *a, PyType_Spec *kind,
+                                     const char *base_name);
+
 /* ---- protocol.c ---- */
 
 /* Call the protocol in the transport's context; NULL with an exception. `arg` may be NULL. */
 PyObject *fin__py_protocol_call(struct fin__py_transport *t, PyObject *method, PyObject *arg);
+PyObject *fin__py_protocol_pass(struct fin__py_transport *t, PyObject *method, PyObject *arg,
+                                PyObject *more);
 
 /* The same from within a method that the program has called: in the context that there is. What it
  * raises is reported under `what`. 0, or -1 if that failed. */
@@ -130,9 +160,25 @@ PyObject *fin__py_transport_set_limits(PyObject *object, PyObject *args, PyObjec
 /* Calls resume_writing() if the buffer is low. 0 or -1. */
 int fin__py_transport_resume_writing(struct fin__py_transport *t);
 
-/* Sends what is buffered: 0 or a negative errno. */
+/* Calls pause_writing() if the buffer is high. 0 or -1. */
+int fin__py_transport_pause_writing(struct fin__py_transport *t);
+
+/* Sends what is buffered, of a stream: 0 or a negative errno. */
 int fin__py_output_send(struct fin__py_transport *t);
-void fin__py_output_free(struct fin__py_output *output);
+void fin__py_output_free(struct fin__py_transport *t);
+
+/* The same of each kind. 0, or -1 with an exception that ends the loop's run; `*error` is 0, or a
+ * negative errno with which the connection has failed. */
+int fin__py_transport_send(struct fin__py_transport *t, int *error);
+
+/* Bytes of the program's that the kernel doesn't have yet. */
+size_t fin__py_transport_unsent(const struct fin__py_transport *t);
+
+/* TypeError and -1 for what can't be written. */
+int fin__py_transport_refuse(PyObject *data);
+
+/* Something was written that can't be sent any more. 0 or -1. */
+int fin__py_transport_write_lost(struct fin__py_transport *t);
 
 /* There is room in the kernel. 0 or -1. */
 int fin__py_transport_writable(struct fin__py_transport *t);
@@ -162,6 +208,10 @@ PyObject *fin__py_transport_info(PyObject *object, PyObject *const *args, Py_ssi
 /* The socket object, made if there is none; new reference, NULL with an exception; None: closed. */
 PyObject *fin__py_transport_sock(struct fin__py_transport *t);
 PyObject *fin__py_address(const struct sockaddr *address, socklen_t size);
+
+/* A numeric one of IPv4 or IPv6. */
+bool fin__py_address_parse(const char *host, long port, struct fin__py_address *to);
+socklen_t fin__py_address_size(const struct fin__py_address *address);
 void fin__py_address_keep(struct fin__py_address *kept, const struct sockaddr *address);
 
 /* What was kept, or is in `extra`, which may be NULL; None: there is no such name. */
@@ -191,9 +241,9 @@ PyObject *fin__py_records(PyObject *object, PyObject *unused);
 
 /* A transport of a socket that the program has, watched; NULL with an exception, and the socket
  * stays the program's. */
-struct fin__py_transport *fin__py_transport_of_sock(struct fin__py_loop *loop, PyObject *sock,
-                                                    PyObject *protocol, PyObject *extra,
-                                                    PyObject *server);
+struct fin__py_transport *fin__py_transport_of_sock(struct fin__py_loop *loop, PyTypeObject *type,
+                                                    PyObject *sock, PyObject *protocol,
+                                                    PyObject *extra, PyObject *server);
 void fin__py_transport_leave_sock(struct fin__py_transport *t);
 
 PyObject *fin__py_make_transport(PyObject *object, PyObject *args);

@@ -2,6 +2,7 @@
 
 /* Writing, and flow control. */
 
+#include "transport/datagram.h"
 #include "transport/tls.h"
 
 #include <errno.h>
@@ -18,10 +19,12 @@
 
 /* ---- the buffer ---- */
 
-void fin__py_output_free(struct fin__py_output *output)
+void fin__py_output_free(struct fin__py_transport *t)
 {
-    PyMem_RawFree(output->bytes);
-    *output = (struct fin__py_output) { 0 };
+    if (t->datagram)
+        fin__py_datagram_drop(t);
+    PyMem_RawFree(t->output.bytes);
+    t->output = (struct fin__py_output) { 0 };
 }
 
 static int reserve(struct fin__py_output *output, size_t more)
@@ -90,8 +93,19 @@ int fin__py_output_send(struct fin__py_transport *t)
     }
     output->at = 0;
     if (output->room > KEPT_MOST)
-        fin__py_output_free(output);
+        fin__py_output_free(t);
     return 0;
+}
+
+int fin__py_transport_send(struct fin__py_transport *t, int *error)
+{
+    *error = t->datagram ? 0 : fin__py_output_send(t);
+    return t->datagram ? fin__py_datagram_send(t) : 0;
+}
+
+size_t fin__py_transport_unsent(const struct fin__py_transport *t)
+{
+    return t->datagram ? fin__py_datagram_unsent(t) : t->output.count;
 }
 
 /* ---- flow control ---- */
@@ -102,7 +116,7 @@ static size_t backlog(struct fin__py_transport *t)
     return t->tls ? fin__py_tls_backlog(t) : t->output.count;
 }
 
-static int maybe_pause(struct fin__py_transport *t)
+int fin__py_transport_pause_writing(struct fin__py_transport *t)
 {
     size_t count = backlog(t);
 
@@ -155,7 +169,7 @@ PyObject *fin__py_transport_set_limits(PyObject *object, PyObject *args, PyObjec
                             low);
     t->high = (size_t) high;
     t->low = (size_t) low;
-    if (t->loop && maybe_pause(t) < 0)
+    if (t->loop && fin__py_transport_pause_writing(t) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -176,20 +190,26 @@ static int emptied(struct fin__py_transport *t)
     return 0;
 }
 
-int fin__py_transport_writable(struct fin__py_transport *t)
+static int written(struct fin__py_transport *t)
 {
-    int error = fin__py_output_send(t);
-    PyObject *context;
-    int result;
+    int error, result = fin__py_transport_send(t, &error);
 
     if (error < 0)
         return fin__py_transport_fail_errno(t, error, WRITE_ERROR);
-    context = Py_NewRef(t->context);
-    result = PyContext_Enter(context);
-    if (result == 0) {
+    if (result == 0 && t->loop)
         result = fin__py_transport_resume_writing(t); /* which may write */
-        if (result == 0 && t->output.count == 0 && t->fd >= 0 && !t->losing)
-            result = emptied(t);
+    if (result == 0 && t->output.count == 0 && t->fd >= 0 && !t->losing)
+        result = emptied(t);
+    return result;
+}
+
+int fin__py_transport_writable(struct fin__py_transport *t)
+{
+    PyObject *context = Py_NewRef(t->context);
+    int result = PyContext_Enter(context);
+
+    if (result == 0) {
+        result = written(t);
         fin__py_context_leave(context);
     }
     Py_DECREF(context);
@@ -198,11 +218,21 @@ int fin__py_transport_writable(struct fin__py_transport *t)
 
 /* ---- write() ---- */
 
-/* 1: may be written; 0: it was lost; -1: an exception. */
-static int may_write(struct fin__py_transport *t, const char *method)
+int fin__py_transport_write_lost(struct fin__py_transport *t)
 {
     PyObject *done;
 
+    if (t->lost_writes++ < LOUD_AFTER || !t->loop)
+        return 0;
+    done =
+        PyObject_CallMethodNoArgs((PyObject *) t->loop, t->loop->module->asyncio.name_write_lost);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
+/* 1: may be written; 0: it was lost; -1: an exception. */
+static int may_write(struct fin__py_transport *t, const char *method)
+{
     if (t->eof) {
         PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
         return -1;
@@ -215,12 +245,7 @@ static int may_write(struct fin__py_transport *t, const char *method)
         return -1;
     if (!t->losing && t->fd >= 0 && !(t->tls && t->closing))
         return 1;
-    if (t->lost_writes++ < LOUD_AFTER || !t->loop)
-        return 0;
-    done =
-        PyObject_CallMethodNoArgs((PyObject *) t->loop, t->loop->module->asyncio.name_write_lost);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_transport_write_lost(t);
 }
 
 static int write_put(struct fin__py_transport *t, const char *bytes, size_t count)
@@ -243,10 +268,10 @@ static int write_put(struct fin__py_transport *t, const char *bytes, size_t coun
     }
     if (t->tls)
         fin__py_tls_added(t, count - sent);
-    return maybe_pause(t);
+    return fin__py_transport_pause_writing(t);
 }
 
-static int refuse(PyObject *data)
+int fin__py_transport_refuse(PyObject *data)
 {
     if (PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data))
         return 0;
@@ -261,7 +286,7 @@ PyObject *fin__py_transport_write(PyObject *object, PyObject *data)
     Py_buffer view;
     int may;
 
-    if (refuse(data) < 0 || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+    if (fin__py_transport_refuse(data) < 0 || PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     may = view.len > 0 || t->eof ? may_write(t, "write") : 0;
     if (may > 0 && write_put(t, view.buf, (size_t) view.len) < 0)
@@ -338,7 +363,7 @@ static int put_lines(struct fin__py_transport *t, struct lines *lines)
         return 0;
     if (keep_rest(t, lines, sent < 0 ? 0 : (size_t) sent) < 0)
         return -1;
-    return maybe_pause(t);
+    return fin__py_transport_pause_writing(t);
 }
 
 static PyObject *write_joined(PyObject *object, PyObject *sequence)

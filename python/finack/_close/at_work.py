@@ -101,7 +101,8 @@ def key_of(x: Any) -> Any:
     if tls := extra(x, "ssl_object"):
         return tls
     protocol = x.get_protocol()
-    alone = type(protocol).__hash__ is object.__hash__  # else another may be equal to it
+    how: Any = type(protocol).__hash__
+    alone = how is object.__hash__  # else another may be equal to it
     return protocol if alone and _takes_weak_references(protocol) else x
 
 

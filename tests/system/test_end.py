@@ -208,5 +208,33 @@ def stale_entries_are_removed():
     expect_line(finack("heal"), "process")
 
 
+@test
+def however_many_stale_entries_there_are():
+    many = 1100
+    with Python("""
+import fcntl, resource, select, socket
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+one, two = socket.socketpair()
+epoll = select.epoll()
+copies = [os.dup(one.fileno()) for _ in range(int(sys.argv[1]))]
+for copy in copies:
+    epoll.register(copy, select.EPOLLIN)
+for copy in copies:
+    os.close(copy)
+two.send(b"x")
+say("made")
+wait()
+say(len(epoll.poll(0, int(sys.argv[1]))))
+wait()
+""", many) as program:
+        assert program.read() == ["made"]
+        run = finack("heal", "--dry-run", program.pid)
+        assert run.returncode == 1 and run.stdout.count("epoll set ") == many, run.stdout[-200:]
+        run = finack("heal", "--yes", program.pid)
+        assert run.returncode == 0 and run.stdout.count(": removed\n") == many, run.stdout[-200:]
+        program.go_on()
+        assert program.read() == ["0"]
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -380,6 +380,31 @@ wait()
         assert seen(server)["verdict"] == "fine"
 
 
+@test
+def thousands_of_sets_each_shared_by_fork():
+    """Which of them are the same is known without comparing each with each."""
+    many = 8000
+    with Python("""
+import resource
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+one, two = socket.socketpair()
+sets = [select.epoll() for _ in range(int(sys.argv[1]))]
+copy = os.dup(one.fileno())
+for set in sets:
+    set.register(copy, select.EPOLLIN)
+os.close(copy)
+if os.fork() == 0:
+    say("made")
+    time.sleep(1000)
+wait()
+""", many) as program:
+        assert program.read() == ["made"]
+        (row,) = (row for row in sockets() if row["verdict"] == "stale-registration")
+        assert len(row["registrations"]) == many, len(row["registrations"])
+        assert {entry["pid"] for entry in row["registrations"]} == {program.pid}, "the eldest has them"
+
+
 # ---- held ----
 
 @test

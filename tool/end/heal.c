@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <finack.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/pidfd.h>
@@ -21,10 +22,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-enum {
-    STALES_MAX = 1024
-};
 
 /* ---- one entry, in a child ---- */
 
@@ -103,50 +100,85 @@ static int describe(const struct fin_stale *stale, const char *what)
     return put_out(line, (size_t) size);
 }
 
-static int audit(int32_t pid, struct fin_stale *list)
+/* The stale entries of a process. */
+struct stales {
+    struct fin_stale *at;
+    size_t room;
+    int count; /* may be more than there is room for */
+};
+
+static int audit(int32_t pid, struct stales *stales)
 {
-    int count = fin_epoll_audit(pid, list, STALES_MAX);
+    int count = fin_epoll_audit(pid, stales->at, stales->room);
 
     if (count == -ESRCH)
-        return complain("there is no process %d", pid), -1;
+        return complain("there is no process %d", pid);
     if (count == -EACCES)
-        return complain("no permission to look at process %d", pid), -1;
+        return complain("no permission to look at process %d", pid);
     if (count < 0)
-        return complain("cannot look at process %d: %s", pid, strerror(-count)), -1;
-    return count;
+        return complain("cannot look at process %d: %s", pid, strerror(-count));
+    stales->count = count;
+    return 0;
+}
+
+/* All of them: how many there are is known first. */
+static int audit_all(int32_t pid, struct stales *stales)
+{
+    struct fin_stale *at;
+    int status = audit(pid, stales);
+
+    if (status || stales->count == 0)
+        return status;
+    at = calloc((size_t) stales->count, sizeof *at);
+    if (!at)
+        return complain("no memory for %d entries", stales->count);
+    stales->at = at;
+    stales->room = (size_t) stales->count;
+    status = audit(pid, stales);
+    if ((size_t) stales->count > stales->room) /* there are new ones: not now */
+        stales->count = (int) stales->room;
+    return status;
 }
 
 /* A set that the process has twice is listed twice: what is gone by then is no failure. */
-static int heal_all(const struct end_options *o, struct fin_stale *list, int count)
+static int heal_all(const struct end_options *o, const struct stales *stales)
 {
-    int status = 0, left;
+    struct stales left = { .at = NULL };
+    int status = 0;
 
-    for (int i = 0; i < count && i < STALES_MAX && !status; i++) {
-        int result = heal_one(&list[i]);
+    for (int i = 0; stales->at && i < stales->count && !status; i++) {
+        int result = heal_one(&stales->at[i]);
 
-        status =
-            describe(&list[i], result == 0 || result == -ENOENT ? "removed" : strerror(-result));
+        status = describe(&stales->at[i],
+                          result == 0 || result == -ENOENT ? "removed" : strerror(-result));
     }
-    left = status ? -1 : audit(o->pid, list);
-    if (left < 0)
+    if (status || audit(o->pid, &left))
         return EXIT_TROUBLE;
-    return left == 0 ? EXIT_FINE : EXIT_FOUND;
+    return left.count == 0 ? EXIT_FINE : EXIT_FOUND;
+}
+
+static int heal_listed(const struct end_options *o, const struct stales *stales)
+{
+    int status = 0;
+
+    for (int i = 0; stales->at && i < stales->count && !o->yes && !status; i++)
+        status = describe(&stales->at[i], "");
+    if (status || stales->count == 0)
+        return status;
+    if (o->dry || (!o->yes && !ask("remove them?")))
+        return EXIT_FOUND;
+    return heal_all(o, stales);
 }
 
 static int heal_run(const struct end_options *o)
 {
-    static struct fin_stale list[STALES_MAX];
-    int count = audit(o->pid, list), status = 0;
+    struct stales stales = { .at = NULL };
+    int status = audit_all(o->pid, &stales);
 
-    if (count < 0)
-        return EXIT_TROUBLE;
-    for (int i = 0; i < count && i < STALES_MAX && !o->yes && !status; i++)
-        status = describe(&list[i], "");
-    if (status || count == 0)
-        return status;
-    if (o->dry || (!o->yes && !ask("remove them?")))
-        return EXIT_FOUND;
-    return heal_all(o, list, count);
+    if (status == 0)
+        status = heal_listed(o, &stales);
+    free(stales.at);
+    return status;
 }
 
 int heal_main(int argc, char **argv)

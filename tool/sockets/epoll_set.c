@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -188,56 +189,99 @@ static uint64_t start_of(int32_t pid)
     return field ? strtoull(field, NULL, 10) : UINT64_MAX;
 }
 
-/* Where the kernel won't say, the same number is taken for the same set: fork keeps it. */
-static bool is_same(const struct scan *scan, const struct epoll_set *a, const struct epoll_set *b)
-{
-    long order = syscall(SYS_kcmp, scan->processes.at[a->process].pid,
-                         scan->processes.at[b->process].pid, KCMP_FILE, (long) a->fd, (long) b->fd);
+/* A set in the tree of those that differ. */
+struct shared_set {
+    struct epoll_set *set;
+    uint64_t start; /* of the process */
+    int32_t pid;
+    bool compared; /* kcmp(2) may compare what the process has */
+};
 
-    return order < 0 ? a->fd == b->fd : order == 0;
+static long compare_files(const struct shared_set *a, const struct shared_set *b)
+{
+    return syscall(SYS_kcmp, a->pid, b->pid, KCMP_FILE, (long) a->set->fd, (long) b->set->fd);
 }
 
-static bool is_elder(const struct scan *scan, const struct epoll_set *a, const struct epoll_set *b,
-                     const uint64_t *start)
+/* The kernel has an order of descriptions: with that each set is looked for in a tree, however many
+ * there are. Where it won't say, the same number is taken for the same set: fork keeps it. */
+static int by_file(const void *x, const void *y)
 {
-    int32_t pid = scan->processes.at[a->process].pid, other = scan->processes.at[b->process].pid;
+    const struct shared_set *a = x, *b = y;
+    long order = a->compared && b->compared ? compare_files(a, b) : -1;
 
-    if (start[a->process] != start[b->process])
-        return start[a->process] < start[b->process];
-    return pid != other ? pid < other : a->fd < b->fd;
+    if (order >= 0)
+        return order == 0 ? 0 : order == 1 ? -1 : 1;
+    return a->set->fd < b->set->fd ? -1 : a->set->fd > b->set->fd;
 }
 
-static bool has_elder(const struct scan *scan, const struct epoll_set *set, const uint64_t *start)
+static bool is_elder(const struct shared_set *a, const struct shared_set *b)
 {
-    for (size_t i = 0; i < scan->sets.count; i++) {
-        const struct epoll_set *other = &scan->sets.at[i];
+    if (a->start != b->start)
+        return a->start < b->start;
+    return a->pid != b->pid ? a->pid < b->pid : a->set->fd < b->set->fd;
+}
 
-        if (is_elder(scan, other, set, start) && is_same(scan, set, other))
-            return true;
+static void no_free(void *node)
+{
+    (void) node;
+}
+
+/* Of those that are the same set only the eldest process's counts. */
+static int keep_eldest(struct shared_set *sets, size_t count)
+{
+    void *tree = NULL;
+    int result = 0;
+
+    for (size_t i = 0; i < count && result == 0; i++) {
+        struct shared_set **node = tsearch(&sets[i], &tree, by_file);
+
+        if (!node) {
+            result = -ENOMEM;
+        } else if (*node != &sets[i]) {
+            bool elder = is_elder(&sets[i], *node);
+
+            (elder ? *node : &sets[i])->set->stales = 0;
+            *node = elder ? &sets[i] : *node;
+        }
     }
-    return false;
+    tdestroy(tree, no_free);
+    return result;
+}
+
+static int settle_shared(struct scan *scan)
+{
+    struct shared_set *sets = calloc(scan->sets.count, sizeof *sets);
+    int result;
+
+    if (!sets)
+        return -ENOMEM;
+    for (size_t i = 0; i < scan->sets.count; i++) {
+        struct shared_set *s = &sets[i];
+        bool first = i == 0 || s[-1].set->process != scan->sets.at[i].process;
+
+        s->set = &scan->sets.at[i];
+        s->pid = scan->processes.at[s->set->process].pid;
+        s->start = first ? start_of(s->pid) : s[-1].start;
+        s->compared = first ? compare_files(s, s) == 0 : s[-1].compared;
+    }
+    result = keep_eldest(sets, scan->sets.count);
+    free(sets);
+    return result;
 }
 
 int epoll_sets_settle(struct scan *scan)
 {
-    uint64_t *start;
     size_t kept = 0;
+    int result;
 
     if (scan->stales.count == 0)
         return 0;
-    start = calloc(scan->processes.count, sizeof *start);
-    if (!start)
-        return -ENOMEM;
-    for (size_t i = 0; i < scan->sets.count; i++)
-        start[scan->sets.at[i].process] =
-            start_of(scan->processes.at[scan->sets.at[i].process].pid);
-    for (size_t i = 0; i < scan->sets.count; i++)
-        if (scan->sets.at[i].stales > 0 && has_elder(scan, &scan->sets.at[i], start))
-            scan->sets.at[i].stales = 0;
+    result = settle_shared(scan);
+    if (result < 0)
+        return result;
     for (size_t i = 0; i < scan->stales.count; i++)
         if (scan->sets.at[scan->stales.at[i].set].stales > 0)
             scan->stales.at[kept++] = scan->stales.at[i];
     scan->stales.count = kept;
-    free(start);
     return look_again_at_all(scan);
 }

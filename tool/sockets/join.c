@@ -198,6 +198,27 @@ static struct socket *socket_of(const struct snapshot *snapshot, const struct in
     return slot == FREE || slot & STRANGER ? NULL : &snapshot->dump.sockets.at[slot - 1];
 }
 
+static int by_holder(const void *a, const void *b, void *arg)
+{
+    const struct reference *x = a, *y = b;
+    const struct process *processes = arg;
+    int32_t left = processes[x->process].pid, right = processes[y->process].pid;
+
+    if (left != right)
+        return left < right ? -1 : 1;
+    return x->fd < y->fd ? -1 : x->fd > y->fd;
+}
+
+static void sort_holders(struct snapshot *snapshot)
+{
+    const struct socket *s = snapshot->dump.sockets.at;
+
+    for (size_t i = 0; s && i < snapshot->dump.sockets.count; i++, s++)
+        if (s->references > 1)
+            qsort_r(&snapshot->held.at[s->first_reference], s->references,
+                    sizeof *snapshot->held.at, by_holder, snapshot->scan.processes.at);
+}
+
 /* Lays the references out socket by socket. Those of the scan are given up: there may be very
  * many. */
 static int lay_out(struct snapshot *snapshot, const struct index *index)
@@ -222,6 +243,7 @@ static int lay_out(struct snapshot *snapshot, const struct index *index)
         if ((s = socket_of(snapshot, index, scan->references.at[i].inode)))
             snapshot->held.at[s->first_reference + s->references++] = scan->references.at[i];
     snapshot->held.count = first;
+    sort_holders(snapshot);
     list_free(&scan->references);
     return 0;
 }
@@ -366,6 +388,19 @@ static void wait_for_the_dying(struct snapshot *snapshot, const struct netns_lis
     }
 }
 
+/* What was not to be seen this time may have what nobody else has. */
+static void take_blindness(struct scan *scan, const struct scan *again)
+{
+    scan->unreadable = again->unreadable;
+    memcpy(scan->unreadable_pid, again->unreadable_pid, sizeof scan->unreadable_pid);
+    scan->hidden = again->hidden;
+}
+
+static bool is_blind(const struct scan *scan)
+{
+    return scan->unreadable || scan->hidden;
+}
+
 /* A socket may have been handed on while /proc was read, or be in the table of a thread. */
 static int look_for_unseen(struct snapshot *snapshot, const struct index *index,
                            const struct netns_list *spaces)
@@ -373,22 +408,24 @@ static int look_for_unseen(struct snapshot *snapshot, const struct index *index,
     struct scan again;
     int result;
 
-    if (snapshot->scan.unreadable || snapshot->scan.hidden || count_unseen(snapshot) == 0)
+    if (is_blind(&snapshot->scan) || count_unseen(snapshot) == 0)
         return 0;
     ask_again(snapshot, spaces);
     if (count_unseen(snapshot) == 0)
         return 0;
     result = scan_proc(&again, true);
     if (result == 0) {
+        take_blindness(&snapshot->scan, &again);
         result = add_seen(snapshot, index, &again);
         holders_free(&again);
     }
-    if (result == 0)
-        wait_for_the_dying(snapshot, spaces);
-    for (size_t i = 0; i < snapshot->dump.sockets.count && result == 0; i++)
+    if (result < 0 || is_blind(&snapshot->scan))
+        return result;
+    wait_for_the_dying(snapshot, spaces);
+    for (size_t i = 0; i < snapshot->dump.sockets.count; i++)
         if (is_unseen(&snapshot->dump.sockets.at[i]))
             note_finding(&snapshot->dump.sockets.at[i], FOUND_INVISIBLE);
-    return result;
+    return 0;
 }
 
 /* ---- all ---- */

@@ -179,14 +179,20 @@ static void note_closer(struct socket *s, uint32_t closer)
         s->findings |= bit(FOUND_HELD);
 }
 
+/* Where more listen on a port (SO_REUSEPORT) than can be gone through for each connection, nothing
+ * is said. */
 static void look_for_listener(struct bench *b, struct socket *s)
 {
+    enum {
+        LISTENERS_MAX = 1024
+    };
     const struct snapshot *snapshot = b->snapshot;
+    int seen = 0;
 
     for (uint32_t at = b->by_port[s->local_port]; at; at = b->next[at - 1]) {
         const struct socket *listener = &snapshot->dump.sockets.at[at - 1];
 
-        if (shares_process(snapshot, s, listener)) {
+        if (++seen > LISTENERS_MAX || shares_process(snapshot, s, listener)) {
             s->listener = s->closed_by = 0;
             return;
         }

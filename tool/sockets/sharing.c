@@ -24,12 +24,32 @@ bool is_connection(const struct socket *s)
     return s->protocol == PROTOCOL_TCP && s->state != STATE_LISTEN && s->remote_port;
 }
 
+/* The first reference of a process, whose references lie side by side, sorted; or NULL. */
+static const struct reference *find_reference(const struct snapshot *snapshot,
+                                              const struct socket *s, int32_t pid)
+{
+    size_t low = 0;
+
+    for (size_t high = s->references; low < high;) {
+        size_t middle = low + (high - low) / 2;
+
+        if (socket_holder(snapshot, s, middle)->pid < pid)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < s->references && socket_holder(snapshot, s, low)->pid == pid
+        ? socket_reference(snapshot, s, low)
+        : NULL;
+}
+
 bool shares_process(const struct snapshot *snapshot, const struct socket *a, const struct socket *b)
 {
-    for (size_t i = 0; i < a->references; i++)
-        for (size_t k = 0; k < b->references; k++)
-            if (socket_holder(snapshot, a, i)->pid == socket_holder(snapshot, b, k)->pid)
-                return true;
+    const struct socket *few = a->references < b->references ? a : b, *many = few == a ? b : a;
+
+    for (size_t i = 0; i < few->references; i++)
+        if (find_reference(snapshot, many, socket_holder(snapshot, few, i)->pid))
+            return true;
     return false;
 }
 
@@ -100,10 +120,9 @@ bool is_shared(const struct snapshot *snapshot, const struct socket *s)
 static struct process *find_process(const struct snapshot *snapshot, const struct socket *s,
                                     int32_t pid)
 {
-    for (size_t i = 0; i < s->references; i++)
-        if (socket_holder(snapshot, s, i)->pid == pid)
-            return socket_holder(snapshot, s, i);
-    return NULL;
+    const struct reference *found = find_reference(snapshot, s, pid);
+
+    return found ? &snapshot->scan.processes.at[found->process] : NULL;
 }
 
 static int32_t parent_of(int32_t pid)

@@ -29,8 +29,9 @@ struct socket_rate {
 struct snapshot {
     struct dump dump;
     struct scan scan;
-    LIST(struct reference) held; /* the references, socket by socket; the scan has none left */
-    struct socket_rate *rates;   /* socket by socket; NULL: not known */
+    /* The references, socket by socket, those of each by process; the scan has none left. */
+    LIST(struct reference) held;
+    struct socket_rate *rates; /* socket by socket; NULL: not known */
     struct blind blind;
     uint64_t at_ns; /* CLOCK_MONOTONIC */
 };

@@ -14,8 +14,11 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+/* A program may have a million descriptors in poll(2), in each of its threads: what is beyond that
+ * is not known. */
 enum {
-    POLLED_MAX = 65536
+    POLLED_MAX = 1 << 20,
+    WAITING_MAX = 2 << 20
 };
 
 struct call {
@@ -25,7 +28,7 @@ struct call {
 
 static void waiting_add(struct waiting *waiting, int32_t fd)
 {
-    if (list_need(&waiting->fds, 1) < 0)
+    if (waiting->fds.count == WAITING_MAX || list_need(&waiting->fds, 1) < 0)
         waiting->unknown = true;
     else
         waiting->fds.at[waiting->fds.count++] = fd;
@@ -43,7 +46,7 @@ static void add_polled(struct waiting *waiting, int32_t tid, uint64_t from, uint
 {
     struct pollfd *polled = NULL;
 
-    if (count > 0 && count <= POLLED_MAX)
+    if (count > 0 && count <= POLLED_MAX && waiting->fds.count + count <= WAITING_MAX)
         polled = calloc(count, sizeof *polled);
     if (polled && copy(tid, from, polled, count * sizeof *polled))
         for (uint64_t i = 0; i < count; i++)
@@ -122,6 +125,13 @@ static void take_thread(struct waiting *waiting, int folder, int32_t tid)
         take_call(waiting, tid, &call);
 }
 
+static int by_number(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *) a, y = *(const int32_t *) b;
+
+    return x < y ? -1 : x > y;
+}
+
 void waiting_read(struct waiting *waiting, int32_t pid)
 {
     struct fin__folder tasks;
@@ -137,6 +147,8 @@ void waiting_read(struct waiting *waiting, int32_t pid)
     while (fin__folder_next(&tasks, &tid) > 0)
         take_thread(waiting, tasks.fd, tid);
     fin__folder_close(&tasks);
+    if (waiting->fds.count)
+        qsort(waiting->fds.at, waiting->fds.count, sizeof *waiting->fds.at, by_number);
 }
 
 void waiting_free(struct waiting *waiting)
@@ -147,8 +159,6 @@ void waiting_free(struct waiting *waiting)
 
 bool waiting_has(const struct waiting *waiting, int32_t fd)
 {
-    for (size_t i = 0; i < waiting->fds.count; i++)
-        if (waiting->fds.at[i] == fd)
-            return true;
-    return false;
+    return waiting->fds.count
+        && bsearch(&fd, waiting->fds.at, waiting->fds.count, sizeof fd, by_number);
 }

@@ -124,9 +124,44 @@ static void test_a_name_that_multiplies_itself_ends(void **state)
     assert_false(rust_demangle(name, out, sizeof out));
 }
 
+static void test_names_before_v0(void **state)
+{
+    static const char *const names[][2] = {
+        { "_ZN1m4main17h4009bc0cd8b193aaE", "m::main" },
+        { "_ZN3std2rt10lang_start28_$u7b$$u7b$closure$u7d$$u7d$17h168e94e611939a97E",
+          "std::rt::lang_start::{{closure}}" },
+        { "_ZN48_$LT$m..pool..Gr$u20$as$u20$core..fmt..Debug$GT$3fmt17h0123456789abcdefE.llvm.7",
+          "<m::pool::Gr as core::fmt::Debug>::fmt" },
+        { "_ZN21$RF$$BP$mut$C$$u20ac$1a17h0123456789abcdefE", "&*mut,\xe2\x82\xac::a" },
+        { "_ZN8$u0$$XY$1a17h0123456789abcdefE", "$u0$$XY$::a" },
+    };
+    static const char *const none[] = {
+        "_ZN3net4SockC1Ei",
+        "_ZN1m4mainE",
+        "_ZN17h0123456789abcdefE",
+        "_ZN1m4main17h0123456789abcdegE",
+        "_ZN1m99999999999999999999main",
+        "_ZN1m17h0123456789abcdef",
+        "_ZN",
+        "main",
+    };
+    char out[64];
+
+    (void) state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_true(rust_demangle_legacy(names[i][0], out, sizeof out));
+        assert_string_equal(out, names[i][1]);
+    }
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_false(rust_demangle_legacy(none[i], out, sizeof out));
+    assert_false(rust_demangle_legacy(names[0][0], out, strlen("m::main")));
+    assert_true(rust_demangle_legacy(names[0][0], out, strlen("m::main") + 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names_before_v0),
         cmocka_unit_test(test_paths_are_told),
         cmocka_unit_test(test_what_is_none_is_refused),
         cmocka_unit_test(test_a_name_that_is_too_long_is_refused),

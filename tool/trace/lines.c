@@ -153,7 +153,9 @@ static char *demangle_rust(const char *name)
 {
     char text[1024];
 
-    return rust_demangle(name, text, sizeof text) ? strdup(text) : NULL;
+    return rust_demangle(name, text, sizeof text) || rust_demangle_legacy(name, text, sizeof text)
+        ? strdup(text)
+        : NULL;
 }
 
 const char *lines_demangle(const char *name, char **ret)

@@ -11,4 +11,7 @@
  * bounded. */
 bool rust_demangle(const char *name, char *out, size_t size);
 
+/* ... and in the mangling before that, which is still the compiler's default mostly. */
+bool rust_demangle_legacy(const char *name, char *out, size_t size);
+
 #endif

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent / "site"))
 
 project = "finack"
 copyright = "the finack authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "c_headers", "man_pages", "ladder"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "captions", "c_headers", "man_pages", "ladder"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"] if tags.has("draft") else []  # noqa: F821

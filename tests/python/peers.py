@@ -126,6 +126,11 @@ class Peers:
     def stop(self) -> None:
         self._process.communicate(timeout=30)
 
+    def kill(self) -> None:
+        """Without a farewell to anybody; stop() is still to be called."""
+        self._process.kill()
+        self._process.wait()
+
     def ask(self, do: str, **arguments: object) -> Any:
         assert self._process.stdin and self._process.stdout
         with self._lock:

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import gc
+import heapq
 import os
 import socket
 import subprocess
@@ -120,6 +121,42 @@ def test_a_turn_put_on_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Patched, "_run_once", run_once)
     with asyncio.Runner(loop_factory=Patched) as runner:
         assert runner.run(count()) == 10
+
+
+def turn_of_nest_asyncio(loop: Any) -> None:
+    ready = loop._ready
+    loop._process_events(loop._selector.select(0 if ready else 0.01))
+    while loop._scheduled and loop._scheduled[0]._when < loop.time():
+        ready.append(heapq.heappop(loop._scheduled))
+    for _ in range(len(ready)):
+        if ready:
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("whose", ["asyncio", "nest_asyncio"])
+def test_connections_in_turns_of_another_make(whose: str, debug: bool) -> None:
+    """Steps of the loop's own are run by them too: what is accepted, and the proof of a close."""
+
+    class Patched(finack.EventLoop):
+        pass
+
+    loop: Any = Patched
+    stock: Any = asyncio.base_events.BaseEventLoop
+    loop._run_once = stock._run_once if whose == "asyncio" else turn_of_nest_asyncio
+
+    async def main() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await reader.read() == b""
+        receipt = await finack.aclose(writer)
+        assert receipt.outcome == "graceful" and receipt.held is False
+        assert (await finack.aclose(server)).outcome == "graceful"
+
+    with asyncio.Runner(loop_factory=Patched, debug=debug) as runner:
+        runner.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_turn_put_on_the_loop() -> None:

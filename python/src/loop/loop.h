@@ -134,6 +134,7 @@ struct fin__py_loop {
     int wake;          /* an eventfd, -1: none */
     bool woken;        /* written, and not read yet */
     bool stopping, debug, closed;
+    bool turning; /* in a turn of its own */
 };
 
 /* Takes over both references, also on failure. 0, or -1 with MemoryError. */

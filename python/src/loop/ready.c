@@ -60,15 +60,128 @@ static PyObject *ready_append(PyObject *object, PyObject *handle)
     Py_RETURN_NONE;
 }
 
-/* The loop's own steps aren't handles: they stay, for the loop to run. */
-static PyObject *ready_take(struct fin__py_ring *ring, size_t index)
-{
-    PyObject *handle = entry_at(ring, index)->self;
+/* ---- a step of the loop's own, as a handle ---- */
 
-    for (size_t i = index; i > 0; i--)
-        *entry_at(ring, i) = *entry_at(ring, i - 1);
-    ring->head++;
-    return handle;
+struct step {
+    PyObject ob_base;
+    struct fin__py_loop *loop;
+    struct fin__py_entry entry; /* its `self` is NULL once it was run */
+};
+
+static PyObject *step_new(struct fin__py_loop *loop, struct fin__py_entry entry)
+{
+    PyTypeObject *type = loop->module->asyncio.step_type;
+    struct step *step = (struct step *) type->tp_alloc(type, 0);
+
+    if (!step) {
+        Py_DECREF(entry.self);
+        Py_XDECREF(entry.arg);
+        return NULL;
+    }
+    step->loop = (struct fin__py_loop *) Py_NewRef(loop);
+    step->entry = entry;
+    return (PyObject *) step;
+}
+
+static PyObject *step_run(PyObject *object, PyObject *unused)
+{
+    struct step *step = (struct step *) object;
+    struct fin__py_entry entry = step->entry;
+    int result;
+
+    (void) unused;
+    step->entry = (struct fin__py_entry) { 0 };
+    if (!entry.self)
+        Py_RETURN_NONE;
+    result = entry.step(step->loop, entry.self, entry.arg);
+    Py_DECREF(entry.self);
+    Py_XDECREF(entry.arg);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *step_is_cancelled(PyObject *object, void *unused)
+{
+    (void) object;
+    (void) unused;
+    Py_RETURN_FALSE;
+}
+
+static PyObject *step_callback(PyObject *object, void *unused)
+{
+    (void) object;
+    (void) unused;
+    Py_RETURN_NONE;
+}
+
+static int step_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    const struct step *step = (struct step *) object;
+
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(step->loop);
+    Py_VISIT(step->entry.self);
+    Py_VISIT(step->entry.arg);
+    return 0;
+}
+
+static int step_clear(PyObject *object)
+{
+    struct step *step = (struct step *) object;
+    struct fin__py_entry entry = step->entry;
+
+    step->entry = (struct fin__py_entry) { 0 };
+    Py_XDECREF(entry.self);
+    Py_XDECREF(entry.arg);
+    Py_CLEAR(step->loop);
+    return 0;
+}
+
+static void step_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    PyObject_GC_UnTrack(object);
+    (void) step_clear(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef step_methods[] = {
+    { "_run", step_run, METH_NOARGS, "Take it." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef step_members[] = {
+    { "_cancelled", step_is_cancelled, NULL, NULL, NULL },
+    { "_callback", step_callback, NULL, NULL, NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot step_slots[] = {
+    { Py_tp_doc, "A step of the loop's own, for a turn that is not." },
+    { Py_tp_methods, step_methods },
+    { Py_tp_getset, step_members },
+    { Py_tp_traverse, step_traverse },
+    { Py_tp_clear, step_clear },
+    { Py_tp_dealloc, step_dealloc },
+    { 0, NULL },
+};
+
+static PyType_Spec step_spec = {
+    .name = "finack._core.Step",
+    .basicsize = sizeof(struct step),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = step_slots,
+};
+
+/* ---- taking ---- */
+
+/* What a turn of another's make, as nest_asyncio's, takes out and runs. */
+static PyObject *handle_of(PyObject *object, struct fin__py_entry entry)
+{
+    return entry.step ? step_new(((struct ready *) object)->loop, entry) : entry.self;
 }
 
 static PyObject *nothing_there(void)
@@ -82,10 +195,8 @@ static PyObject *popleft(PyObject *object, PyObject *unused)
     struct fin__py_ring *ring = ring_of(object);
 
     (void) unused;
-    for (size_t i = 0; i < fin__py_ring_count(ring); i++)
-        if (!entry_at(ring, i)->step)
-            return ready_take(ring, i);
-    return nothing_there();
+    ((struct ready *) object)->loop->turning = false; /* this turn is not its own, if in one */
+    return fin__py_ring_count(ring) ? handle_of(object, fin__py_ring_take(ring)) : nothing_there();
 }
 
 static PyObject *pop(PyObject *object, PyObject *unused)
@@ -93,10 +204,8 @@ static PyObject *pop(PyObject *object, PyObject *unused)
     struct fin__py_ring *ring = ring_of(object);
 
     (void) unused;
-    for (size_t i = fin__py_ring_count(ring); i-- > 0;)
-        if (!entry_at(ring, i)->step)
-            return ready_take(ring, i);
-    return nothing_there();
+    return fin__py_ring_count(ring) ? handle_of(object, ring->entries[--ring->tail & ring->mask])
+                                    : nothing_there();
 }
 
 static PyObject *clear_all(PyObject *object, PyObject *unused)
@@ -166,5 +275,6 @@ PyObject *fin__py_ready_new(struct fin__py_loop *loop)
 int fin__py_add_ready(PyObject *module, struct fin__py_asyncio *a)
 {
     a->ready_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
-    return a->ready_type ? 0 : -1;
+    a->step_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &step_spec, NULL);
+    return a->ready_type && a->step_type ? 0 : -1;
 }

@@ -153,6 +153,7 @@ void fin__py_asyncio_clear(struct fin__py_asyncio *a)
     Py_CLEAR(a->handle_type);
     Py_CLEAR(a->timer_type);
     Py_CLEAR(a->ready_type);
+    Py_CLEAR(a->step_type);
     Py_CLEAR(a->loop_type);
     Py_CLEAR(a->socket_transport_type);
     Py_CLEAR(a->transport_type);

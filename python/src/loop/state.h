@@ -9,7 +9,7 @@
 #include <Python.h>
 
 struct fin__py_asyncio {
-    PyTypeObject *handle_type, *timer_type, *ready_type, *loop_type;
+    PyTypeObject *handle_type, *timer_type, *ready_type, *step_type, *loop_type;
     PyTypeObject *socket_transport_type, *transport_type, *datagram_type;
     PyTypeObject *listener_type, *connect_type, *ending_type;
     PyObject *future;                  /* asyncio.Future */

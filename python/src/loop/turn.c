@@ -158,10 +158,17 @@ static int run_queued(struct fin__py_loop *loop)
 PyObject *fin__py_run_once(PyObject *object, PyObject *unused)
 {
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
+    bool before = loop->turning;
+    int result;
 
     (void) unused;
-    if (poll_for_events(loop) < 0 || fin__py_timers_expire(loop) < 0 || run_queued(loop) < 0
-        || fin__py_endings_check(loop) < 0)
+    loop->turning = true;
+    result = poll_for_events(loop) < 0 || fin__py_timers_expire(loop) < 0 || run_queued(loop) < 0
+            || fin__py_endings_check(loop) < 0
+        ? -1
+        : 0;
+    loop->turning = before;
+    if (result < 0)
         return NULL;
     Py_RETURN_NONE;
 }

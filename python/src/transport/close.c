@@ -52,11 +52,21 @@ static void unlink_lingering(struct fin__py_ending *c)
     Py_DECREF(c);
 }
 
+static int check_step(struct fin__py_loop *loop, PyObject *self, PyObject *arg)
+{
+    (void) self;
+    (void) arg;
+    return fin__py_endings_check(loop);
+}
+
 static void link_check(struct fin__py_ending *c)
 {
     if (c->checking)
         return;
     c->checking = true;
+    /* A turn of another's make ends without a look at them. */
+    if (!c->loop->turning && fin__py_ring_push(c->loop, check_step, Py_NewRef(Py_None), NULL) < 0)
+        PyErr_Clear();
     c->next_check = c->loop->checks;
     c->loop->checks = (struct fin__py_ending *) Py_NewRef(c);
 }

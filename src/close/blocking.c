@@ -69,8 +69,10 @@ static bool pause_for(struct close *c, uint64_t span, struct fin__event *ev)
     struct timespec slice = { .tv_nsec = (long) next_slice(c, span) };
 
     (void) ppoll(NULL, 0, &slice, NULL);
+    if (span <= c->slice)
+        return false;
     saw(c, ev, false, false);
-    return span > c->slice;
+    return true;
 }
 
 static bool poll_for(struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)

@@ -265,6 +265,8 @@ class Transport(SocketTransport, asyncio.Transport):
 class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
     @property
     def _address(self) -> Any: ...
+    @property
+    def _unsent(self) -> int: ...
 
 @final
 class Ending:

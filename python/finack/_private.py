@@ -131,6 +131,7 @@ def accepted_by(task: asyncio.Task[Any]) -> dict[str, Any] | None:
 
 SelectorTransport: Any = selector_events._SelectorTransport  # type: ignore[attr-defined]
 SocketTransport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+_DatagramTransport: Any = selector_events._SelectorDatagramTransport  # type: ignore[attr-defined]
 
 
 def loop_of(transport: Any) -> Any:
@@ -260,6 +261,13 @@ def has_met_fin(layer: Any) -> bool:
 def buffered(layer: Any) -> int:
     """Bytes that it has not written yet."""
     return int(layer._get_write_buffer_size())
+
+
+def datagram_headers(transport: Any) -> int:
+    """What asyncio's own count as bytes besides those of the datagrams they have buffered."""
+    if not isinstance(transport, _DatagramTransport):
+        return 0
+    return int(getattr(transport, "_header_size", 0) * len(transport._buffer))
 
 
 def tls_of(layer: Any) -> tuple[Any, Any, Any]:

@@ -399,9 +399,11 @@ static void tally(struct fin__endpoint *ep, struct fin_kernel *kernel, const str
     int state;
 
     ev->kind = FIN__STATE;
-    ev->unread = fin__see_unread(ep);
     if (ep->layer && m->plan->descriptor_only)
         ev->unsent = layer_unsent(ep->layer);
+    if (!(ep->traits & (FIN__STREAM | FIN__CONNECTING)))
+        return;
+    ev->unread = fin__see_unread(ep);
     if (ep->family != AF_INET) {
         see_unix(ep, m, ev);
         if (ev->unread)

@@ -79,7 +79,8 @@ enum fin__action {
     FIN__ABANDON, /* give up a connection in the making: DONE (bytes = lost with it) */
     FIN__SHUT,    /* queue FIN: DONE */
     FIN__LOOK,    /* what became of both FINs: STATE (bytes = unacked, if it is over); FAILED */
-    FIN__TALLY,   /* the same, and what is left behind: STATE (bytes = unacked, unread, unsent) */
+    FIN__TALLY,   /* the same, and what is left behind: STATE (bytes = unacked, unread, unsent);
+                     of a layer on messages unsent alone */
     FIN__DRAIN, /* read at most fin__drain_left() and discard (0: only look whether there is input):
                      BYTES, AGAIN, ANSWER, BROKEN (the layer, not the socket), END (as LOOK) */
     FIN__REFUSE,  /* no new connections into the listening queue: DONE */

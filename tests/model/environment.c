@@ -298,9 +298,14 @@ static void add_tally(struct list *l, unsigned facts, uint64_t bytes, uint64_t u
     ev->unread = unread;
 }
 
-static void for_tally(struct list *l)
+static void add_unsent(struct list *l, uint64_t bytes)
 {
-    bool descriptor = l->node->monitor.config->plan.descriptor_only;
+    add_tally(l, 0, 0, 0);
+    l->events[l->count - 1].unsent = bytes;
+}
+
+static void tally_stream(struct list *l)
+{
     uint64_t most = is(l, FIN__QUENCHABLE) ? 1 : 3;
 
     for (unsigned i = 0; i < sights_of(l); i++) {
@@ -319,9 +324,19 @@ static void for_tally(struct list *l)
         add_tally(l, FIN__IS_RESET_UNSURE, 1, !seen(l, SEEN_END));
     if (is(l, FIN__QUENCHABLE) && !seen(l, SEEN_END)) /* is there still a peer to be reset? */
         add_tally(l, gone(l) | FIN__IS_RESET_UNSURE, 0, 1);
-    for (uint64_t unsent = 1; descriptor && is(l, FIN__LAYERED) && unsent < 3; unsent++) {
+}
+
+static void for_tally(struct list *l)
+{
+    bool descriptor = l->node->monitor.config->plan.descriptor_only;
+
+    if (is(l, FIN__STREAM | FIN__CONNECTING))
+        tally_stream(l);
+    else
         add_tally(l, 0, 0, 0);
-        l->events[l->count - 1].unsent = unsent == 1 ? 1 : UINT64_MAX;
+    if (descriptor && is(l, FIN__LAYERED)) {
+        add_unsent(l, 1);
+        add_unsent(l, UINT64_MAX);
     }
     if (!descriptor)
         add_deaths(l);

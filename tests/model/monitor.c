@@ -108,7 +108,7 @@ static void check_wait(struct monitor *mon, const struct view *view)
 {
     const struct fin__plan *plan = &mon->config->plan;
     uint64_t total = mon->start + plan->total, proof = mon->released_at + plan->proof_wait;
-    uint64_t answer = mon->notified_at + plan->farewell;
+    uint64_t answer = mon->notified_at + plan->farewell, last = answer < total ? answer : total;
     uint8_t courtesy = plan->courtesy;
 
     demand(mon, !saw(mon, SEEN_FORCE) || view->deadline <= view->now, RULE_FORCED_WAITS);
@@ -117,9 +117,7 @@ static void check_wait(struct monitor *mon, const struct view *view)
         return;
     }
     demand(mon, view->deadline <= total, RULE_WAIT_BEYOND_TOTAL);
-    demand(mon,
-           !mon->notified_at || saw(mon, SEEN_FORCE)
-               || view->deadline == (answer < total ? answer : total),
+    demand(mon, !mon->notified_at || saw(mon, SEEN_FORCE) || view->deadline == last,
            RULE_ANSWER_TIME);
     demand(mon, view->interest != 0, RULE_WAIT_FOR_NOTHING);
     demand(mon, !(view->interest & FIN__READ && saw(mon, SEEN_EDGE)), RULE_EDGE_LOST);
@@ -132,14 +130,13 @@ static void check_wait(struct monitor *mon, const struct view *view)
         demand(mon, ++mon->late_waits <= LATE_WAITS, RULE_LATE_RELEASE);
 }
 
-static void check_release(struct monitor *mon, const struct view *view)
+static void check_release(struct monitor *mon)
 {
     bool open = is(mon, FIN__STREAM) && !mon->config->plan.descriptor_only
         && !saw(mon,
                 SEEN_PEER_RESET | SEEN_DEATH | SEEN_RESET_DONE | SEEN_OVER | SEEN_ABORT
                     | SEEN_ENDED);
 
-    (void) view;
     demand(mon, !told(mon, STAGE(RELEASED)), RULE_TWO_RELEASES);
     demand(mon, told(mon, STAGE(UNWATCHED)), RULE_WATCHED_AT_RELEASE);
     demand(mon, !saw(mon, SEEN_DROP) || saw(mon, SEEN_RESET_ASKED) || !is(mon, FIN__STREAM),
@@ -157,9 +154,11 @@ static void check_kind(struct monitor *mon, enum fin__action action)
         | ACTION(LIMIT) | ACTION(RESET);
     unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT)
         | ACTION(RESET) | ACTION(REFUSE) | ACTION(ACCEPT) | ACTION(ABANDON);
+    unsigned left_alone = mon->config->plan.descriptor_only ? FIN__LAYERED : 0;
+    unsigned tallied = FIN__STREAM | FIN__CONNECTING | left_alone;
 
     demand(mon, !(bit & stream) || is(mon, FIN__STREAM), RULE_KIND);
-    demand(mon, !(bit & ACTION(TALLY)) || is(mon, FIN__STREAM | FIN__CONNECTING), RULE_KIND);
+    demand(mon, !(bit & ACTION(TALLY)) || is(mon, tallied), RULE_KIND);
     demand(mon, !(bit & layer) || is(mon, FIN__LAYERED), RULE_KIND);
     demand(mon, !(bit & (ACTION(REFUSE) | ACTION(ACCEPT))) || is(mon, FIN__LISTENING), RULE_KIND);
     demand(mon, !(bit & ACTION(ABANDON)) || is(mon, FIN__CONNECTING), RULE_KIND);
@@ -227,7 +226,7 @@ void monitor_action(struct monitor *mon, const struct view *view)
         mon->seen |= SEEN_WITNESS;
         break;
     case FIN__RELEASE:
-        check_release(mon, view);
+        check_release(mon);
         break;
     case FIN__FINISH:
         demand(mon, told(mon, STAGE(RELEASED)), RULE_NO_RELEASE);
@@ -716,10 +715,13 @@ static bool every_byte(const struct monitor *mon, const struct fin_receipt *r)
     return mon->config->plan.descriptor_only || told(mon, STAGE(FLUSHED));
 }
 
-/* A FIN that the peer has, and that nothing made worse. */
+/* A FIN that the peer has, and that nothing made worse. What a Unix peer does later is not seen of a
+ * socket that has failed. */
 static bool ended_in_fin(const struct monitor *mon, const struct fin_receipt *r)
 {
-    return saw(mon, SEEN_ACKED) && every_byte(mon, r)
+    bool watched = !saw(mon, SEEN_DEATH) || r->stage_ns[FIN_STAGE_EOF] >= 0;
+
+    return saw(mon, SEEN_ACKED) && every_byte(mon, r) && (watched || !is(mon, FIN__ACK_AT_SHUT))
         && !saw(mon, SEEN_RESET_DONE | SEEN_PEER_RESET)
         && !(last_close_resets(mon) && r->held != FIN_YES)
         && !(saw(mon, SEEN_RESET_UNSURE) && !saw(mon, SEEN_ENDED | SEEN_END) && r->held != FIN_YES);

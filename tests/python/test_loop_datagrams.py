@@ -529,6 +529,29 @@ def test_abort_drops_what_is_buffered(connected: bool, tmp_path: pathlib.Path) -
     assert (receipt.outcome, receipt.end, receipt.unsent) == ("aborted", "none", lost[0])
 
 
+@pytest.mark.parametrize("make_loop", [finack.EventLoop, asyncio.SelectorEventLoop])
+def test_the_descriptor_alone_and_what_is_buffered(
+    make_loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: pathlib.Path
+) -> None:
+    """Nobody will send it: the receipt says so."""
+
+    async def main() -> None:
+        with bound(UNIX, tmp_path) as peer:
+            made, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                asyncio.DatagramProtocol, family=UNIX, remote_addr=peer.getsockname()
+            )
+            for number in range(MANY):
+                made.sendto(sent(number))
+            receipt = await finack.aclose(made, finack.Policy(scope="descriptor"))
+            got = drained(peer)
+            assert got == [sent(number) for number in range(len(got))]
+            assert (receipt.outcome, receipt.end) == ("error", "none")
+            assert receipt.unsent == 1000 * (MANY - len(got)) > 0
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(main())
+
+
 def test_abort_while_it_closes(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
         with bound(UNIX, tmp_path) as peer:

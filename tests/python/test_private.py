@@ -215,6 +215,25 @@ def test_pipe(writes: bool) -> None:
     stock(main())
 
 
+def test_datagram_headers() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs:
+            made, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                asyncio.DatagramProtocol, sock=ours
+            )
+            assert _private.datagram_headers(made) == _private.datagram_headers(object()) == 0
+            while not made.get_write_buffer_size():
+                made.sendto(bytes(1000))
+            made.sendto(bytes(1000))
+            payload = made.get_write_buffer_size() - _private.datagram_headers(made)
+            assert payload == 2000
+            made.abort()
+            await asyncio.sleep(0)
+
+    stock(main())
+
+
 class Reads(ssl.SSLObject):
     def read(self, *args: Any) -> Any:
         return super().read(*args)

@@ -6,7 +6,7 @@ import contextlib
 import ssl
 from typing import Any
 
-from finack import _core
+from finack import _core, _private
 from finack._close.bounded_tls import lowest
 from finack._close.owners import LONG_TURNS, InPlace, Owner, errno_of, extra, is_quiet, turn
 from finack._close.tls_layers import Stack, stack_of
@@ -68,8 +68,11 @@ class TransportOwner(Owner):
     def unsent(self) -> int:
         # After a second close() of stock TLS there is nothing left behind it to be asked; a
         # transport that only reads has no answer.
+        if isinstance(self.transport, _core.DatagramTransport):
+            return self.transport._unsent
         with contextlib.suppress(AttributeError, NotImplementedError):
-            return int(self.transport.get_write_buffer_size())
+            size = int(self.transport.get_write_buffer_size())
+            return size - _private.datagram_headers(self.transport)
         return 0
 
     def has_dropped(self) -> bool:

@@ -536,10 +536,22 @@ static PyMemberDef members[] = {
     { NULL, 0, 0, 0, NULL },
 };
 
+static PyObject *get_unsent(PyObject *object, void *unused)
+{
+    (void) unused;
+    return PyLong_FromSize_t(fin__py_datagram_unsent(&of(object)->base));
+}
+
+static PyGetSetDef getset[] = {
+    { "_unsent", get_unsent, NULL, NULL, NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
 static PyType_Slot slots[] = {
     { Py_tp_doc, "The transport of a datagram socket: an asyncio.DatagramTransport." },
     { Py_tp_methods, methods },
     { Py_tp_members, members },
+    { Py_tp_getset, getset },
     FIN__PY_TRANSPORT_LIFE,
     { 0, NULL },
 };

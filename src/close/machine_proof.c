@@ -6,8 +6,8 @@
 
 #include <errno.h>
 
-/* Is the end of the stream up to what the last close(2) finds, or does a layer have bytes that nobody
- * will send? Then it is looked at right before: all that has come by now counts. */
+/* Is the end of the stream up to what the last close(2) finds, or does a layer have bytes that
+ * nobody will send? Then it is looked at right before: all that has come by now counts. */
 static bool needs_last_look(const struct fin__machine *m)
 {
     if (m->plan->descriptor_only)

@@ -715,8 +715,8 @@ static bool every_byte(const struct monitor *mon, const struct fin_receipt *r)
     return mon->config->plan.descriptor_only || told(mon, STAGE(FLUSHED));
 }
 
-/* A FIN that the peer has, and that nothing made worse. What a Unix peer does later is not seen of a
- * socket that has failed. */
+/* A FIN that the peer has, and that nothing made worse. What a Unix peer does later is not seen of
+ * a socket that has failed. */
 static bool ended_in_fin(const struct monitor *mon, const struct fin_receipt *r)
 {
     bool watched = !saw(mon, SEEN_DEATH) || r->stage_ns[FIN_STAGE_EOF] >= 0;

@@ -198,7 +198,7 @@ static int written(struct fin__py_transport *t)
         return fin__py_transport_fail_errno(t, error, WRITE_ERROR);
     if (result == 0 && t->loop)
         result = fin__py_transport_resume_writing(t); /* which may write */
-    if (result == 0 && t->output.count == 0 && t->fd >= 0 && !t->losing)
+    if (result == 0 && t->loop && t->output.count == 0 && t->fd >= 0 && !t->losing)
         result = emptied(t);
     return result;
 }

@@ -263,11 +263,12 @@ def buffered(layer: Any) -> int:
     return int(layer._get_write_buffer_size())
 
 
-def datagram_headers(transport: Any) -> int:
-    """What asyncio's own count as bytes besides those of the datagrams they have buffered."""
+def buffered_datagrams(transport: Any) -> int | None:
+    """Bytes of them; get_write_buffer_size() counts headers too, since CPython 3.13. None: this is
+    not a datagram transport of asyncio's."""
     if not isinstance(transport, _DatagramTransport):
-        return 0
-    return int(getattr(transport, "_header_size", 0) * len(transport._buffer))
+        return None
+    return sum(len(data) for data, _ in transport._buffer)
 
 
 def tls_of(layer: Any) -> tuple[Any, Any, Any]:
@@ -403,7 +404,7 @@ _ATTRIBUTES: dict[tuple[Any, str], str] = {
     (selector_events, "BaseSelectorEventLoop"): "_ready _scheduled _transports _ssock _csock"
     " _selector _closed _debug _stopping _thread_id _task_factory _clock_resolution _internal_fds"
     " _current_handle",
-    (selector_events, "_SelectorTransport"): "_loop _sock _sock_fd _conn_lost _server",
+    (selector_events, "_SelectorTransport"): "_loop _sock _sock_fd _conn_lost _server _buffer",
     (selector_events, "_SelectorSocketTransport"): "_read_ready_cb _write_ready",
     (unix_events, "_UnixSelectorEventLoop"): "_signal_handlers _default_executor",
     (unix_events, "_UnixReadPipeTransport"): "_pipe _fileno _closing",

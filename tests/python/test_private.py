@@ -2,8 +2,10 @@
 """Each function over a private name of asyncio's, on what this CPython has."""
 
 import asyncio
+import contextlib
 import inspect
 import os
+import pathlib
 import socket
 import ssl
 import subprocess
@@ -215,20 +217,24 @@ def test_pipe(writes: bool) -> None:
     stock(main())
 
 
-def test_datagram_headers() -> None:
+def test_buffered_datagrams(tmp_path: pathlib.Path) -> None:
     async def main() -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with theirs:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as theirs:
+            theirs.bind(str(tmp_path / "theirs"))
             made: Any
             made, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                asyncio.DatagramProtocol, sock=ours
+                asyncio.DatagramProtocol, family=socket.AF_UNIX, remote_addr=theirs.getsockname()
             )
-            assert _private.datagram_headers(made) == _private.datagram_headers(object()) == 0
-            while not made.get_write_buffer_size():
+            assert _private.buffered_datagrams(made) == 0
+            assert _private.buffered_datagrams(object()) is None
+            for _ in range(300):
                 made.sendto(bytes(1000))
-            made.sendto(bytes(1000))
-            payload = made.get_write_buffer_size() - _private.datagram_headers(made)
-            assert payload == 2000
+            left = _private.buffered_datagrams(made)
+            arrived = 0
+            with contextlib.suppress(BlockingIOError):
+                while theirs.recv(2000, socket.MSG_DONTWAIT):
+                    arrived += 1
+            assert left == 1000 * (300 - arrived) > 0
             made.abort()
             await asyncio.sleep(0)
 

@@ -70,9 +70,10 @@ class TransportOwner(Owner):
         # transport that only reads has no answer.
         if isinstance(self.transport, _core.DatagramTransport):
             return self.transport._unsent
+        if (datagrams := _private.buffered_datagrams(self.transport)) is not None:
+            return datagrams
         with contextlib.suppress(AttributeError, NotImplementedError):
-            size = int(self.transport.get_write_buffer_size())
-            return size - _private.datagram_headers(self.transport)
+            return int(self.transport.get_write_buffer_size())
         return 0
 
     def has_dropped(self) -> bool:

@@ -2,6 +2,7 @@
 """EventLoop beside uvloop: churn in its ways to close, echo, streams, callbacks, memory.
 
 usage: loops.py [RESULTS.JSON]
+       loops.py --idle ours|uvloop   bytes of an idle connection
 
 Processor time, of all ways in turns and in one process: the machine has other things to do. Server
 and clients are in one loop. Only EventLoop proves anything about a close; as `plain` it doesn't.
@@ -12,6 +13,7 @@ import functools
 import gc
 import os
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
@@ -160,25 +162,21 @@ def callbacks(work: Callable[[asyncio.AbstractEventLoop], object]) -> Mapping[st
 
 # ---- memory ----
 
+IDLE: dict[str, Make] = {"ours": finack.EventLoop, "uvloop": uvloop.new_event_loop}
+
 
 def resident() -> int:
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def idle_bytes(make: Make) -> float:
-    """Of an idle connection, both ends and their protocols, in a process of its own."""
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.close(reader)
-        loop = make()
-        os.write(writer, str(loop.run_until_complete(crowd(loop))).encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        told = file.read()
-    os.wait()
-    return float(told)
+def idle_bytes(name: str) -> float:
+    """Of an idle connection, both ends and their protocols, in a process of its own: what this one
+    has freed would be used first."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--idle", name], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return float(done.stdout)
 
 
 async def crowd(loop: asyncio.AbstractEventLoop) -> float:
@@ -199,8 +197,7 @@ def measure() -> list[ratio.Result]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * CROWD)), hard))
     results = []
-    memory = {"ours": [idle_bytes(finack.EventLoop)], "uvloop": [idle_bytes(uvloop.new_event_loop)]}
-    memory = {name: found * ratio.PARTS for name, found in memory.items()}
+    memory = {name: [idle_bytes(name)] * ratio.PARTS for name in IDLE}
     closes = churns()
     limits = {"plain": 1.10, "proved": 1.05, "orderly": 1.0, "aclose": 1.10}
     for way, limit in limits.items():
@@ -221,5 +218,9 @@ def measure() -> list[ratio.Result]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--idle"]:
+        loop = IDLE[sys.argv[2]]()
+        print(loop.run_until_complete(crowd(loop)))
+        sys.exit(0)
     ratio.head()
     sys.exit(ratio.finish(measure()))

@@ -59,6 +59,7 @@ enum {
     OFFSET_MOST = 1 << 20,
     INTERPRETERS_MAX = 16,
     THREADS_MAX = 4096,
+    WALKS_MAX = 4,
     FRAMES_MAX = 256,
     TEXT_MAX = 400,
     LINES_MAX = 65536,
@@ -173,7 +174,7 @@ static bool python_look(struct python *p, Dwfl *dwfl)
 
 /* ---- a thread ---- */
 
-static uint64_t find_thread(const struct python *p, pid_t tid)
+static uint64_t walk_threads(const struct python *p, pid_t tid)
 {
     uint64_t interpreter = word(p, p->runtime + p->offset[RUNTIME_INTERPRETERS]);
 
@@ -188,6 +189,17 @@ static uint64_t find_thread(const struct python *p, pid_t tid)
         interpreter = member(p, interpreter, INTERPRETER_NEXT);
     }
     return 0;
+}
+
+/* The thread that is asked for is stopped, but others run: one that ends is freed while the walk is
+ * at it, and what is behind it seems not to be there. */
+static uint64_t find_thread(const struct python *p, pid_t tid)
+{
+    uint64_t found = 0;
+
+    for (int i = 0; !found && i < WALKS_MAX; i++)
+        found = walk_threads(p, tid);
+    return found;
 }
 
 static uint64_t first_frame(const struct python *p, uint64_t thread)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""EventLoop beside uvloop: churn in its ways to close, echo, streams, callbacks, memory.
+"""EventLoop beside other loops: churn in its ways to close, echo, streams, callbacks, memory.
 
 usage: loops.py [RESULTS.JSON]
-       loops.py --idle ours|uvloop   bytes of an idle connection
+       loops.py --idle LOOP   bytes of an idle connection
 
 Processor time, of all ways in turns and in one process: the machine has other things to do. Server
 and clients are in one loop. Only EventLoop proves anything about a close; as `plain` it doesn't.
@@ -15,20 +15,18 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import churn
 import echo
 import ratio
-import uvloop
+from others import LOOPS, PEERS, Make, beside
 
 import finack
 
 ROUNDS = 41
 CALLS = 20000
 CROWD = 2000
-
-Make = Callable[[], asyncio.AbstractEventLoop]
 
 
 def processor() -> float:
@@ -48,17 +46,15 @@ def timed(work: Callable[[], object], count: int) -> ratio.Work:
 # ---- churn ----
 
 
-def churns() -> Mapping[str, list[float]]:
+def churns() -> ratio.Times:
     prompt = finack.Policy(courtesy="prompt", proof="unreferenced")
     plain = functools.partial(finack.EventLoop, close_policy=None)
+    orderly = functools.partial(finack.EventLoop, close_policy=finack.Policy())
     ways: dict[str, tuple[Make, churn.Close]] = {
-        "uvloop": (uvloop.new_event_loop, churn.stock_close),
+        **{name: (make, churn.stock_close) for name, make in PEERS.items()},
         "plain": (plain, churn.stock_close),
         "proved": (finack.EventLoop, churn.stock_close),
-        "orderly": (
-            functools.partial(finack.EventLoop, close_policy=finack.Policy()),
-            churn.stock_close,
-        ),
+        "orderly": (orderly, churn.stock_close),
         "aclose": (finack.EventLoop, churn.prove(prompt)),
     }
     found = {name: churn.Churn(make(), close) for name, (make, close) in ways.items()}
@@ -114,8 +110,8 @@ class Bulk(Streams):
     size = 100 * 1024
 
 
-def echoes(make: Callable[[asyncio.AbstractEventLoop], echo.Echo]) -> Mapping[str, list[float]]:
-    found = {"ours": make(finack.EventLoop()), "uvloop": make(uvloop.new_event_loop())}
+def echoes(make: Callable[[asyncio.AbstractEventLoop], echo.Echo]) -> ratio.Times:
+    found = {name: make(loop()) for name, loop in LOOPS.items()}
     try:
         work = {name: timed(one.run, echo.TRIPS) for name, one in found.items()}
         return ratio.in_turns(work, ROUNDS)
@@ -146,8 +142,8 @@ async def sleep0(loop: asyncio.AbstractEventLoop) -> None:
         await asyncio.sleep(0)
 
 
-def callbacks(work: Callable[[asyncio.AbstractEventLoop], object]) -> Mapping[str, list[float]]:
-    loops = {"ours": finack.EventLoop(), "uvloop": uvloop.new_event_loop()}
+def callbacks(work: Callable[[asyncio.AbstractEventLoop], object]) -> ratio.Times:
+    loops = {name: make() for name, make in LOOPS.items()}
 
     def once(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(work(loop))  # type: ignore[arg-type]
@@ -161,8 +157,6 @@ def callbacks(work: Callable[[asyncio.AbstractEventLoop], object]) -> Mapping[st
 
 
 # ---- memory ----
-
-IDLE: dict[str, Make] = {"ours": finack.EventLoop, "uvloop": uvloop.new_event_loop}
 
 
 def resident() -> int:
@@ -196,30 +190,30 @@ async def crowd(loop: asyncio.AbstractEventLoop) -> float:
 def measure() -> list[ratio.Result]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * CROWD)), hard))
-    results = []
-    memory = {name: [idle_bytes(name)] * ratio.PARTS for name in IDLE}
+    results: list[ratio.Result] = []
+    memory = {name: [idle_bytes(name)] * ratio.PARTS for name in LOOPS}
     closes = churns()
     limits = {"plain": 1.10, "proved": 1.05, "orderly": 1.0, "aclose": 1.10}
     for way, limit in limits.items():
-        name = f"loop.churn.{way}/uvloop"
-        results.append(ratio.ratio(name, limit, closes[way], closes["uvloop"]))
-    rows: list[tuple[str, float, Mapping[str, list[float]]]] = [
-        ("loop.echo/uvloop", 1.10, echoes(lambda loop: echo.Echo(loop, 1))),
-        ("loop.echo.50/uvloop", 1.10, echoes(lambda loop: echo.Echo(loop, 50))),
-        ("loop.streams/uvloop", 1.10, echoes(lambda loop: Streams(loop, 10))),
-        ("loop.echo.100k/uvloop", 1.00, echoes(lambda loop: Bulk(loop, 10))),
-        ("loop.call_soon/uvloop", 1.20, callbacks(soon)),
-        ("loop.call_later/uvloop", 1.20, callbacks(later)),
-        ("loop.sleep0/uvloop", 1.20, callbacks(sleep0)),
-        ("loop.memory/uvloop", 1 / 0.70, memory),
+        results += beside(f"loop.churn.{way}", limit, closes, way)
+    rows: list[tuple[str, float, ratio.Times]] = [
+        ("loop.echo", 1.10, echoes(lambda loop: echo.Echo(loop, 1))),
+        ("loop.echo.50", 1.10, echoes(lambda loop: echo.Echo(loop, 50))),
+        ("loop.streams", 1.10, echoes(lambda loop: Streams(loop, 10))),
+        ("loop.echo.100k", 1.00, echoes(lambda loop: Bulk(loop, 10))),
+        ("loop.call_soon", 1.20, callbacks(soon)),
+        ("loop.call_later", 1.20, callbacks(later)),
+        ("loop.sleep0", 1.20, callbacks(sleep0)),
+        ("loop.memory", 1 / 0.70, memory),
     ]
-    results += [ratio.ratio(name, limit, row["ours"], row["uvloop"]) for name, limit, row in rows]
+    for name, limit, times in rows:
+        results += beside(name, limit, times)
     return results
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--idle"]:
-        loop = IDLE[sys.argv[2]]()
+        loop = LOOPS[sys.argv[2]]()
         print(loop.run_until_complete(crowd(loop)))
         sys.exit(0)
     ratio.head()

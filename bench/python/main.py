@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """All benchmarks of the Python package.
 
-usage: main.py FOLDER
+usage: main.py HTTP_LOAD FOLDER
 
 Writes FOLDER/python.json, the ratios, and FOLDER/python-release.json, the times from asking for a
 close to the release. Exits with 1 if a ratio is under its limit.
@@ -17,10 +17,11 @@ import ratio
 import release
 import secure
 import selector
+import web
 
 
 def main() -> int:
-    folder = pathlib.Path(sys.argv[1])
+    program, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     ratio.head()
     results = [
         *selector.measure(),
@@ -28,6 +29,7 @@ def main() -> int:
         *echo.measure(),
         *loops.measure(),
         *secure.measure(),
+        *web.measure(program),
     ]
     ratio.write(results, folder / "python.json")
     print()

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 PARTS = 5
 
 Work = Callable[[], float]
+Times = Mapping[str, Sequence[float]]  # of each way, in seconds
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Result:
     min: float
     max: float
     limit: float | None
+    peer: str = ""  # which, where it is the best of several
 
 
 def keep_memory() -> None:
@@ -48,14 +50,20 @@ def in_turns(ways: Mapping[str, Work], rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def ratio(name: str, limit: float | None, ours: Sequence[float], theirs: Sequence[float]) -> Result:
+def ratio(
+    name: str,
+    limit: float | None,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    peer: str = "",
+) -> Result:
     parts = [
         statistics.median(theirs[part::PARTS]) / statistics.median(ours[part::PARTS])
         for part in range(PARTS)
     ]
     whole = statistics.median(theirs) / statistics.median(ours)
-    result = Result(name, round(whole, 4), round(min(parts), 4), round(max(parts), 4), limit)
-    note = "" if met(result) else "   is under its limit"
+    result = Result(name, round(whole, 4), round(min(parts), 4), round(max(parts), 4), limit, peer)
+    note = f"   {peer}" if met(result) else "   is under its limit"
     print(
         f"{name:28} {whole:6.2f} {result.min:6.2f} {result.max:6.2f}"
         f" {'' if limit is None else f'{limit:.2f}':>6}"

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""TLS of EventLoop beside uvloop's: echo round trips, and churn in which every close is proved.
+"""TLS of EventLoop beside that of other loops: echo round trips, and churn with each close proved.
 
 usage: secure.py [RESULTS.JSON]
 
 Processor time, as in loops.py. A handshake is the greater part of a connection's time.
 """
 
-import functools
 import os
 import pathlib
 import ssl
@@ -19,10 +18,8 @@ from typing import Any
 import churn
 import echo
 import ratio
-import uvloop
 from loops import timed
-
-import finack
+from others import LOOPS, beside, each
 
 ROUNDS = 21
 
@@ -60,31 +57,21 @@ class Churn(Secure, churn.Churn):
     """Over TLS."""
 
 
-def echoes(clients: int) -> Mapping[str, list[float]]:
-    found = {
-        "ours": Echo(finack.EventLoop(), clients),
-        "uvloop": Echo(uvloop.new_event_loop(), clients),
-    }
+def in_turns(found: Mapping[str, echo.Echo | churn.Churn], count: int) -> ratio.Times:
     try:
-        work = {name: timed(one.run, echo.TRIPS) for name, one in found.items()}
-        return ratio.in_turns(work, ROUNDS)
+        return ratio.in_turns({n: timed(one.run, count) for n, one in found.items()}, ROUNDS)
     finally:
         for one in found.values():
             one.stop()
 
 
-def churns() -> Mapping[str, list[float]]:
-    proved = functools.partial(finack.EventLoop, close_policy=finack.CLOSE_POLICY)
-    found = {
-        "ours": Churn(proved(), churn.stock_close),
-        "uvloop": Churn(uvloop.new_event_loop(), churn.stock_close),
-    }
-    try:
-        work = {name: timed(one.run, churn.BATCH) for name, one in found.items()}
-        return ratio.in_turns(work, ROUNDS)
-    finally:
-        for one in found.values():
-            one.stop()
+def echoes(clients: int) -> ratio.Times:
+    return in_turns(each(lambda name: Echo(LOOPS[name](), clients)), echo.TRIPS)
+
+
+def churns() -> ratio.Times:
+    found = each(lambda name: Churn(LOOPS[name](), churn.stock_close))
+    return in_turns(found, churn.BATCH)
 
 
 def measure() -> list[ratio.Result]:
@@ -92,12 +79,11 @@ def measure() -> list[ratio.Result]:
     contexts = certificate()
     Echo.use(*contexts)
     Churn.use(*contexts)
-    rows: list[tuple[str, float | None, Mapping[str, list[float]]]] = [
-        ("loop.tls.echo/uvloop", 1.25, echoes(1)),
-        ("loop.tls.echo.50/uvloop", None, echoes(50)),
-        ("loop.tls.churn/uvloop", 1.00, churns()),
+    return [
+        *beside("loop.tls.echo", 1.25, echoes(1)),
+        *beside("loop.tls.echo.50", None, echoes(50)),
+        *beside("loop.tls.churn", 1.00, churns()),
     ]
-    return [ratio.ratio(name, limit, row["ours"], row["uvloop"]) for name, limit, row in rows]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 
 #define ROOM (256 * 1024)
+#define MUCH (32 * 1024) /* bytes at once */
 #define ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 
 #define READ_ERROR "Fatal read error on socket transport"
@@ -74,20 +75,10 @@ static void note(struct fin__py_transport *t, size_t got, size_t room)
 
 /* ---- the two kinds of protocol ---- */
 
-static int read_bytes(struct fin__py_transport *t)
+static int hand_over(struct fin__py_transport *t, PyObject *data)
 {
-    char *room = fin__py_loop_buffer(t->loop, ROOM);
-    ssize_t got = room ? receive(t, room, ROOM) : -1;
-    PyObject *data, *result;
+    PyObject *result;
 
-    if (!room)
-        return -1;
-    if (got < 0)
-        return failed(t, (int) -got);
-    if (got == 0)
-        return transport_read_ended(t);
-    note(t, (size_t) got, ROOM);
-    data = PyBytes_FromStringAndSize(room, got);
     if (!data)
         return -1;
     result = fin__py_protocol_call(t, t->loop->module->asyncio.name_data_received, data);
@@ -96,6 +87,46 @@ static int read_bytes(struct fin__py_transport *t)
         return fin__py_transport_fail(t, "Fatal error: protocol.data_received() call failed.");
     Py_DECREF(result);
     return 0;
+}
+
+/* Whether the read is over: what it found was no bytes. */
+static bool read_nothing(struct fin__py_transport *t, ssize_t got, int *result)
+{
+    if (got > 0)
+        note(t, (size_t) got, ROOM);
+    else
+        *result = got < 0 ? failed(t, (int) -got) : transport_read_ended(t);
+    t->much = got >= MUCH;
+    return got <= 0;
+}
+
+/* The bytes of a peer that sends little at a time: exact ones, of a room that serves all. */
+static int read_little(struct fin__py_transport *t)
+{
+    char *room = fin__py_loop_buffer(t->loop, ROOM);
+    ssize_t got = room ? receive(t, room, ROOM) : 0;
+    int result = -1;
+
+    if (!room || read_nothing(t, got, &result))
+        return result;
+    return hand_over(t, PyBytes_FromStringAndSize(room, got));
+}
+
+/* Those of one that sends much, which would take longer to copy than to find a place for. */
+static int read_much(struct fin__py_transport *t)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, ROOM);
+    ssize_t got = data ? receive(t, PyBytes_AS_STRING(data), ROOM) : 0;
+    int result = -1;
+
+    if (!data)
+        return -1;
+    if (read_nothing(t, got, &result)) {
+        Py_DECREF(data);
+        return result;
+    }
+    (void) _PyBytes_Resize(&data, got);
+    return hand_over(t, data);
 }
 
 /* 0, or -1 with an exception. */
@@ -155,7 +186,8 @@ int fin__py_transport_read(struct fin__py_transport *t)
 {
     int result = t->datagram ? fin__py_datagram_read(t)
         : t->buffered        ? read_into(t)
-                             : read_bytes(t);
+        : t->much            ? read_much(t)
+                             : read_little(t);
 
     if (result == 0 && t->tls && t->tls->write_waits_for_input && t->output.count > 0 && t->fd >= 0
         && !t->losing && !t->ending)

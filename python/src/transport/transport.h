@@ -58,6 +58,7 @@ struct fin__py_transport {
     bool buffered : 1;   /* the protocol is a BufferedProtocol */
     bool queued : 1;     /* a look at `events` is in the ring */
     bool drained : 1;    /* there was nothing more to read */
+    bool much : 1;       /* the last read was a large one */
     bool reading_over : 1;
     bool paused : 1;
     bool writing_paused : 1;

@@ -33,7 +33,7 @@ from anyio.streams.tls import TLSStream
 import finack
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "python"))
-from others import Certificate, Peer, Peers, Seen, Temper
+from peers import Certificate, Peer, Peers, Seen, Temper
 
 COUNT = 200
 APART = 0.002

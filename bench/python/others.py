@@ -7,7 +7,7 @@ not measured, and the table of results says so by leaving it out.
 
 import asyncio
 import contextlib
-import functools
+import importlib
 import statistics
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,26 +22,14 @@ Make = Callable[[], asyncio.AbstractEventLoop]
 
 PEERS: dict[str, Make] = {"stock": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 
-with contextlib.suppress(ImportError):
-    import rloop
-
-    PEERS["rloop"] = rloop.new_event_loop
-
-with contextlib.suppress(ImportError):
-    import rsloop
-
-    PEERS["rsloop"] = rsloop.new_event_loop
+for _name in ("rloop", "rsloop"):
+    with contextlib.suppress(ImportError):
+        PEERS[_name] = importlib.import_module(_name).new_event_loop
 
 with contextlib.suppress(ImportError):
-    import aiofastnet
-
-    def _patched(base: Make) -> asyncio.AbstractEventLoop:
-        loop = base()
-        aiofastnet.patch_loop(loop)
-        return loop
-
-    PEERS["aiofastnet"] = functools.partial(_patched, asyncio.SelectorEventLoop)
-    PEERS["aiofastnet+uvloop"] = functools.partial(_patched, uvloop.new_event_loop)
+    _patch = importlib.import_module("aiofastnet").patch_loop
+    PEERS["aiofastnet"] = lambda: _patch(asyncio.SelectorEventLoop())
+    PEERS["aiofastnet+uvloop"] = lambda: _patch(uvloop.new_event_loop())
 
 LOOPS: dict[str, Make] = {"ours": finack.EventLoop, **PEERS}
 

@@ -492,3 +492,43 @@ def test_a_listening_socket_that_was_shut_down_costs_no_time() -> None:
         return spent
 
     assert finack.EventLoop().run_until_complete(main()) < 0.2
+
+
+# ---- what is read ----
+
+
+def test_much_and_little_in_turns() -> None:
+    """What a protocol keeps is as large as what came, however much was read for at a time."""
+    sizes = [40_000, 100_000, 1, 70_000, 300_000, 5] * 40
+    kept: list[bytes] = []
+
+    class Keeps(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            kept.append(data)
+
+    async def main() -> int:
+        before = address_space()
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        transport, _ = await loop.create_connection(Keeps, sock=ours)
+        for number, size in enumerate(sizes):
+            sent = sum(map(len, kept)) + size
+            await loop.sock_sendall(theirs, bytes([number % 256]) * size)
+            while sum(map(len, kept)) < sent:
+                await asyncio.sleep(0)
+        transport.close()
+        theirs.close()
+        return address_space() - before
+
+    grown = finack.run(main())
+    assert b"".join(kept) == b"".join(bytes([n % 256]) * size for n, size in enumerate(sizes))
+    assert max(map(len, kept)) > 32_768, "nothing was read at once that is much"
+    assert all(sys.getsizeof(data) == len(data) + sys.getsizeof(b"") for data in kept)
+    assert grown < 2 * sum(sizes), (grown, sum(sizes))
+
+
+def address_space() -> int:
+    """Bytes: what was never written to takes room too."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")

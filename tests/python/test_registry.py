@@ -407,6 +407,32 @@ def test_connection() -> None:
         assert time.monotonic() < deadline
 
 
+def test_a_close_says_where_it_was_made(peers: Peers, certificate: Certificate) -> None:
+    """Nobody had asked for the place before the socket object was without a descriptor."""
+    peer = peers.listen("clean", tls=certificate)
+    heard: list[str] = []
+
+    def listener(_: Receipt, made: object) -> None:
+        heard.append(str(made))
+
+    async def main() -> None:
+        context = certificate.client_context()
+        _, writer = await asyncio.open_connection(
+            *peer.address, ssl=context, server_hostname="localhost"
+        )
+        await finack.aclose(writer, Policy(courtesy="prompt"))
+
+    places.start()
+    recent.listen(listener)
+    try:
+        run(finack.EventLoop, main())
+    finally:
+        recent.unlisten(listener)
+        places.stop()
+    assert len(heard) == 1 and ".main" in heard[0]
+    peer.stop()
+
+
 def test_memory_is_bounded() -> None:
     receipt = Receipt(outcome="prompt", socket="tcp 127.0.0.1:1 -> 127.0.0.1:2")
     for _ in range(1000):

@@ -113,7 +113,7 @@ class Secure(Streams):
                 ssl_shutdown_timeout=times[1],
                 **more,
             )
-        self._ensure_fd_no_transport(rawsock)
+        self._prepare(rawsock)
         tls = (one, sslcontext, *times, server_side)
         make = self._make_tls_transport
         if (context := more.get("context")) is not None:

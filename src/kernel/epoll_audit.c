@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <linux/kcmp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,6 +24,7 @@
 
 struct set {
     struct fin__entry *entry;
+    uint32_t *offset; /* of each entry */
     size_t count, room;
     int result;
 };
@@ -58,6 +60,39 @@ static void keep_entry(const struct fin__entry *entry, void *arg)
         set->entry[set->count++] = *entry;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
+
+    return x < y ? -1 : x > y;
+}
+
+int fin__offsets(const struct fin__entry *entry, size_t count, uint32_t *offset)
+{
+    uint64_t *key = fin__alloc(count * sizeof *key); /* number, then place */
+
+    if (!key)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        key[i] = (uint64_t) (uint32_t) entry[i].fd << 32 | (uint32_t) i;
+    qsort(key, count, sizeof *key, by_key);
+    for (size_t i = 0; i < count; i++) {
+        bool same = i > 0 && key[i] >> 32 == key[i - 1] >> 32;
+
+        offset[(uint32_t) key[i]] = same ? offset[(uint32_t) key[i - 1]] + 1 : 0;
+    }
+    fin__free(key);
+    return 0;
+}
+
+static int number_entries(struct set *set)
+{
+    if (!set->count)
+        return 0;
+    set->offset = fin__alloc(set->count * sizeof *set->offset);
+    return set->offset ? fin__offsets(set->entry, set->count, set->offset) : -ENOMEM;
+}
+
 static int read_set(const struct fin__folder *fds, int32_t number, struct set *set)
 {
     char path[32];
@@ -70,12 +105,14 @@ static int read_set(const struct fin__folder *fds, int32_t number, struct set *s
         return -errno;
     result = fin__fdinfo_read(fdinfo, keep_entry, set);
     fin__drop(&fdinfo);
-    return result < 0 ? result : set->result;
+    result = result < 0 ? result : set->result;
+    return result < 0 ? result : number_entries(set);
 }
 
 static void free_set(struct set *set)
 {
     fin__free(set->entry);
+    fin__free(set->offset);
 }
 
 /* ---- an entry ---- */
@@ -92,26 +129,42 @@ int fin__target_is(const struct fin__target *target, int32_t pid, int32_t fd)
     return order < 0 ? -errno : order == 0;
 }
 
+/* What a descriptor refers to, as far as somebody has asked: each question is a system call. */
+struct descriptor {
+    const struct fin__folder *fds;
+    int32_t pid, fd;
+    struct fin__link link;
+    struct fin__object object;
+    bool is_known; /* the object */
+    int result;
+};
+
+static struct descriptor look_at(const struct fin__folder *fds, int32_t pid, int32_t fd)
+{
+    struct descriptor d = { .fds = fds, .pid = pid, .fd = fd };
+
+    d.result = fin__link_read(fds, fd, &d.link);
+    return d;
+}
+
+static bool fits(const struct fin__target *target, struct descriptor *d)
+{
+    if (d->result < 0 || (d->link.inode && d->link.inode != target->entry.inode))
+        return false;
+    if (!d->is_known)
+        d->result = fin__object_read(d->fds, d->fd, &d->object);
+    d->is_known = true;
+    return d->result == 0 && d->object.inode == target->entry.inode
+        && d->object.device == target->entry.device
+        && (S_ISSOCK(d->object.mode) || fin__target_is(target, d->pid, d->fd) != 0);
+}
+
 bool fin__target_fits(const struct fin__target *target, const struct fin__folder *fds, int32_t pid,
                       int32_t fd)
 {
-    struct fin__object object;
-    struct fin__link link;
+    struct descriptor d = look_at(fds, pid, fd);
 
-    if (fin__link_read(fds, fd, &link) < 0 || (link.inode && link.inode != target->entry.inode)
-        || fin__object_read(fds, fd, &object) < 0)
-        return false;
-    return object.inode == target->entry.inode && object.device == target->entry.device
-        && (S_ISSOCK(object.mode) || fin__target_is(target, pid, fd) != 0);
-}
-
-static uint32_t offset_of(const struct set *set, size_t index)
-{
-    uint32_t offset = 0;
-
-    for (size_t i = 0; i < index; i++)
-        offset += set->entry[i].fd == set->entry[index].fd;
-    return offset;
+    return fits(target, &d);
 }
 
 /* A socket has an inode to itself. Others share one (both ends of a pipe, all of eventfd, timerfd
@@ -128,10 +181,10 @@ static bool is_stale(const struct set *set, size_t index, const struct fin__fold
         && object.device == target->entry.device) {
         if (S_ISSOCK(object.mode))
             return false;
-        target->offset = offset_of(set, index);
+        target->offset = set->offset[index];
         return fin__target_is(target, target->owner, target->entry.fd) == 0;
     }
-    target->offset = offset_of(set, index);
+    target->offset = set->offset[index];
     return true;
 }
 
@@ -150,7 +203,7 @@ int fin__target_find(const struct fin_stale *stale, struct fin__target *target)
     if (result < 0)
         return result;
     result = read_set(&fds, stale->epoll_fd, &set);
-    for (size_t i = 0; i < set.count && !found; i++) {
+    for (size_t i = 0; i < set.count && result == 0 && !found; i++) {
         *target = (struct fin__target) { set.entry[i], fin__own_thread(), stale->epoll_fd, 0 };
         found = is_described(&set.entry[i], stale) && is_stale(&set, i, &fds, target);
     }
@@ -250,9 +303,10 @@ static int audit_all(struct audit *a)
 static void resolve(struct audit *a, const struct fin__folder *fds, int32_t pid, int32_t fd)
 {
     size_t kept = a->found < a->max ? a->found : a->max;
+    struct descriptor d = look_at(fds, pid, fd);
 
-    for (size_t i = 0; i < kept; i++) {
-        if (a->list[i].holder_pid || !fin__target_fits(&a->target[i], fds, pid, fd))
+    for (size_t i = 0; i < kept && d.result == 0; i++) {
+        if (a->list[i].holder_pid || !fits(&a->target[i], &d))
             continue;
         a->list[i].holder_pid = pid;
         a->list[i].holder_fd = fd;

@@ -26,6 +26,10 @@ int fin__target_is(const struct fin__target *target, int32_t pid, int32_t fd);
  * errno: -ENOENT if it is gone or is not stale. */
 int fin__target_find(const struct fin_stale *stale, struct fin__target *target);
 
+/* How many entries before each one have its number: that is how kcmp(2) counts. `offset` has room
+ * for `count`, which is 1 or more. Returns 0 or -ENOMEM. */
+int fin__offsets(const struct fin__entry *entry, size_t count, uint32_t *offset);
+
 /* Might descriptor `fd` in the folder `fds`, that of `pid`, be what the entry refers to? */
 bool fin__target_fits(const struct fin__target *target, const struct fin__folder *fds, int32_t pid,
                       int32_t fd);

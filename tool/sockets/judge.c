@@ -14,6 +14,7 @@
 struct bench {
     struct snapshot *snapshot;
     struct waiting **waiting; /* by process, NULL: not read yet; NULL: no memory */
+    size_t room;              /* for what they wait for */
     uint32_t *by_port;        /* 1 + the index of a socket that listens there; `next` leads on */
     uint32_t *next;
     uint32_t *by_ends; /* connections, sorted by their ends; NULL: not made yet */
@@ -33,8 +34,10 @@ static const struct waiting *waiting_of(struct bench *b, uint32_t process)
 
     if (!at)
         return NULL;
-    if (!*at && (*at = calloc(1, sizeof **at)))
-        waiting_read(*at, b->snapshot->scan.processes.at[process].pid);
+    if (!*at && (*at = calloc(1, sizeof **at))) {
+        waiting_read(*at, b->snapshot->scan.processes.at[process].pid, b->room);
+        b->room -= (*at)->fds.count;
+    }
     return *at;
 }
 
@@ -42,6 +45,7 @@ static void forget_waiting(struct bench *b, uint32_t process)
 {
     if (!b->waiting || !b->waiting[process])
         return;
+    b->room += b->waiting[process]->fds.count;
     waiting_free(b->waiting[process]);
     free(b->waiting[process]);
     b->waiting[process] = NULL;
@@ -280,6 +284,7 @@ static void open_bench(struct bench *b, struct snapshot *snapshot)
 {
     *b = (struct bench) { .snapshot = snapshot };
     b->waiting = calloc(snapshot->scan.processes.count + 1, sizeof *b->waiting);
+    b->room = WAITING_ROOM;
     b->by_port = calloc(65536, sizeof *b->by_port);
     b->next = calloc(snapshot->dump.sockets.count + 1, sizeof *b->next);
 }

@@ -18,7 +18,7 @@
  * is not known. */
 enum {
     POLLED_MAX = 1 << 20,
-    WAITING_MAX = 2 << 20
+    WAITING_MAX = 2 << 20 /* of one process, so that it leaves the others some */
 };
 
 struct call {
@@ -28,7 +28,7 @@ struct call {
 
 static void waiting_add(struct waiting *waiting, int32_t fd)
 {
-    if (waiting->fds.count == WAITING_MAX || list_need(&waiting->fds, 1) < 0)
+    if (waiting->fds.count == waiting->room || list_need(&waiting->fds, 1) < 0)
         waiting->unknown = true;
     else
         waiting->fds.at[waiting->fds.count++] = fd;
@@ -46,7 +46,7 @@ static void add_polled(struct waiting *waiting, int32_t tid, uint64_t from, uint
 {
     struct pollfd *polled = NULL;
 
-    if (count > 0 && count <= POLLED_MAX && waiting->fds.count + count <= WAITING_MAX)
+    if (count > 0 && count <= POLLED_MAX && count <= waiting->room - waiting->fds.count)
         polled = calloc(count, sizeof *polled);
     if (polled && copy(tid, from, polled, count * sizeof *polled))
         for (uint64_t i = 0; i < count; i++)
@@ -132,13 +132,13 @@ static int by_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-void waiting_read(struct waiting *waiting, int32_t pid)
+void waiting_read(struct waiting *waiting, int32_t pid, size_t room)
 {
     struct fin__folder tasks;
     char path[32];
     int32_t tid;
 
-    *waiting = (struct waiting) { .unknown = false };
+    *waiting = (struct waiting) { .room = room < WAITING_MAX ? room : WAITING_MAX };
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     if (fin__folder_open(&tasks, AT_FDCWD, path) < 0) {
         waiting->unknown = true;

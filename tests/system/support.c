@@ -26,7 +26,7 @@
 
 static struct descriptors before;
 static struct timespec wall_before, used_before; /* of the thread that runs the tests */
-static bool is_busy;
+static bool is_busy, is_limited, is_running;
 static volatile sig_atomic_t pipes_broken;
 
 void descriptors_take(struct descriptors *set)
@@ -77,10 +77,12 @@ void limit_descriptors(rlim_t count)
     now = usual_limit;
     now.rlim_cur = count;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+    is_limited = true;
 }
 
 void unlimit_descriptors(void)
 {
+    is_limited = false;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual_limit), 0);
 }
 
@@ -99,7 +101,7 @@ int guard_begin(void **state)
     if (sigaction(SIGPIPE, &action, NULL) < 0)
         return -1;
     descriptors_take(&before);
-    is_busy = false;
+    is_busy = is_running = false;
     (void) clock_gettime(CLOCK_MONOTONIC, &wall_before);
     (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used_before);
     return 0;
@@ -154,11 +156,24 @@ const char *guard_finding(void)
     return text;
 }
 
+void guard_run(void **state)
+{
+    CMUnitTestFunction test = (CMUnitTestFunction) *state;
+    void *none = NULL;
+
+    is_running = true;
+    test(&none);
+    is_running = false; /* not if it failed */
+}
+
 int guard_end(void **state)
 {
-    const char *finding = guard_finding();
+    const char *finding;
 
     (void) state;
+    if (is_limited)
+        unlimit_descriptors();
+    finding = is_running ? NULL : guard_finding();
     if (finding)
         print_error("after the test: %s\n", finding);
     return finding ? -1 : 0;

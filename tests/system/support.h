@@ -57,14 +57,23 @@ int descriptors_differ(const struct descriptors *a, const struct descriptors *b)
 void limit_descriptors(rlim_t count);
 void unlimit_descriptors(void);
 
-/* After the test: the same descriptors, no child left, no SIGPIPE. */
+/* After the test: the same descriptors, no child left, no SIGPIPE. Of a test that failed nothing is
+ * asked, since cmocka would tell of that in place of the test's own message. */
 int guard_begin(void **state);
 int guard_end(void **state);
+
+/* Runs the test that is the state, and notes whether it came to its end. */
+void guard_run(void **state);
 
 /* What guard_end() would find, or NULL. */
 const char *guard_finding(void);
 
-#define GUARDED(test) cmocka_unit_test_setup_teardown(test, guard_begin, guard_end)
+/* `begin` and `end` call guard_begin() and guard_end(). */
+#define GUARDED_BY(test, begin, end)                                                               \
+    {                                                                                              \
+#test, guard_run, begin, end, (void *) (test)                                              \
+    }
+#define GUARDED(test) GUARDED_BY(test, guard_begin, guard_end)
 
 /* Moves into a network namespace of its own, so that the machine's load (a full TIME_WAIT table,
  * ports in use) does not matter, and where a stray RST does not end TIME_WAIT (RFC 1337). Where

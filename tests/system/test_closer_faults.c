@@ -369,7 +369,7 @@ static void test_released_number(void **state)
     fin_closer_free(closer);
 }
 
-#define FAULTED(test) cmocka_unit_test_setup_teardown(test, with_allocator, without_allocator)
+#define FAULTED(test) GUARDED_BY(test, with_allocator, without_allocator)
 
 /* Waiting for input that does not come, with room to send: a wait for the wrong one would spin,
  * which the check around the test sees. */

@@ -78,6 +78,45 @@ static void test_guard_fails(void **state)
     assert_string_equal(guard_finding(), "SIGPIPE reached the program");
 }
 
+static void fail_and_leave(void **state)
+{
+    (void) state;
+    limit_descriptors((rlim_t) open("/dev/null", O_RDONLY | O_CLOEXEC) + 1);
+    assert_int_equal(1, 2);
+}
+
+/* A test that fails leaves what it had open; that is not what is wrong. */
+static void test_guard_lets_the_test_speak(void **state)
+{
+    const struct CMUnitTest tests[] = { GUARDED(fail_and_leave), GUARDED(fail_and_leave) };
+    char text[4096];
+    size_t count = 0;
+    ssize_t n;
+    int ends[2];
+    pid_t pid;
+
+    (void) state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid = fork();
+    if (pid == 0) {
+        (void) dup2(ends[1], STDOUT_FILENO);
+        (void) dup2(ends[1], STDERR_FILENO);
+        (void) cmocka_run_group_tests(tests, NULL, NULL);
+        (void) fflush(NULL);
+        _exit(0);
+    }
+    drop_all(ends[1], -1);
+    while ((n = read(ends[0], text + count, sizeof text - 1 - count)) > 0)
+        count += (size_t) n;
+    text[count] = '\0';
+    drop_all(ends[0], -1);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_non_null(strstr(text, "0x1 != 0x2"));
+    assert_non_null(strstr(text, "2 FAILED TEST(S)"));
+    assert_null(strstr(text, "teardown"));
+    assert_null(strstr(text, "Could not run"));
+}
+
 /* ---- the handle ---- */
 
 static struct fin_kernel *new_kernel(void)
@@ -337,6 +376,7 @@ int main(void)
         GUARDED(test_check_sees_a_leak),
         GUARDED(test_check_sees_an_exchange),
         cmocka_unit_test(test_guard_fails),
+        GUARDED(test_guard_lets_the_test_speak),
         GUARDED(test_handle_opens_nothing_later),
         GUARDED(test_fork),
         GUARDED(test_fork_twice),

@@ -559,7 +559,7 @@ int main(void)
         GUARDED(test_udp),
         GUARDED(test_udp_proof),
         GUARDED(test_unix_datagram),
-        cmocka_unit_test_setup_teardown(test_pipe, ignore_broken_pipes, guard_end),
+        GUARDED_BY(test_pipe, ignore_broken_pipes, guard_end),
         GUARDED(test_never_connected),
         GUARDED(test_other_courtesies),
         GUARDED(test_connecting),

@@ -561,7 +561,7 @@ static void test_no_descriptor_with_handle(void **state)
     assert_null(fin_kernel_free(kernel));
 }
 
-#define POOR(test) cmocka_unit_test_setup_teardown(test, guard_begin, allow_descriptors)
+#define POOR(test) GUARDED_BY(test, guard_begin, allow_descriptors)
 
 int main(void)
 {

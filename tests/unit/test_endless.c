@@ -273,7 +273,7 @@ static void test_calls_of_a_handle(void **state)
     end_call("ppoll", &ready, true);
 }
 
-#define CHECKED(test) cmocka_unit_test_setup_teardown(test, guard_begin, tell_and_check)
+#define CHECKED(test) GUARDED_BY(test, guard_begin, tell_and_check)
 
 int main(void)
 {

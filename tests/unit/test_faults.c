@@ -450,7 +450,7 @@ static void test_identify_and_inspect(void **state)
     drop_all(fds[US], fds[THEM], -1);
 }
 
-#define CHECKED(test) cmocka_unit_test_setup_teardown(test, guard_begin, tell_and_check)
+#define CHECKED(test) GUARDED_BY(test, guard_begin, tell_and_check)
 
 int main(void)
 {
@@ -462,7 +462,7 @@ int main(void)
         CHECKED(test_acked_without_an_epoll_set),
         CHECKED(test_without_tcp_info),
         CHECKED(test_a_slow_search),
-        cmocka_unit_test_setup_teardown(test_memory, guard_begin, restore_allocator),
+        GUARDED_BY(test_memory, guard_begin, restore_allocator),
         CHECKED(test_identify_and_inspect),
     };
     size_t count = 8;

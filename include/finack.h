@@ -484,6 +484,7 @@ FIN_API int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **re
  * error -ECANCELED and the rest in `unsent`. With FIN_SEND_PART among the flags it ends as usual.
  * accept's result is CLOEXEC; accept sets O_NONBLOCK on the listening socket, since
  * another thread or process could take the connection that was waited for.
+ * With RLIMIT_NOFILE at 0 poll(2) is refused: then they look again after pauses of up to 64 ms.
  * Return bytes (recv: 0 at EOF) or a descriptor. Errors: -EINVAL, -ECANCELED (the
  * reference is or gets closed), -ETIMEDOUT, and those of the call. */
 FIN_API int64_t fin_handle_recv(struct fin_handle *handle, void *buf, size_t size, int flags,

@@ -77,6 +77,15 @@ static bool is_over(const struct call *c)
     return c->deadline != UINT64_MAX && fin__now() >= c->deadline;
 }
 
+/* Where poll(2) is refused (base/poll.h) the call is tried again after pauses, like one that has an
+ * error queue: a close is seen then too. */
+static int wait_blindly(struct call *c)
+{
+    c->seen = POLLERR;
+    (void) poll_until(NULL, 0, next_look(c));
+    return is_over(c) ? -ETIMEDOUT : 0;
+}
+
 /* 0: try the call again. */
 static int wait_for(struct call *c)
 {
@@ -88,6 +97,8 @@ static int wait_for(struct call *c)
     int count = poll_until(entries, pausing ? 1 : 2, next_look(c));
 
     c->seen = entries[1].revents;
+    if (count < 0 && errno == EINVAL)
+        return wait_blindly(c);
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
     if (count == 0)

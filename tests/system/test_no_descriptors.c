@@ -4,6 +4,7 @@
  * poll(2) fails too: nothing may spin, and the receipt claims no more than can be known. */
 
 #include "closer_support.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -212,11 +213,95 @@ static void test_close_later(void **state)
     assert_outcome(&one.receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
 }
 
+/* ---- by a handle ---- */
+
+static void *close_it(void *arg)
+{
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+
+    assert_int_equal(fin_handle_close(arg, NULL, NULL, &receipt), 0);
+    assert_outcome(&receipt, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
+    return NULL;
+}
+
+/* Its calls wait as long as they are allowed to, and hear of what comes and of a close. */
+static void test_handle(void **state)
+{
+    struct fin_handle *handle, *other = NULL;
+    static const char block[65536];
+    int fds[2], more[2];
+    char buf[8];
+    int64_t n;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    unix_pair(SOCK_STREAM, more);
+    handle = handle_of(fds[US]);
+    (void) fill(fds[US]);
+    limit_descriptors(0);
+    assert_int_equal(fin_handle_new(more[US], &other), -EMFILE);
+    assert_int_equal(fin_handle_dup_ref(handle, &other), -EMFILE);
+    assert_null(other);
+    assert_int_equal(fin_handle_recv(handle, buf, sizeof buf, 0, 300), -ETIMEDOUT);
+    give(fds[THEM], "hello");
+    assert_int_equal(fin_handle_recv(handle, buf, sizeof buf, 0, -1), 5);
+    do /* the window may take some yet */
+        n = fin_handle_send(handle, block, sizeof block, 0, 50);
+    while (n > 0);
+    assert_int_equal(n, -ETIMEDOUT);
+    unlimit_descriptors();
+    drop_all(more[US], more[THEM], fds[THEM], -1);
+    assert_null(fin_handle_free(handle));
+}
+
+static void test_handle_that_accepts(void **state)
+{
+    int listener = listen_tcp(AF_INET, 0, 8, BUFFERS_USUAL), client;
+    struct fin_handle *handle = handle_of(listener);
+
+    (void) state;
+    client = connect_to(listener, 0, BUFFERS_USUAL);
+    limit_descriptors(0);
+    assert_int_equal(fin_handle_accept(handle, -1), -EMFILE);
+    unlimit_descriptors();
+    drop_all(client, -1);
+    assert_null(fin_handle_free(handle));
+}
+
+static void test_handle_is_closed(void **state)
+{
+    struct answerer peer;
+    struct worker w;
+    pthread_t closer;
+    int fds[2];
+    struct fin_handle *handle;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    handle = handle_of(fds[US]);
+    answer(&peer, fds[THEM]);
+    limit_descriptors(0);
+    start(&w, handle, receive);
+    assert_int_equal(pthread_create(&closer, NULL, close_it, handle), 0);
+    assert_int_equal(join(&w), -ECANCELED);
+    assert_int_equal(pthread_join(closer, NULL), 0);
+    unlimit_descriptors();
+    assert_seen_fin(answered(&peer), 0);
+    assert_null(fin_handle_free(handle));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        GUARDED(test_new_closer), GUARDED(test_closer),         GUARDED(test_held),
-        GUARDED(test_drain),      GUARDED(test_blocking_close), GUARDED(test_close_later),
+        GUARDED(test_new_closer),
+        GUARDED(test_closer),
+        GUARDED(test_held),
+        GUARDED(test_drain),
+        GUARDED(test_blocking_close),
+        GUARDED(test_close_later),
+        GUARDED(test_handle),
+        GUARDED(test_handle_that_accepts),
+        GUARDED(test_handle_is_closed),
     };
 
     own_network();

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import select
 import socket
-import ssl
 import struct
 import time
 import weakref
@@ -21,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 from finack import _private
 from finack._policy import Policy
 from finack._receipt import CloseReport, Outcome, Phase, Receipt, Stage, Straggler
+from finack._tls import ssl
 
 _T = TypeVar("_T")
 _KNOWN = ("outcome", "phase", "stages", "unsent", "discarded", "error", "socket")

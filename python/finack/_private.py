@@ -13,7 +13,6 @@ import functools
 import inspect
 import operator
 import platform
-import ssl
 import sys
 import warnings
 from asyncio import (
@@ -28,6 +27,8 @@ from asyncio import (
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, EllipsisType, FrameType
 from typing import Any
+
+from finack._tls import ssl
 
 unix_events: Any = None
 if sys.platform != "win32":

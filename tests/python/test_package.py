@@ -92,6 +92,31 @@ def test_alone(use: str) -> None:
     assert python("-c", textwrap.dedent(ALONE).replace("USE", use)) != ""
 
 
+WITHOUT_TLS = """
+    import os, sys
+    sys.modules["_ssl"] = None
+    os.environ["FINACK_PURE"] = "PURE"
+    import asyncio, socket, finack
+    async def main():
+        server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        print((await finack.aclose(writer)).outcome)
+        await finack.aclose(server)
+    asyncio.run(main())
+    finack.run(main())
+    a, b = socket.socketpair()
+    b.close()
+    print(finack.close(a).outcome)
+    print("ssl" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("pure", ["0", "1"])
+def test_a_python_that_was_built_without_tls(pure: str) -> None:
+    said = python("-c", textwrap.dedent(WITHOUT_TLS).replace("PURE", pure))
+    assert said == "graceful\ngraceful\ngraceful\nFalse\n"
+
+
 def test_help_begins_with_what_to_use() -> None:
     text = pydoc.plain(pydoc.render_doc(finack))
     assert text.index("What to use:") < 200

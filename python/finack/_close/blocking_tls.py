@@ -8,7 +8,6 @@ import math
 import os
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 from finack import _core, _private
 from finack._close.tls_wire import Read, Wire
 from finack._receipt import Receipt
+from finack._tls import ssl
 
 _COURTESY, _SCOPE, _TOTAL, _DRAIN = 0, 1, 7, 10  # in a policy's tuple
 _PAUSE = 0.005  # seconds between looks at the threads inside; nothing else tells when they leave

@@ -13,11 +13,11 @@ import os
 import select
 import selectors
 import socket
-import ssl
 from typing import Any
 
 from finack import _core, _private
 from finack._close.tls_wire import Read, Said
+from finack._tls import ssl
 
 LONG_TURNS = (0.0,) * 16
 

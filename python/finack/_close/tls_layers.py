@@ -12,7 +12,6 @@ import contextlib
 import errno
 import gc
 import socket
-import ssl
 from typing import Any, NamedTuple
 
 from finack import _core, _private
@@ -20,6 +19,7 @@ from finack._close.bounded_tls import lowest
 from finack._close.owners import InPlace
 from finack._close.tls_wire import Read, Said
 from finack._sockets.transports import layers
+from finack._tls import ssl
 
 _CHUNK = 65536
 

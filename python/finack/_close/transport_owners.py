@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import ssl
 from typing import Any
 
 from finack import _core, _private
@@ -11,6 +10,7 @@ from finack._close.bounded_tls import lowest
 from finack._close.owners import LONG_TURNS, InPlace, Owner, errno_of, extra, is_quiet, turn
 from finack._close.tls_layers import Stack, stack_of
 from finack._close.tls_wire import Read, Said
+from finack._tls import ssl
 
 _TURNS = 4  # uvloop closes a transport in its second turn
 _PAUSES = (0.001, 0.002, 0.005, 0.01, 0.03)

@@ -3,13 +3,13 @@
 
 import errno
 import socket
-import ssl
 from typing import Any, Literal, TypeAlias
 
 from finack import _core
 from finack._close.owners import errno_of, extra
 from finack._policy import Policy
 from finack._receipt import Receipt
+from finack._tls import ssl
 
 Kind: TypeAlias = Literal["stream", "listener", "other"]
 

@@ -10,7 +10,6 @@ writing anew, TLS is asyncio's sslproto over a transport in C all the same.
 
 import functools
 import os
-import ssl
 import sys
 import sysconfig
 from asyncio import constants, streams
@@ -19,6 +18,7 @@ from typing import Any
 
 from finack import _core, _private
 from finack._loop.streams import Streams, in_context
+from finack._tls import ssl
 
 _NEWEST = (3, 15)
 

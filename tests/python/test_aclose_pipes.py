@@ -4,6 +4,7 @@
 import asyncio
 import dataclasses
 import errno
+import gc
 import os
 import select
 import socket
@@ -14,6 +15,8 @@ import pytest
 from asyncio_lab import PATIENT, QUICK, Recorder, Run, no_descriptors
 
 import finack
+from finack._close.at_work import MANY
+from finack._close.remembered import remembered
 
 
 def test_pipe(run: Run) -> None:
@@ -193,6 +196,45 @@ def test_subprocess_whose_protocol_says_nothing_of_it(run: Run, protocol: Any) -
         assert (await finack.aclose(transport, PATIENT)).outcome == "graceful"
         assert transport.get_returncode() == 0
         assert (await finack.closed(transport)).outcome in ("graceful", "prompt")
+
+    run(main())
+
+
+NO_PIPES: Any = {"stdin": None, "stdout": None, "stderr": None}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_subprocesses_with_one_protocol(run: Run, at_once: bool) -> None:
+    """Each is closed, and has a receipt of its own."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        shared = Subprocess()
+        started = [await loop.subprocess_exec(lambda: shared, "cat", stdin=PIPE) for _ in range(3)]
+        transports = [transport for transport, _ in started]
+        closes = [finack.aclose(transport, PATIENT) for transport in transports]
+        receipts = await asyncio.gather(*closes) if at_once else [await close for close in closes]
+        for transport, receipt in zip(transports, receipts, strict=True):
+            assert transport.get_returncode() == 0
+            assert receipt.socket == f"subprocess {transport.get_pid()}"
+            assert await finack.aclose(transport) is receipt
+
+    run(main())
+
+
+def test_many_subprocesses_with_one_protocol(run: Run) -> None:
+    """What is remembered of them has a bound."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        shared = Subprocess()
+        before = len(remembered)
+        for _ in range(MANY + 20):
+            transport, _ = await loop.subprocess_exec(lambda: shared, "/bin/true", **NO_PIPES)
+            await finack.aclose(transport, PATIENT)
+        del transport
+        gc.collect()
+        assert len(remembered) - before <= MANY
 
     run(main())
 

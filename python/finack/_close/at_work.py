@@ -9,6 +9,8 @@ from typing import Any, Protocol
 from finack._close.owners import extra
 from finack._receipt import Receipt
 
+MANY = 256  # closed subprocesses of one protocol that are remembered on uvloop
+
 
 class Work(Protocol):
     """A close of one thing."""
@@ -91,6 +93,16 @@ class Pending:
 pending = Pending()
 
 
+class _StandIn:
+    """For one transport of a protocol, which may have several."""
+
+    __slots__ = ("__weakref__",)
+
+
+# By protocol, then by what tells its transports apart.
+_stand_ins: weakref.WeakKeyDictionary[Any, dict[Any, _StandIn]] = weakref.WeakKeyDictionary()
+
+
 def key_of(x: Any) -> Any:
     """What stands for it where only a weak reference will do, which some of uvloop's don't take.
 
@@ -103,7 +115,19 @@ def key_of(x: Any) -> Any:
     protocol = x.get_protocol()
     how: Any = type(protocol).__hash__
     alone = how is object.__hash__  # else another may be equal to it
-    return protocol if alone and _takes_weak_references(protocol) else x
+    return _stand_in(x, protocol) if alone and _takes_weak_references(protocol) else x
+
+
+def _stand_in(x: Any, protocol: Any) -> _StandIn:
+    """No other subprocess that is there at the same time has its number."""
+    number = (id(x), x.get_pid() if hasattr(x, "get_pid") else 0)
+    known = _stand_ins.setdefault(protocol, {})
+    if (found := known.get(number)) is None:
+        for old in list(known)[: max(0, len(known) + 1 - MANY)]:
+            if known.get(old) not in pending:
+                known.pop(old, None)
+        found = known[number] = _StandIn()
+    return found
 
 
 def _takes_weak_references(x: Any) -> bool:

@@ -362,6 +362,34 @@ def test_tls_truncated(peers: Peers, certificate: Certificate, courtesy: Any, ea
 
 
 @pytest.mark.parametrize("courtesy", ["orderly", "full"])
+def test_tls_input_that_is_none(certificate: Certificate, courtesy: Any) -> None:
+    """Somebody on the way has changed it: the peer is told so, which is no close_notify."""
+    told: list[object] = []
+
+    def serve() -> None:
+        with certificate.server_context().wrap_socket(
+            listener.accept()[0], server_side=True
+        ) as tls:
+            os.write(tls.fileno(), garbage)
+            with pytest.raises(ssl.SSLError) as error:
+                tls.recv(1)
+            told.append(error.value.reason)
+
+    garbage = b"\x17\x03\x03\x00\x20" + bytes(32)  # a record
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        with tls_client(listener.getsockname(), certificate) as sock:
+            with socket.socket(fileno=os.dup(sock.fileno())) as wire:
+                until(lambda: wire.recv(1 << 16, socket.MSG_PEEK).endswith(garbage))
+            receipt = finack.close(sock, Policy(courtesy=courtesy, linger=FOREVER))
+        server.join()
+    assert (receipt.outcome, receipt.end, receipt.error) == ("truncated", "fin", None)
+    assert "eof" in receipt.stages and not {"notified", "answered"} & set(receipt.stages)
+    assert told == ["SSLV3_ALERT_BAD_RECORD_MAC"]
+
+
+@pytest.mark.parametrize("courtesy", ["orderly", "full"])
 def test_tls_reset(peers: Peers, certificate: Certificate, courtesy: Any) -> None:
     """While the close waits: that is no end of the stream."""
     peer = peers.listen("mute", tls=certificate)

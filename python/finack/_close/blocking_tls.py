@@ -86,8 +86,7 @@ class Tls:
         self.early = 0  # those that were before anybody asked
         self.until = 0.0
         self.looking = self.tombstone = False
-        self.deaf = False  # it can't be read any more
-        self.failed = False  # nor can close_notify be said: the program met an end without one
+        self.failed = False  # no close_notify can be said: an end without one came, or no TLS
         self.said = ""  # what SSL_shutdown(3) came to
         self.taken = 0
         self.exact = not sock.context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
@@ -242,13 +241,17 @@ class Tls:
             return "skip"
         if self.is_half_written():
             return "broken"
-        self.discard()
+        if not self.discard():
+            self.failed = True
+            self.wire.collect()  # an alert: why it has failed
+            with contextlib.suppress(OSError):
+                self.wire.send()
+            return "skip"
         try:
             self.layer.shutdown()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
-        except OSError:
-            self.deaf = True  # TLS had failed, or there is more input than may be thrown away
+        except OSError:  # there is more input than may be thrown away
             self.failed = not self.wire.collect()
         if self.failed:
             return "skip"
@@ -269,19 +272,18 @@ class Tls:
             pass
         return False
 
-    def discard(self) -> None:
-        """What is ahead of the answer."""
+    def discard(self) -> bool:
+        """What is ahead of the answer; False: it is no TLS."""
         while (found := self.receive()).event == "bytes":
             self.early += found.bytes
         if found.event == "answer":
             self.engine.note_answer()
-        elif found.event != "again":
-            self.deaf = True
+        return found.event != "broken"
 
     # ---- the answer ----
 
     def read(self) -> str:
-        found = Read("end") if self.deaf else self.receive()
+        found = self.receive()
         if self.early:
             found, self.early = Read("bytes", self.early), 0
         return self.engine.tell(found.event, bytes=found.bytes, error=found.error)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import termios
 import threading
 from collections.abc import Callable
@@ -428,11 +429,55 @@ def test_tls_input_is_counted(peers: Peers, certificate: Certificate, size: int)
     with tls_client(peer.address, certificate) as sock:
         peer.opened(1)
         sock.sendall(bytes(size))
-        receipt = finack.close(sock, Policy(farewell=FOREVER, linger=FOREVER))
+        receipt = finack.close(sock, Policy(farewell=FOREVER, linger=FOREVER, total=FOREVER))
     assert (receipt.outcome, receipt.discarded) == ("graceful", size)
     assert "answered" in receipt.stages
     assert peer.seen(1) == [Seen(size, close_notify=True, end="eof", reset_after=False)]
     peer.stop()
+
+
+def test_tls_input_on_both_sides_of_our_farewell_is_counted(certificate: Certificate) -> None:
+    """Some is there before close_notify is written, and more when it is."""
+
+    def send(size: int) -> None:
+        before = unread(copy)
+        theirs.sendall(bytes(size))
+        until(lambda: unread(copy) > before)
+
+    def on_message(_: object, direction: str, __: object, kind: int, *___: object) -> None:
+        if direction == "write" and kind == 21:  # an alert: close_notify
+            send(1000)
+            answer.start()
+
+    answer = threading.Thread(target=lambda: theirs.unwrap().close())
+    context = certificate.client_context()
+    context._msg_callback = on_message  # type: ignore[attr-defined]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepted: list[ssl.SSLSocket] = []
+        server = threading.Thread(target=serve_one, args=(listener, certificate, accepted))
+        server.start()
+        plain = socket.create_connection(listener.getsockname())
+        copy = plain.dup()
+        sock = context.wrap_socket(plain, server_hostname="localhost")
+        server.join()
+    theirs = accepted[0]
+    with theirs, sock, copy:
+        send(100)
+        receipt = finack.close(sock, Policy(farewell=FOREVER, linger=FOREVER, total=FOREVER))
+        answer.join()
+    assert (receipt.end, receipt.discarded) == ("fin", 1100)
+    assert {"notified", "answered"} <= set(receipt.stages)
+
+
+def serve_one(
+    listener: socket.socket, certificate: Certificate, accepted: list[ssl.SSLSocket]
+) -> None:
+    accepted.append(certificate.server_context().wrap_socket(listener.accept()[0], True))
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes that the kernel has for it."""
+    return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
 
 
 @pytest.mark.parametrize("courtesy", ["orderly", "full"])

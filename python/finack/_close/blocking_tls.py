@@ -283,9 +283,10 @@ class Tls:
     # ---- the answer ----
 
     def read(self) -> str:
-        found = self.receive()
-        if self.early:
+        if self.early:  # first, and alone: more may have come meanwhile
             found, self.early = Read("bytes", self.early), 0
+        else:
+            found = self.receive()
         return self.engine.tell(found.event, bytes=found.bytes, error=found.error)
 
     def receive(self) -> Read:

@@ -4,8 +4,9 @@
 import asyncio
 import itertools
 import pathlib
+import ssl
 from collections import Counter
-from typing import cast
+from typing import Any, cast
 
 from conftest import descriptors
 
@@ -38,10 +39,12 @@ class Server:
         self.ends: Counter[str] = Counter()
         self.more = asyncio.Event()
 
-    async def start(self) -> None:
+    async def start(self, secure: ssl.SSLContext | None = None) -> None:
         loop = asyncio.get_running_loop()
         self.listeners = [
-            await loop.create_server(lambda: ServerEnd(self), host, 0, backlog=4 * AT_ONCE)
+            await loop.create_server(
+                lambda: ServerEnd(self), host, 0, backlog=4 * AT_ONCE, ssl=secure
+            )
             for host in HOSTS
         ]
         names = [listener.sockets[0].getsockname() for listener in self.listeners]
@@ -87,18 +90,18 @@ class Client(asyncio.Protocol):
         self.answered.set_result(None)
 
 
-async def visit(server: Server, count: int, policy: finack.Policy) -> Counter[str]:
-    """One connection after the other; how they were closed."""
+async def visit(server: Server, count: int, policy: finack.Policy, **more: Any) -> Counter[str]:
+    """One connection after the other; how they were closed. More arguments: of connecting."""
     loop = asyncio.get_running_loop()
     outcomes: Counter[str] = Counter()
     for _ in range(count):
-        _, client = await loop.create_connection(Client, *next(server.addresses))
+        _, client = await loop.create_connection(Client, *next(server.addresses), **more)
         await client.answered
         receipt = await finack.aclose(client.transport, policy)
         outcomes[receipt.outcome] += 1
     return outcomes
 
 
-async def churn(server: Server, count: int, policy: finack.Policy) -> Counter[str]:
-    visits = (visit(server, count // AT_ONCE, policy) for _ in range(AT_ONCE))
+async def churn(server: Server, count: int, policy: finack.Policy, **more: Any) -> Counter[str]:
+    visits = (visit(server, count // AT_ONCE, policy, **more) for _ in range(AT_ONCE))
     return sum(await asyncio.gather(*visits), Counter())

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import ssl
-import struct
+import sys
 import termios
 import threading
 from collections.abc import Callable
@@ -477,7 +477,7 @@ def serve_one(
 
 def unread(sock: socket.socket) -> int:
     """Bytes that the kernel has for it."""
-    return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.parametrize("courtesy", ["orderly", "full"])

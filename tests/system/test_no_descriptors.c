@@ -195,6 +195,67 @@ static void test_blocking_close(void **state)
     drop_all(mute[THEM], -1);
 }
 
+/* ---- a layer that has to wait twice before its bytes go ---- */
+
+struct slow {
+    int fd, calls;
+};
+
+static int flush_slowly(void *arg, uint64_t *unsent)
+{
+    struct slow *layer = arg;
+
+    *unsent = 5;
+    if (++layer->calls < 3)
+        return FIN_LAYER_WANT_WRITE;
+    give(layer->fd, "hello");
+    *unsent = 0;
+    return FIN_LAYER_DONE;
+}
+
+static int notify_nothing(void *arg)
+{
+    (void) arg;
+    return FIN_LAYER_NONE;
+}
+
+static int read_nothing(void *arg, uint64_t max, uint64_t *n)
+{
+    const struct slow *layer = arg;
+    char byte;
+
+    (void) max;
+    (void) n;
+    return recv(layer->fd, &byte, 1, MSG_DONTWAIT) == 0 ? FIN_LAYER_EOF : FIN_LAYER_WANT_READ;
+}
+
+/* It is asked again, long before its time is over. */
+static void test_blocking_close_layered(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt r = FIN_RECEIPT_INIT;
+    struct fin_layer layer = FIN_LAYER_INIT;
+    struct answerer peer;
+    struct slow slow;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    answer(&peer, fds[THEM]);
+    slow = (struct slow) { .fd = fds[US] };
+    layer.arg = &slow;
+    layer.flush = flush_slowly;
+    layer.notify = notify_nothing;
+    layer.read = read_nothing;
+    limit_descriptors(0);
+    assert_int_equal(fin_close_layered(NULL, fds[US], &layer, &policy, &r), 0);
+    unlimit_descriptors();
+    assert_true(reached(&r, FIN_STAGE_FLUSHED));
+    assert_int_equal(r.unsent, 0);
+    assert_true(reached(&r, FIN_STAGE_EOF));
+    assert_seen_fin(answered(&peer), 5);
+}
+
 /* The library's thread goes on, and ends when it is told to. */
 static void test_close_later(void **state)
 {
@@ -298,6 +359,7 @@ int main(void)
         GUARDED(test_held),
         GUARDED(test_drain),
         GUARDED(test_blocking_close),
+        GUARDED(test_blocking_close_layered),
         GUARDED(test_close_later),
         GUARDED(test_handle),
         GUARDED(test_handle_that_accepts),

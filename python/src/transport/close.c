@@ -211,13 +211,14 @@ int fin__py_ending_adopt(struct fin__py_ending *c, const struct fin_policy *poli
 static int transport_close_flush(struct fin__py_ending *c, struct fin__event *ev)
 {
     struct fin__py_transport *t = c->transport;
-    int error, result = fin__py_transport_send(t, &error);
+    int result = fin__py_transport_send(t), error = t->datagram ? 0 : result;
 
     *ev = (struct fin__event) { .kind = FIN__DONE, .error = error };
     if (error < 0) {
         ev->kind = t->tls && error == -EBADMSG ? FIN__BROKEN : FIN__FAILED;
         (void) fin__py_os_error(error);
         Py_XSETREF(c->error, fin__py_take_error());
+        result = 0;
     } else if (result == 0)
         result = fin__py_transport_resume_writing(t); /* which may write */
     ev->bytes = fin__py_transport_unsent(t);

@@ -168,9 +168,9 @@ int fin__py_transport_pause_writing(struct fin__py_transport *t);
 int fin__py_output_send(struct fin__py_transport *t);
 void fin__py_output_free(struct fin__py_transport *t);
 
-/* The same of each kind. 0, or -1 with an exception that ends the loop's run; `*error` is 0, or a
- * negative errno with which the connection has failed. */
-int fin__py_transport_send(struct fin__py_transport *t, int *error);
+/* The same of each kind: 0; of a stream a negative errno, with which the connection has failed; of
+ * datagrams -1 with an exception that ends the loop's run. */
+int fin__py_transport_send(struct fin__py_transport *t);
 
 /* Bytes of the program's that the kernel doesn't have yet. */
 size_t fin__py_transport_unsent(const struct fin__py_transport *t);

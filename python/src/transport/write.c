@@ -97,10 +97,9 @@ int fin__py_output_send(struct fin__py_transport *t)
     return 0;
 }
 
-int fin__py_transport_send(struct fin__py_transport *t, int *error)
+int fin__py_transport_send(struct fin__py_transport *t)
 {
-    *error = t->datagram ? 0 : fin__py_output_send(t);
-    return t->datagram ? fin__py_datagram_send(t) : 0;
+    return t->datagram ? fin__py_datagram_send(t) : fin__py_output_send(t);
 }
 
 size_t fin__py_transport_unsent(const struct fin__py_transport *t)
@@ -192,10 +191,10 @@ static int emptied(struct fin__py_transport *t)
 
 static int written(struct fin__py_transport *t)
 {
-    int error, result = fin__py_transport_send(t, &error);
+    int result = fin__py_transport_send(t);
 
-    if (error < 0)
-        return fin__py_transport_fail_errno(t, error, WRITE_ERROR);
+    if (result < 0 && !t->datagram)
+        return fin__py_transport_fail_errno(t, result, WRITE_ERROR);
     if (result == 0 && t->loop)
         result = fin__py_transport_resume_writing(t); /* which may write */
     if (result == 0 && t->loop && t->output.count == 0 && t->fd >= 0 && !t->losing)

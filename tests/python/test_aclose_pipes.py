@@ -239,6 +239,25 @@ def test_many_subprocesses_with_one_protocol(run: Run) -> None:
     run(main())
 
 
+def test_subprocess_with_two_who_close_it_and_one_is_cancelled(run: Run) -> None:
+    """The other one is told that it was killed."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.subprocess_exec(Subprocess, "sleep", "1000", stdin=PIPE)
+        first = asyncio.create_task(finack.aclose(transport, PATIENT))
+        second = asyncio.create_task(finack.aclose(transport, PATIENT))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert (await asyncio.wait_for(first, 20)).outcome == "aborted"
+        assert transport.get_returncode() == -9
+
+    run(main())
+
+
 class Subprocess(asyncio.SubprocessProtocol):
     def __init__(self) -> None:
         self.calls: list[str] = []

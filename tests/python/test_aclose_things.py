@@ -288,6 +288,7 @@ def test_server_cancelled_early(run: Run, peers: Peers, turns: int) -> None:
         transports = [writer.transport for writer in made]
         transports[0].write(MEGABYTES)
         numbers = [server.sockets[0].fileno(), *map(fileno, transports)]
+        address = server.sockets[0].getsockname()
         close = asyncio.create_task(finack.aclose(server))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -297,6 +298,8 @@ def test_server_cancelled_early(run: Run, peers: Peers, turns: int) -> None:
         for number in numbers:
             with pytest.raises(OSError):
                 os.fstat(number)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
         with pytest.raises(asyncio.CancelledError):
             await close
         assert {ghost.socket for ghost in finack.ghosts()} <= others

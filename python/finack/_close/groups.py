@@ -4,15 +4,17 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
 from finack import _core
 from finack._close.at_work import key_of, pending
 from finack._close.bounded_tls import deny_fin, lowest, unsent
+from finack._close.by_engine import follow
 from finack._close.closing import Closing
 from finack._close.owners import ListenerOwner, number_of, turn
+from finack._close.remembered import remembered
 from finack._close.unseen import unseen
 from finack._policy import Policy
 from finack._receipt import Outcome, Receipt, Straggler
@@ -68,6 +70,10 @@ def together(parts: Sequence[Receipt], whole: Sequence[Receipt]) -> Receipt:
     )
 
 
+def _aborted(receipt: Receipt, unsent: int) -> Receipt:
+    return replace(receipt, outcome="aborted", phase=None, unsent=receipt.unsent + unsent)
+
+
 class ServerWork:
     """The listening sockets of a server, and its connections."""
 
@@ -82,7 +88,9 @@ class ServerWork:
         self._server, self._policy, self._loop = server, policy, loop
         self._requested, self._close = requested, close
         self._task: asyncio.Future[Any] | None = None
+        self._closes: list[asyncio.Future[list[Receipt]]] = []  # of connections
         self._cut = False
+        self._unsent = 0  # by those that were broken off without a close of their own
         self._receipts: list[Receipt] = []
         self._stragglers: list[Straggler] = []
         self._accepted: list[Any] = []
@@ -105,8 +113,8 @@ class ServerWork:
         return closing
 
     async def run(self) -> Receipt:
+        known = self._close_these(self._connections())  # before the loop hears more of them
         try:
-            known = self._close_these(self._connections())  # before the loop hears more of them
             self._server.close()
             self._accepted = self._without_transports()
             self._task = asyncio.gather(
@@ -118,6 +126,10 @@ class ServerWork:
             self.cut()
             if self._task:
                 await asyncio.gather(self._task, return_exceptions=True)
+            else:
+                known.close()  # the server refused to be closed
+            await asyncio.gather(*self._closes, return_exceptions=True)
+            await self._note_those_cut()
             if not (was_cut and isinstance(error, asyncio.CancelledError)):
                 raise
         return self.receipt()
@@ -135,10 +147,11 @@ class ServerWork:
             over = not found or time.monotonic() > end
             await self._close_these(found)
 
-    def _close_these(self, found: list[Connection]) -> Awaitable[None]:
+    def _close_these(self, found: list[Connection]) -> Coroutine[Any, Any, None]:
         """Begun in the next turn, whenever that is awaited."""
         self._begun.update((id(c.transport), c.transport) for c in found)
         closes = asyncio.gather(*(self._close(c.transport, self._policy) for c in found))
+        self._closes.append(closes)
         return self._note_all(found, closes)
 
     async def _note_all(
@@ -146,6 +159,13 @@ class ServerWork:
     ) -> None:
         for connection, receipt in zip(found, await closes, strict=True):
             self._note(connection, receipt)
+
+    async def _note_those_cut(self) -> None:
+        """Those whose closes had begun have receipts, which nobody has heard of."""
+        for transport in self._begun.values():
+            receipt = remembered.recall(key_of(transport)) or await follow(transport)
+            if receipt and not any(receipt is known for known in self._receipts):
+                self._receipts.append(receipt)
 
     def _without_transports(self) -> list[Any]:
         found = accepting(self._loop, self._server)
@@ -163,8 +183,9 @@ class ServerWork:
 
     def cut(self) -> None:
         self._cut = True
-        if self._task:
-            self._task.cancel()
+        for task in [self._task, *self._closes]:
+            if task:
+                task.cancel()
         # Tasks that have not begun yet never will.
         for listener in self._listeners:
             listener.cut()
@@ -174,11 +195,13 @@ class ServerWork:
             if closing:
                 closing.cut()
             elif number_of(thing) >= 0:
-                break_off(thing, reset=True)
+                left = break_off(thing, reset=True)
+                self._unsent += 0 if id(thing) in self._begun else left
 
     def receipt(self) -> Receipt:
         whole = [listener.receipt() for listener in self._listeners] or [self._closed_before()]
-        return replace(together(self._receipts, whole), stragglers=tuple(self._stragglers))
+        receipt = replace(together(self._receipts, whole), stragglers=tuple(self._stragglers))
+        return _aborted(receipt, self._unsent) if self._cut else receipt
 
     def _closed_before(self) -> Receipt:
         now = time.monotonic()
@@ -199,7 +222,7 @@ class SubprocessWork:
         self._transport, self._policy, self._loop = transport, policy, loop
         self._requested, self._close = requested, close
         self._receipts: list[Receipt] = []
-        self._killed = False
+        self._killed = self._cut = False
 
     async def run(self) -> Receipt:
         try:
@@ -239,6 +262,7 @@ class SubprocessWork:
             self._transport.close()
 
     def cut(self) -> None:
+        self._cut = True
         with contextlib.suppress(ProcessLookupError):
             self._transport.close()
 
@@ -253,4 +277,5 @@ class SubprocessWork:
             whole = replace(whole, outcome=outcome)
         elif self._killed:
             whole = replace(whole, outcome="timed_out", phase="linger")
-        return together(self._receipts, [whole])
+        receipt = together(self._receipts, [whole])
+        return _aborted(receipt, 0) if self._cut else receipt

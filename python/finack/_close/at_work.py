@@ -99,8 +99,27 @@ class _StandIn:
     __slots__ = ("__weakref__",)
 
 
-# By protocol, then by what tells its transports apart.
-_stand_ins: weakref.WeakKeyDictionary[Any, dict[Any, _StandIn]] = weakref.WeakKeyDictionary()
+class _StandIns:
+    """Those of all protocols, as long as these are there."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[Any, dict[Any, _StandIn]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def get(self, x: Any, protocol: Any) -> _StandIn:
+        """No other subprocess that is there at the same time has its number."""
+        number = (id(x), x.get_pid() if hasattr(x, "get_pid") else 0)
+        known = self._known.setdefault(protocol, {})
+        if (found := known.get(number)) is None:
+            for old in list(known)[: max(0, len(known) + 1 - MANY)]:
+                if known.get(old) not in pending:
+                    known.pop(old, None)
+            found = known[number] = _StandIn()
+        return found
+
+
+_stand_ins = _StandIns()
 
 
 def key_of(x: Any) -> Any:
@@ -115,19 +134,7 @@ def key_of(x: Any) -> Any:
     protocol = x.get_protocol()
     how: Any = type(protocol).__hash__
     alone = how is object.__hash__  # else another may be equal to it
-    return _stand_in(x, protocol) if alone and _takes_weak_references(protocol) else x
-
-
-def _stand_in(x: Any, protocol: Any) -> _StandIn:
-    """No other subprocess that is there at the same time has its number."""
-    number = (id(x), x.get_pid() if hasattr(x, "get_pid") else 0)
-    known = _stand_ins.setdefault(protocol, {})
-    if (found := known.get(number)) is None:
-        for old in list(known)[: max(0, len(known) + 1 - MANY)]:
-            if known.get(old) not in pending:
-                known.pop(old, None)
-        found = known[number] = _StandIn()
-    return found
+    return _stand_ins.get(x, protocol) if alone and _takes_weak_references(protocol) else x
 
 
 def _takes_weak_references(x: Any) -> bool:

@@ -99,7 +99,11 @@ def certificate() -> tuple[Certificate, Any]:
 
 
 def secure(chaos: Any, server_side: bool) -> ssl.SSLContext:
-    """With callbacks, which run inside of OpenSSL."""
+    """With callbacks, which run inside of OpenSSL.
+
+    What stays of a round, transports and descriptors too, is CPython's: of the exceptions that
+    _msg_callback raises in one call of OpenSSL it keeps the last, and never lets go of the others.
+    """
     made, _ = certificate()
     context = made.server_context() if server_side else made.client_context()
     if chaos.likely(0.3):

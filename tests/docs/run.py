@@ -39,7 +39,7 @@ CHECKOUT = "/root/finack"
 CERTIFICATES = "/etc/ssl/certs"  # of this machine, by which pip knows its index
 KNOWN = "/mnt/certificates"  # the same inside, where no package writes
 NUMBER = re.compile(r"\d+(\.\d+)?(us|ms|s)?\b")
-SLEEP = """
+HELPERS = """
 sleep() { # 1: until what was started last listens, which a reader gives a second
     if [ "$1" != 1 ]; then command sleep "$@"; return; fi
     python3 - "$!" <<'PYTHON'
@@ -76,6 +76,12 @@ while time.monotonic() < limit and pathlib.Path("/proc", sys.argv[1]).exists():
     time.sleep(0.02)
 sys.exit("what was started last does not listen")
 PYTHON
+}
+timeout() { # -s INT SECONDS COMMAND: SECONDS from where it listens, however long it takes to start
+    if [ "$1 $2" != "-s INT" ]; then command timeout "$@"; return; fi
+    setsid env --default-signal=INT "${@:4}" &
+    sleep 1 && command sleep "$3"
+    kill -INT -- "-$!" && wait "$!"
 }
 """
 
@@ -120,7 +126,7 @@ class Page:
         self.serial = 0
         if clean:
             self.write(f"cd {CHECKOUT}; export PIP_CERT={KNOWN}/ca-certificates.crt\n")
-        self.write(SLEEP)
+        self.write(HELPERS)
 
     def write(self, text):
         self.shell.stdin.write(text)

@@ -162,6 +162,23 @@ static int refused(struct listener *l, int error)
     }
 }
 
+static bool accepts(const struct listener *l)
+{
+    return l->fd >= 0 && !l->waiting;
+}
+
+/* The exception that is set ends the loop's run. The kernel will not tell of the others again. */
+static int leave(struct listener *l)
+{
+    PyObject *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace);
+    if (accepts(l) && accept_queue(l) < 0)
+        PyErr_WriteUnraisable((PyObject *) l);
+    PyErr_Restore(type, value, trace);
+    return -1;
+}
+
 static int accept_look(struct fin__py_loop *loop, PyObject *self, PyObject *unused)
 {
     struct listener *l = (struct listener *) self;
@@ -170,7 +187,7 @@ static int accept_look(struct fin__py_loop *loop, PyObject *self, PyObject *unus
     (void) loop;
     (void) unused;
     l->queued = false;
-    for (int i = 0; result == 0 && i < l->backlog && l->fd >= 0 && !l->waiting; i++) {
+    for (int i = 0; result == 0 && i < l->backlog && accepts(l); i++) {
         struct sockaddr_storage peer = { 0 };
         socklen_t size = sizeof peer;
         int fd = accept4(l->fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -182,7 +199,9 @@ static int accept_look(struct fin__py_loop *loop, PyObject *self, PyObject *unus
             l->no_linger = l->tcp && l->loop->closes && !fin__endpoint_has_linger(l->fd);
         result = accept_take(l, fd, (struct sockaddr *) &peer);
     }
-    return result == 0 && l->fd >= 0 && !l->waiting ? accept_queue(l) : result;
+    if (result < 0)
+        return leave(l);
+    return accepts(l) ? accept_queue(l) : 0;
 }
 
 int fin__py_listener_news(PyObject *listener)

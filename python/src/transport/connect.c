@@ -121,6 +121,17 @@ static int connect_begin(struct attempt *c)
     return t->waiter ? 0 : -1;
 }
 
+/* Its protocol has begun, and is to hear of the end. */
+static void end_of_one_made(struct fin__py_transport *t)
+{
+    PyObject *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace);
+    if (fin__py_transport_force(t, NULL) < 0)
+        PyErr_WriteUnraisable((PyObject *) t);
+    PyErr_Restore(type, value, trace);
+}
+
 /* The pair that create_connection() returns. */
 static PyObject *connect_finish(struct attempt *c)
 {
@@ -142,10 +153,12 @@ static PyObject *connect_finish(struct attempt *c)
              && fin__py_transport_begin(c->loop, (PyObject *) t, NULL) == 0)
         pair = PyTuple_Pack(2, (PyObject *) t, protocol);
     Py_XDECREF(protocol);
-    if (pair) {
+    if (pair || t->made) {
         c->state = OVER;
         Py_CLEAR(c->transport);
     }
+    if (!pair && t->made)
+        end_of_one_made(t);
     Py_DECREF(t);
     return pair;
 }

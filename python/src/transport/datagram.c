@@ -165,7 +165,7 @@ static int receive(struct fin__py_transport *t, int *error)
 
     *error = 0;
     if (!room)
-        return -1;
+        return fin__py_transport_fail(t, "Fatal read error on datagram transport");
     got = recvfrom(t->fd, room, ROOM, MSG_DONTWAIT, (struct sockaddr *) &from, &size);
     if (got < 0) {
         *error = errno;
@@ -357,10 +357,10 @@ static int go_on_later(struct fin__py_datagrams *d)
 
     if (result < 0)
         result = fin__py_transport_report(t, "Exception in error_received()");
-    if (result < 0 || d->count == 0 || t->fd < 0)
+    if (d->count == 0 || t->fd < 0)
         return result;
     t->events |= EPOLLOUT;
-    return fin__py_transport_queue(t);
+    return result < 0 ? fin__py_transport_left(t) : fin__py_transport_queue(t);
 }
 
 /* Holds on to the first one, which a socket of the program's own make may have dropped. */

@@ -79,8 +79,8 @@ static int hand_over(struct fin__py_transport *t, PyObject *data)
 {
     PyObject *result;
 
-    if (!data)
-        return -1;
+    if (!data) /* and the bytes are lost */
+        return fin__py_transport_fail(t, READ_ERROR);
     result = fin__py_protocol_call(t, t->loop->module->asyncio.name_data_received, data);
     Py_DECREF(data);
     if (!result)
@@ -107,7 +107,9 @@ static int read_little(struct fin__py_transport *t)
     ssize_t got = room ? receive(t, room, ROOM) : 0;
     int result = -1;
 
-    if (!room || read_nothing(t, got, &result))
+    if (!room)
+        return fin__py_transport_fail(t, READ_ERROR);
+    if (read_nothing(t, got, &result))
         return result;
     return hand_over(t, PyBytes_FromStringAndSize(room, got));
 }
@@ -120,7 +122,7 @@ static int read_much(struct fin__py_transport *t)
     int result = -1;
 
     if (!data)
-        return -1;
+        return fin__py_transport_fail(t, READ_ERROR);
     if (read_nothing(t, got, &result)) {
         Py_DECREF(data);
         return result;

@@ -267,7 +267,7 @@ int fin__py_tls_shut(struct fin__py_transport *t)
     t->closing = t->tls->shutting = true;
     if (fin__py_tls_arm(t, t->tls->shutdown_timeout) < 0)
         return -1;
-    return fin__py_tls_shut_more(t);
+    return fin__py_tls_shut_more(t) < 0 ? fin__py_transport_left(t) : 0;
 }
 
 /* Bytes that are lost must not end in FIN. */

@@ -338,10 +338,10 @@ static int established(struct fin__py_transport *t)
     else
         result = fin__py_transport_begin(t->loop, (PyObject *) t, waiter);
     Py_XDECREF(waiter);
+    t->events |= EPOLLIN | EPOLLOUT;
+    t->drained = false;
     if (result == 0 && t->output.count > 0 && t->fd >= 0 && !t->losing && !t->ending)
         result = fin__py_transport_writable(t);
-    t->events |= EPOLLIN;
-    t->drained = false;
     if (result == 0 && fin__py_transport_wants_read(t))
         result = fin__py_transport_read(t);
     if (result == 0 && !t->drained && fin__py_transport_wants_read(t))
@@ -393,7 +393,7 @@ int fin__py_tls_begin(struct fin__py_loop *loop, PyObject *self, PyObject *unuse
         return -1;
     if (t->tls->server_side && !(t->events & HEARD) && t->tls->wire->early_count == 0)
         return 0;
-    return shake(t);
+    return shake(t) < 0 ? fin__py_transport_left(t) : 0;
 }
 
 /* ---- events ---- */

@@ -178,6 +178,25 @@ void fin__py_transport_unwatch(struct fin__py_transport *t)
 
 /* ---- steps ---- */
 
+static bool has_news_to_read(const struct fin__py_transport *t)
+{
+    return t->events & HEARD && !t->drained && fin__py_transport_wants_read(t);
+}
+
+static int look_at_data(struct fin__py_transport *t, uint32_t events)
+{
+    int result = 0;
+
+    t->events &= ~(uint32_t) EPOLLOUT;
+    if (events & WRITABLE && t->output.count > 0 && !t->losing)
+        result = fin__py_transport_writable(t);
+    if (result == 0 && has_news_to_read(t))
+        result = fin__py_transport_read(t);
+    if (result == 0 && has_news_to_read(t))
+        result = fin__py_transport_queue(t);
+    return result;
+}
+
 static int transport_look(struct fin__py_loop *loop, PyObject *self, PyObject *unused)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) self;
@@ -199,15 +218,10 @@ static int transport_look(struct fin__py_loop *loop, PyObject *self, PyObject *u
     if (t->connecting)
         return fin__py_connected(t);
     if (fin__py_tls_is_concerned(t))
-        return fin__py_tls_look(t);
-    t->events &= ~(uint32_t) EPOLLOUT;
-    if (events & WRITABLE && t->output.count > 0 && !t->losing)
-        result = fin__py_transport_writable(t);
-    if (result == 0 && t->events & HEARD && !t->drained && fin__py_transport_wants_read(t))
-        result = fin__py_transport_read(t);
-    if (result == 0 && t->events & HEARD && !t->drained && fin__py_transport_wants_read(t))
-        result = fin__py_transport_queue(t);
-    return result;
+        result = fin__py_tls_look(t);
+    else
+        result = look_at_data(t, events);
+    return result < 0 ? fin__py_transport_left(t) : result;
 }
 
 int fin__py_transport_queue(struct fin__py_transport *t)
@@ -223,6 +237,18 @@ static bool is_of_interest(const struct fin__py_transport *t)
     return t->connecting || fin__py_ending_of(t) || fin__py_tls_is_concerned(t)
         || (t->output.count > 0 && t->events & WRITABLE)
         || (t->events & HEARD && fin__py_transport_wants_read(t));
+}
+
+/* What the kernel has told of, it does not tell of again. */
+int fin__py_transport_left(struct fin__py_transport *t)
+{
+    PyObject *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace);
+    if (t->loop && t->fd >= 0 && is_of_interest(t) && fin__py_transport_queue(t) < 0)
+        PyErr_WriteUnraisable((PyObject *) t);
+    PyErr_Restore(type, value, trace);
+    return -1;
 }
 
 int fin__py_transport_news(PyObject *object, uint32_t events)
@@ -256,17 +282,25 @@ int fin__py_transport_attach(struct fin__py_transport *t)
 int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject *waiter)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) self;
-    PyObject *done;
+    PyObject *done, *type, *value, *trace;
+    int result = 0;
 
     if (t->lost || !t->protocol)
         return 0;
     t->made = true;
     done = fin__py_protocol_call(t, loop->module->asyncio.name_connection_made, self);
-    if (!done && fin__py_transport_report(t, "Exception in connection_made()") < 0)
-        return -1;
+    if (!done)
+        result = fin__py_transport_report(t, "Exception in connection_made()");
     Py_XDECREF(done);
-    if (waiter && fin__py_future_done(&loop->module->asyncio, waiter, NULL) < 0)
-        return -1;
+    PyErr_Fetch(&type, &value, &trace); /* who waits is told all the same */
+    if (waiter && fin__py_future_done(&loop->module->asyncio, waiter, NULL) < 0) {
+        if (result == 0)
+            return fin__py_transport_left(t);
+        PyErr_WriteUnraisable(waiter);
+    }
+    PyErr_Restore(type, value, trace);
+    if (result < 0)
+        return fin__py_transport_left(t);
     return is_of_interest(t) ? fin__py_transport_queue(t) : 0;
 }
 

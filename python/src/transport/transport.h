@@ -94,6 +94,9 @@ int fin__py_transport_news(PyObject *object, uint32_t events);
 /* Has the ring look at the transport. 0 or -1. */
 int fin__py_transport_queue(struct fin__py_transport *t);
 
+/* The exception that is set ends the loop's run: what was to be done is done in the next. -1. */
+int fin__py_transport_left(struct fin__py_transport *t);
+
 /* A step: connection_made(); `waiter` may be NULL. */
 int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject *waiter);
 

@@ -191,14 +191,20 @@ static int emptied(struct fin__py_transport *t)
 
 static int written(struct fin__py_transport *t)
 {
+    PyObject *type, *value, *trace;
     int result = fin__py_transport_send(t);
 
     if (result < 0 && !t->datagram)
         return fin__py_transport_fail_errno(t, result, WRITE_ERROR);
     if (result == 0 && t->loop)
         result = fin__py_transport_resume_writing(t); /* which may write */
-    if (result == 0 && t->loop && t->output.count == 0 && t->fd >= 0 && !t->losing)
-        result = emptied(t);
+    PyErr_Fetch(&type, &value, &trace); /* to leave must wait until all is on its way */
+    if (t->loop && t->output.count == 0 && t->fd >= 0 && !t->losing && emptied(t) < 0) {
+        if (result == 0)
+            return -1;
+        PyErr_WriteUnraisable((PyObject *) t);
+    }
+    PyErr_Restore(type, value, trace);
     return result;
 }
 

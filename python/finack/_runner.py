@@ -3,17 +3,21 @@
 
 import argparse
 import atexit
+import contextlib
+import errno
 import heapq
 import importlib.machinery
 import io
 import itertools
 import json
 import os
+import resource
 import sys
 import threading
 import time
 import types
 from collections import Counter
+from collections.abc import Iterator
 from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
@@ -31,6 +35,7 @@ from finack._sockets.places import Place
 _SLOWEST = 10
 _KERNEL_WAIT = 1.0
 _PAUSE = 0.01
+_DESCRIPTORS = 64  # more than the report needs at a time
 _HERE = os.path.dirname(__file__) + os.sep
 _KINDS: dict[str, Kind] = {
     "open": "descriptor",
@@ -201,6 +206,7 @@ class _Report:
         self._order = itertools.count()
         self._watch = Watch(threads=False)
         self._never_closed: list[Left] = []
+        self._blind = ""
         recent.listen(self._note)
         loop_end.listen(self._note_left)
 
@@ -221,11 +227,18 @@ class _Report:
         """Tell it; with --strict the process may end in here."""
         if os.getpid() != self._pid:
             return
-        found = self._ghosts()
-        self._watch.close()
-        self._print(found)
-        self._write(found)
-        if (found or self._never_closed) and self._strict and not self.failed:
+        with _descriptors():
+            try:
+                found = self._ghosts()
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                found, self._blind = [], f"what is left was not looked for: {error}"
+            self._watch.close()
+            self._print(found)
+            self._write(found)
+        wrong = found or self._never_closed or self._blind
+        if wrong and self._strict and not self.failed:
             _exit(1)
 
     def _ghosts(self) -> list[Ghost]:
@@ -246,7 +259,7 @@ class _Report:
         if self._slowest:
             lines.append("slowest, from close() to released:")
             lines += [f"  {slow}" for slow in sorted(self._slowest, reverse=True)]
-        if found or not self._never_closed:
+        if found or not (self._never_closed or self._blind):
             lines.append(f"{len(found) or 'no'} ghost{'' if len(found) == 1 else 's'}")
         lines += [f"  {ghost}" for ghost in found]
         return lines + self._lines_handed_over() + self._notes()
@@ -270,7 +283,8 @@ class _Report:
         ]
 
     def _notes(self) -> list[str]:
-        return [_UVLOOP] if "uvloop" in sys.modules else []
+        notes = [_UVLOOP] if "uvloop" in sys.modules else []
+        return [*notes, self._blind] if self._blind else notes
 
     def _print(self, found: list[Ghost]) -> None:
         if sys.stderr:
@@ -305,6 +319,17 @@ class _Report:
             ),
             "notes": self._notes(),
         }
+
+
+@contextlib.contextmanager
+def _descriptors() -> Iterator[None]:
+    """A program that has used up its descriptors is one that the report is for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + _DESCRIPTORS, hard), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def _ghost_of(left: Leftover) -> Ghost:

@@ -179,7 +179,7 @@ def test_what_was_written(story: Story, eof: bool) -> None:
     if eof:
         transport.write_eof()
     story.loop.add_reader(theirs, story.loop.stop)
-    got = []
+    got: list[int] = []
 
     def is_over() -> bool:
         with contextlib.suppress(BlockingIOError):
@@ -217,9 +217,7 @@ def test_a_listening_socket(story: Story, at: str) -> None:
 
 def test_datagrams(story: Story) -> None:
     transport, _ = story.run(
-        story.loop.create_datagram_endpoint(
-            lambda: Datagrams(story), local_addr=("127.0.0.1", 0)
-        )
+        story.loop.create_datagram_endpoint(lambda: Datagrams(story), local_addr=("127.0.0.1", 0))
     )
     all_of_them = [bytes([number]) for number in range(5)]
     with socket.socket(type=socket.SOCK_DGRAM) as peer:
@@ -250,9 +248,10 @@ def test_datagrams_behind_an_error(story: Story) -> None:
 
 def test_datagrams_behind_one_that_is_refused(story: Story, tmp_path: pathlib.Path) -> None:
     names = [str(tmp_path / name) for name in ("full", "other")]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full, socket.socket(
-        socket.AF_UNIX, socket.SOCK_DGRAM
-    ) as other:
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
         for sock, name in zip((full, other), names, strict=True):
             sock.bind(name)
         transport, _ = story.run(
@@ -301,8 +300,9 @@ def test_tls(at: Any, policy: finack.Policy | None, files: Certificate) -> None:
 
     In C: asyncio's sslproto forgets what it has taken in, on its own loop too.
     """
-    story = Story(finack.EventLoop(close_policy=policy))
-    assert getattr(story.loop, "tls") == "c"
+    loop = finack.EventLoop(close_policy=policy)
+    assert loop.tls == "c"
+    story = Story(loop)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"x")

@@ -2,8 +2,11 @@
 """ssl_shutdown_timeout bounds a TLS close from close() to release, whatever the peer does."""
 
 import asyncio
+import contextlib
 import gc
 import os
+import socket
+import ssl
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -294,3 +297,84 @@ def test_layer_on_layer(certificate: Certificate) -> None:
         server.close()
 
     finack.run(main())
+
+
+class Failing(ssl.SSLContext):
+    """Makes no session any more, once it was told."""
+
+    fails = False
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        if self.fails:
+            raise ValueError("none today")
+        return super().wrap_bio(*args, **options)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_server_does_not_wait_for_a_connection_without_a_session(
+    certificate: Certificate, at_once: bool
+) -> None:
+    context = Failing(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain)
+    context.fails = at_once
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Client, "127.0.0.1", 0, ssl=context)
+        context.fails = True
+        waiting = asyncio.ensure_future(server.wait_closed())
+        with socket.create_connection(server.sockets[0].getsockname()) as sock:
+            sock.setblocking(False)
+            sock.send(b"x")
+            with contextlib.suppress(ConnectionResetError):  # the byte was not read
+                if os.environ["FINACK_TLS"] == "c" and not at_once:
+                    assert await asyncio.wait_for(loop.sock_recv(sock, 1), BOUND) == b""
+                else:  # asyncio says nothing
+                    await asyncio.sleep(0)
+        server.close()
+        await asyncio.wait_for(waiting, BOUND)
+
+    finack.run(main())
+
+
+@pytest.mark.parametrize("policy", [None, finack.CLOSE_POLICY, finack.Policy()])
+def test_what_comes_behind_the_peers_farewell_resets_nothing(
+    files: Certificate, policy: finack.Policy | None
+) -> None:
+    """A peer that has said close_notify, and sends bytes all the same, gets what it was sent."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = files.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    def shake(sock: socket.socket) -> None:
+        while True:
+            try:
+                session.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(1 << 16))
+
+    def peer(address: tuple[str, int]) -> None:
+        with socket.create_connection(address, BOUND) as sock:
+            shake(sock)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                session.unwrap()
+            sock.sendall(outgoing.read() + bytes(1 << 16))
+            while sock.recv(1 << 16):
+                continue
+
+    class Server(Client):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            over.set()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Server, "127.0.0.1", 0, ssl=files.server_context())
+        await asyncio.to_thread(peer, server.sockets[0].getsockname())
+        await over.wait()
+        server.close()
+
+    over = asyncio.Event()
+    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(close_policy=policy)) as runner:
+        runner.run(main())

@@ -358,6 +358,32 @@ def test_ghosts(tmp_path: Path, kind: str) -> None:
     assert kind in (*(ghost["kind"] for ghost in ghosts), "file")
 
 
+EXHAUSTED = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, {hard}))
+kept = []
+try:
+    while True:
+        kept.append(socket.socket())
+except OSError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("limit", ["soft", "hard"])
+def test_without_a_descriptor(tmp_path: Path, limit: str) -> None:
+    """Who has used up all of them is told of them, or at least why not."""
+    app = App(tmp_path, EXHAUSTED.format(hard=40 if limit == "hard" else 400))
+    done = app.run("--strict", "app.py")
+    own, told = split(done.stderr)
+    assert own == "" and done.returncode == 1
+    if limit == "soft":
+        assert told.count("never closed, CLOSE, made at app.py:") > 20
+    else:
+        assert "finack: what is left was not looked for: [Errno 24] Too many open files\n" in told
+        assert "no ghosts" not in told
+
+
 def test_strict_keeps_the_program_s_own_status(tmp_path: Path) -> None:
     app = App(tmp_path, "sock = socket.socket()\nprint('written')\nsys.exit(7)")
     done = app.run("--strict", "app.py")

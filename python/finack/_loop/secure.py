@@ -8,6 +8,7 @@ with a libssl that is no shared library, in sub-interpreters, and for classes th
 writing anew, TLS is asyncio's sslproto over a transport in C all the same.
 """
 
+import contextlib
 import functools
 import os
 import sys
@@ -173,7 +174,10 @@ class Secure(Streams):
         if sslcontext and self._accepts_in_c(sock) and self._has_own("_make_ssl_transport"):
             times = _times(ssl_handshake_timeout, ssl_shutdown_timeout)
             wrap = functools.partial(self._wrap, sslcontext, True, None)
-            if wrap() is not None:
+            probe = None
+            with contextlib.suppress(Exception):  # it is each connection's to fail
+                probe = wrap()
+            if probe is not None:
                 tls = (wrap, sslcontext, *times)
                 self._serve(protocol_factory, sock, server, backlog, kwargs.get("context"), tls)
                 return

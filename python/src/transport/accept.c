@@ -76,10 +76,10 @@ static int accept_start(struct listener *l, struct fin__py_transport *t)
     Py_XDECREF(protocol);
     if (result < 0) {
         Py_CLEAR(t->protocol);
-        Py_CLEAR(t->server);
         fin__py_transport_unwatch(t);
         fin__py_tls_unplug(t);
         fin__drop(&t->fd);
+        fin__py_transport_uncount(t);
         return accept_report(l, "Error on transport creation for incoming connection");
     }
     if (t->tls)

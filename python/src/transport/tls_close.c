@@ -223,8 +223,20 @@ void fin__py_tls_ends(struct fin__py_transport *t, struct fin__plan *plan, enum 
 
 /* ---- as asyncio closes ---- */
 
+/* What the peer has sent behind its own farewell would make RST of FIN. */
+static void discard(struct fin__py_transport *t)
+{
+    char scratch[SCRATCH];
+    uint64_t count;
+
+    for (int i = 0; i < BURST; i++)
+        if (read_raw(t, scratch, sizeof scratch, &count) != FIN_LAYER_DONE)
+            break;
+}
+
 static int over(struct fin__py_transport *t)
 {
+    discard(t);
     t->tls->shutting = false;
     fin__py_tls_disarm(t->tls);
     return fin__py_transport_flushed(t);

@@ -101,8 +101,10 @@ int fin__py_transport_detach(struct fin__py_transport *t)
     PyObject *server = t->server, *result;
 
     t->server = NULL;
-    if (!server)
+    if (!server || !t->counted) {
+        Py_XDECREF(server);
         return 0;
+    }
     result = a->attach_takes_transport
         ? PyObject_CallMethodOneArg(server, a->name_detach, (PyObject *) t)
         : PyObject_CallMethodNoArgs(server, a->name_detach);
@@ -275,6 +277,7 @@ int fin__py_transport_attach(struct fin__py_transport *t)
     result = a->attach_takes_transport
         ? PyObject_CallMethodOneArg(t->server, a->name_attach, (PyObject *) t)
         : PyObject_CallMethodNoArgs(t->server, a->name_attach);
+    t->counted = result != NULL;
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
@@ -304,12 +307,23 @@ int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject 
     return is_of_interest(t) ? fin__py_transport_queue(t) : 0;
 }
 
+/* It comes to nothing: with the exception that is set, the server waits for it no more. */
+void fin__py_transport_uncount(struct fin__py_transport *t)
+{
+    PyObject *type, *value, *trace;
+
+    PyErr_Fetch(&type, &value, &trace);
+    if (fin__py_transport_detach(t) < 0)
+        PyErr_WriteUnraisable((PyObject *) t);
+    PyErr_Restore(type, value, trace);
+}
+
 void fin__py_transport_leave_sock(struct fin__py_transport *t)
 {
     fin__py_transport_unwatch(t);
     fin__py_tls_unplug(t);
     t->fd = -1;
-    Py_CLEAR(t->server);
+    fin__py_transport_uncount(t);
     Py_DECREF(t);
 }
 

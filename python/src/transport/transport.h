@@ -53,6 +53,7 @@ struct fin__py_transport {
     int failed; /* a negative errno: why it closed itself */
     unsigned lost_writes;
     bool watched : 1;    /* has its entry in the epoll set */
+    bool counted : 1;    /* by the server */
     bool connecting : 1; /* connect(2) goes on */
     bool made : 1;       /* connection_made() was called */
     bool buffered : 1;   /* the protocol is a BufferedProtocol */
@@ -83,6 +84,7 @@ int fin__py_transport_set_protocol(struct fin__py_transport *t, PyObject *protoc
 /* The server's count of its connections. 0, or -1 with an exception. */
 int fin__py_transport_attach(struct fin__py_transport *t);
 int fin__py_transport_detach(struct fin__py_transport *t);
+void fin__py_transport_uncount(struct fin__py_transport *t);
 
 /* Into and out of the loop's epoll set. 0, or -1 with an exception. */
 int fin__py_transport_watch(struct fin__py_transport *t);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from selectors import BaseSelector, SelectorKey
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias, final, overload
 
@@ -213,6 +213,8 @@ class Loop:
     def _unserve(self, fd: int, /) -> bool: ...
     _on_closed: Any
     _listeners: Any
+    _note_left: Any
+    _placed: Any
     @property
     def _by_policy(self) -> bool: ...
     @property
@@ -271,7 +273,11 @@ class DatagramTransport(SocketTransport, asyncio.DatagramTransport):
 @final
 class Ending:
     known: Any
-    driven: int
+    @property
+    def driven(self) -> int: ...
+    @property
+    def released(self) -> float | None: ...
+    def __await__(self) -> Generator[Any]: ...
     @property
     def over(self) -> bool: ...
     @property

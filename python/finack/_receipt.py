@@ -131,9 +131,12 @@ def _fields(values: "_core.ReceiptTuple", socket: str) -> dict[str, Any]:
 class _Source:
     """What a receipt is made from."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("__weakref__", "_source")
 
-    _source: Any  # the arguments of _from_core()
+    _source: Any  # the arguments of _from_core(); None: they were worked out
+
+
+_put_source = vars(_Source)["_source"].__set__  # what frozen=True forbids
 
 
 _OBJECTS = ("stages", "error")  # fields that can't be compared or hashed as they are
@@ -229,7 +232,7 @@ class Receipt(_Source):
     ) -> Self:
         """Nothing is worked out before somebody asks: most receipts are thrown away."""
         receipt = object.__new__(cls)
-        object.__setattr__(receipt, "_source", (values, socket, names))
+        _put_source(receipt, (values, socket, names))
         return receipt
 
     if not TYPE_CHECKING:  # there it would make any name an attribute
@@ -238,13 +241,19 @@ class Receipt(_Source):
             """A field of a receipt that nobody has looked at yet."""
             if name == "_source" or name not in self.__dataclass_fields__:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            values, socket, names = self._source
-            values = values if isinstance(values, tuple) else values.receipt()
-            socket = socket(*names) if callable(socket) else socket
-            for field_name, value in _fields(values, socket).items():
-                object.__setattr__(self, field_name, value)
-            self.__post_init__()
+            if self._source is not None:  # no other thread was faster
+                self._work_out(*self._source)
             return object.__getattribute__(self, name)
+
+    def _work_out(self, values: Any, socket: Any, names: tuple[Any, ...]) -> None:
+        told = values if isinstance(values, tuple) else values.receipt()
+        name = socket(*names) if callable(socket) else socket
+        for field_name, value in _fields(told, name).items():
+            object.__setattr__(self, field_name, value)
+        self.__post_init__()
+        if hasattr(values, "known"):  # an Ending keeps what somebody has looked at
+            values.known = self
+        _put_source(self, None)
 
     def _value(self) -> tuple[object, ...]:
         """All of it, as what can be compared: an exception equals itself alone."""

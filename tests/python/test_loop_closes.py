@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import pickle
 import socket
 import struct
 import weakref
@@ -608,3 +609,74 @@ def test_an_exit_from_within_a_flush_does_not_stop_the_close() -> None:
     loop.close()
     slow.close()
     assert [receipt.outcome for receipt in told] == ["prompt"]
+
+
+def test_a_receipt_is_kept_once_somebody_has_looked_at_it() -> None:
+    """And not before: it would keep itself, by its close, until the collector comes."""
+
+    async def main(count: int, look: bool) -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        for _ in range(count):
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            receipt = await finack.aclose(writer, finack.Policy(courtesy="prompt"))
+            assert receipt is await finack.aclose(writer)
+            if look:
+                assert receipt.held is False
+                copy, number = pickle.loads(pickle.dumps(receipt)), id(receipt)
+                del receipt
+                again = await finack.aclose(writer)
+                assert id(again) == number and again == copy
+        server.close()
+        await server.wait_closed()
+
+    def receipts() -> int:
+        return sum(type(one) is finack.Receipt for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
+            before = receipts()
+            runner.run(main(5, look=False))
+            assert receipts() == before
+            runner.run(main(5, look=True))
+    finally:
+        gc.enable()
+
+
+def test_who_awaits_an_ending_by_hand() -> None:
+    """It is an iterator like any other, and who stops in the middle resets the connection."""
+
+    async def main() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.drain(), "127.0.0.1", 0)
+        for stop in ("close", "throw", "send", "drop"):
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            transport: Any = writer.transport
+            ending = transport._close_by(finack.Policy()._as_tuple())
+            waiting = ending.__await__()
+            assert iter(waiting) is waiting and ending.driven == 0
+            future = next(waiting)
+            assert asyncio.isfuture(future) and ending.driven == 1
+            if stop == "close":
+                waiting.close()
+            elif stop == "throw":
+                with pytest.raises(ZeroDivisionError):
+                    waiting.throw(ZeroDivisionError("stop"))
+            elif stop == "send":
+                with pytest.raises(RuntimeError, match="not complete"):
+                    next(waiting)
+            else:
+                del waiting
+            assert ending.driven == 0
+            future._asyncio_future_blocking = False
+            receipt = await finack.aclose(writer, finack.Policy(linger=0))
+            assert receipt.outcome == ("timed_out" if stop == "drop" else "aborted")
+            again = ending.__await__()
+            with pytest.raises(StopIteration):
+                next(again)
+            with pytest.raises(RuntimeError, match="already"):
+                next(again)
+        server.close()
+
+    with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
+        runner.run(main())

@@ -24,6 +24,7 @@ from finack._close.unseen import Kind, kind_of, unseen
 from finack._close.watch import Watch
 from finack._policy import Policy
 from finack._receipt import End, Receipt
+from finack._report.ended import receipt_of
 from finack._sockets.names import name_of_any
 from finack._sockets.transports import connections, transport_with
 
@@ -158,10 +159,9 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     asked = x
     if type(x) is asyncio.StreamWriter:
         x = x.transport
-    if isinstance(x, _core.SocketTransport):
-        begun = x._ending
-        if (ending := by_engine.begin(x, policy, loop)) is not None:
-            return await by_engine.wait(ending, policy, ours=begun is None)
+    if isinstance(x, _core.SocketTransport) and (ending := by_engine.begin(x, policy, loop)):
+        await ending
+        return receipt_of(ending)
     if fits(x, policy, loop) and x not in pending and (brief := _brief(x, policy, requested)):
         pending.enter(x, brief)
         try:

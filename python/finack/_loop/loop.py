@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from finack import _core, _private
 from finack._close.bounded_tls import bound
-from finack._close.by_engine import receipt_of
 from finack._close.watch import released
 from finack._loop.ending import Ending
 from finack._loop.secure import Secure
 from finack._loop.waiters import Waiters
 from finack._policy import Policy
 from finack._receipt import Receipt
+from finack._report.ended import receipt_of
 from finack._report.recent import recent
 from finack._sockets.places import look, places
 
@@ -84,6 +84,8 @@ class EventLoop(Secure):
         self._set_close(*_close_options(close_policy, close_cap))
         self._on_closed = on_closed
         self._listeners = recent.listeners
+        self._note_left = recent.closes.append
+        self._placed = places.users
         _private.warn_once()
         self._policy = policy or Policy()
         self._made_in = os.getpid()

@@ -10,8 +10,8 @@ from asyncio import constants, selector_events, sslproto, trsock
 from typing import Any
 
 from finack import _core, _private
-from finack._close.by_engine import receipt_of
 from finack._loop.turning import Turning
+from finack._report.ended import receipt_of
 from finack._report.recent import recent
 from finack._sockets.places import places
 
@@ -116,7 +116,7 @@ class Streams(Turning):
             and self._in_c
             and not places.in_use
             and self._plain
-            and _WAYS.isdisjoint(self.__dict__)
+            and self.__dict__.keys().isdisjoint(_WAYS)
         ):
             quick = self._connect(protocol_factory, host, port)
             if quick is not None:
@@ -141,7 +141,7 @@ class Streams(Turning):
         )
 
     def _accepts_in_c(self, sock: Any) -> bool:
-        return self._plain and _WAYS.isdisjoint(self.__dict__) and self._takes(sock)
+        return self._plain and self.__dict__.keys().isdisjoint(_WAYS) and self._takes(sock)
 
     def _stop_serving(self, sock: Any) -> None:
         if self._native and sock.fileno() >= 0:

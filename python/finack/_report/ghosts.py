@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from finack import _core, _private
 from finack._receipt import Holder
+from finack._report.ended import receipt_of
 from finack._report.leftovers import event_loops, objects
 from finack._report.recent import Closed, recent
 from finack._sockets.describe import STATES, describe
@@ -161,12 +162,18 @@ def _registration(entry: "_core.StaleTuple") -> Ghost:
 def _left_by_closes() -> Iterator[Ghost]:
     """What is over once is over for ever, and forgotten."""
     for closed in list(recent.closes):
-        ghost = _left_by(Closed(*closed))
+        ghost = _left_by(_told(closed))
         if ghost:
             yield ghost
         else:
             with contextlib.suppress(ValueError):  # another thread was faster
                 recent.closes.remove(closed)
+
+
+def _told(closed: Any) -> Closed:
+    if isinstance(closed, tuple):
+        return Closed(*closed)
+    return Closed(receipt_of(closed), closed.identity, None, closed.released)
 
 
 def _left_by(closed: Closed) -> Ghost | None:

@@ -37,9 +37,10 @@ class Recent:
 
     def __init__(self) -> None:
         """Nobody listens yet."""
-        # Closed takes these; that is left to those who look, who are few.
-        self.closes: deque[tuple[Receipt, _core.Identity, Place | None, float]] = deque(
-            maxlen=_MANY
+        # What Closed is made of; that is left to those who look, who are few. EventLoop's C puts
+        # its closes here by itself.
+        self.closes: deque[tuple[Receipt, _core.Identity, Place | None, float] | _core.Ending] = (
+            deque(maxlen=_MANY)
         )
         self.listeners: list[Listener] = []
         self.handed_over: dict[int, HandedOver] = {}  # the last ones, by cookie

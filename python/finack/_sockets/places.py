@@ -116,7 +116,7 @@ class Places:
 
     def __init__(self) -> None:
         """Nothing is remembered until start()."""
-        self._users = 0
+        self.users: list[None] = []  # EventLoop's C looks whether there are any
         self._new: list[_New] = []
         self._found: dict[int, Place] = {}
         self._prune_at = _PRUNE_AT_LEAST
@@ -126,14 +126,14 @@ class Places:
 
     def start(self) -> None:
         """Begin to remember, unless somebody has."""
-        self._users += 1
-        if self._users == 1:
+        self.users.append(None)
+        if len(self.users) == 1:
             audit.listen(EVENT, self._made)
 
     def stop(self) -> None:
         """One user less; the last one forgets everything."""
-        self._users -= 1
-        if self._users == 0:
+        self.users.pop()
+        if not self.users:
             audit.unlisten(EVENT, self._made)
             self._new.clear()
             self._found.clear()
@@ -141,7 +141,7 @@ class Places:
     @property
     def in_use(self) -> bool:
         """Whether anybody has called start()."""
-        return self._users > 0
+        return bool(self.users)
 
     def _made(self, args: tuple[Any, ...]) -> None:
         self.settle()
@@ -179,11 +179,11 @@ class Places:
 
     def at(self, fd: int) -> Place | None:
         """That of an open socket; None: not known."""
-        return self.of(os.fstat(fd).st_ino) if self._users else None
+        return self.of(os.fstat(fd).st_ino) if self.users else None
 
     def of(self, inode: int) -> Place | None:
         """The same by the socket's inode."""
-        if not self._users:
+        if not self.users:
             return None
         self.settle()
         return self._found.get(inode)

@@ -58,6 +58,8 @@ static int loop_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(loop->context);
     Py_VISIT(loop->on_closed);
     Py_VISIT(loop->listeners);
+    Py_VISIT(loop->note_left);
+    Py_VISIT(loop->placed);
     for (int i = 0; i < FIN__PY_RECORDS; i++)
         Py_VISIT(loop->records[i]);
     for (struct fin__py_ending *c = loop->oldest; c; c = c->newer)
@@ -99,6 +101,8 @@ static int loop_clear(PyObject *object)
     forget_closes(loop);
     Py_CLEAR(loop->on_closed);
     Py_CLEAR(loop->listeners);
+    Py_CLEAR(loop->note_left);
+    Py_CLEAR(loop->placed);
     Py_CLEAR(loop->selector);
     Py_CLEAR(loop->task_factory);
     return 0;
@@ -358,6 +362,8 @@ static PyMemberDef members[] = {
     { "_stopping", T_BOOL, offsetof(struct fin__py_loop, stopping), 0, NULL },
     { "_on_closed", T_OBJECT, offsetof(struct fin__py_loop, on_closed), 0, NULL },
     { "_listeners", T_OBJECT, offsetof(struct fin__py_loop, listeners), 0, NULL },
+    { "_note_left", T_OBJECT, offsetof(struct fin__py_loop, note_left), 0, NULL },
+    { "_placed", T_OBJECT, offsetof(struct fin__py_loop, placed), 0, NULL },
     { "_by_policy", T_BOOL, offsetof(struct fin__py_loop, closes), READONLY, NULL },
     { "_clock_resolution", T_DOUBLE, offsetof(struct fin__py_loop, resolution), 0, NULL },
     { NULL, 0, 0, 0, NULL },

@@ -124,6 +124,8 @@ struct fin__py_loop {
     PyObject *records[FIN__PY_RECORDS];
     uint64_t record_count;
     PyObject *on_closed, *listeners; /* NULL: none */
+    PyObject *note_left, *placed;    /* keeps closes for ghosts(); who wants to know where sockets
+                                      * were made, a list. NULL: none */
     unsigned connects;
     bool makes_tcp; /* sockets that it connects are TCP, for certain */
     bool closes;    /* transports that are closed end by close_policy */

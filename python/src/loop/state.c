@@ -131,7 +131,8 @@ int fin__py_asyncio_start(PyObject *module, struct fin__py_asyncio *a)
         return -1;
     if (fin__py_add_transport(module, a) < 0 || fin__py_add_stream(module, a) < 0
         || fin__py_add_datagram(module, a) < 0 || fin__py_add_listener(module, a) < 0
-        || fin__py_add_connect(module, a) < 0 || fin__py_add_ending(module, a) < 0)
+        || fin__py_add_connect(module, a) < 0 || fin__py_add_ending(module, a) < 0
+        || fin__py_add_waiting(module, a) < 0)
         return -1;
     if (fin__py_add_handles(module, a) < 0 || fin__py_add_ready(module, a) < 0)
         return -1;
@@ -161,6 +162,7 @@ void fin__py_asyncio_clear(struct fin__py_asyncio *a)
     Py_CLEAR(a->listener_type);
     Py_CLEAR(a->connect_type);
     Py_CLEAR(a->ending_type);
+    Py_CLEAR(a->waiting_type);
 }
 
 void fin__py_asyncio_free(struct fin__py_asyncio *a)

@@ -11,7 +11,7 @@
 struct fin__py_asyncio {
     PyTypeObject *handle_type, *timer_type, *ready_type, *step_type, *loop_type;
     PyTypeObject *socket_transport_type, *transport_type, *datagram_type;
-    PyTypeObject *listener_type, *connect_type, *ending_type;
+    PyTypeObject *listener_type, *connect_type, *ending_type, *waiting_type;
     PyObject *future;                  /* asyncio.Future */
     PyObject *tasks;                   /* what is in asyncio.tasks, where Task may be another one */
     PyObject *create_task;             /* BaseEventLoop's */
@@ -46,6 +46,7 @@ int fin__py_add_datagram(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_listener(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_connect(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_ending(PyObject *module, struct fin__py_asyncio *a);
+int fin__py_add_waiting(PyObject *module, struct fin__py_asyncio *a);
 
 int fin__py_asyncio_start(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_asyncio_traverse(struct fin__py_asyncio *a, visitproc visit, void *arg);

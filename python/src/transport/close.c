@@ -251,23 +251,58 @@ static int announce(struct fin__py_loop *loop, PyObject *self, PyObject *unused)
     return done ? 0 : -1;
 }
 
+static bool is_filled(const PyObject *list)
+{
+    return list && PyList_Check(list) && PyList_GET_SIZE(list) > 0;
+}
+
 static bool has_listeners(const struct fin__py_loop *loop)
 {
-    return loop->listeners && PyList_Check(loop->listeners) && PyList_GET_SIZE(loop->listeners) > 0;
+    return is_filled(loop->listeners);
 }
 
 /* The kernel may be at work on it yet. */
 static bool may_be_left(const struct fin__py_ending *c)
 {
-    return !fin__reached(&c->machine, FIN_STAGE_ACKED) || !fin__reached(&c->machine, FIN_STAGE_EOF);
+    return c->noted
+        && (!fin__reached(&c->machine, FIN_STAGE_ACKED)
+            || !fin__reached(&c->machine, FIN_STAGE_EOF));
 }
 
-static bool is_wanted(const struct fin__py_ending *c)
+/* Such a close is kept for ghosts() as it is: that it was prompt, and which socket it was, says all
+ * that is wanted until somebody looks. The place where the socket was made has to be found now. */
+static bool is_kept_as_it_is(const struct fin__py_ending *c)
 {
-    const struct fin__py_loop *loop = c->loop;
+    return c->machine.outcome == FIN_OUTCOME_PROMPT && c->machine.held == FIN_NO
+        && c->proof.id.device && c->loop->note_left && !is_filled(c->loop->placed);
+}
 
-    return (c->noted && (has_listeners(loop) || may_be_left(c)))
-        || (loop->on_closed && loop->on_closed != Py_None) || c->machine.held == FIN_YES;
+/* What is forgotten for it may be anything. */
+static void keep_as_it_is(struct fin__py_ending *c)
+{
+    PyObject *note = Py_NewRef(c->loop->note_left);
+    PyObject *done = PyObject_CallOneArg(note, (PyObject *) c);
+
+    if (!done)
+        PyErr_WriteUnraisable(note);
+    Py_DECREF(note);
+    Py_XDECREF(done);
+}
+
+/* Has it announced to whom it may concern. 0 or -1. */
+static int tell_of(struct fin__py_ending *c)
+{
+    struct fin__py_loop *loop = c->loop;
+    bool heard = (loop->on_closed && !Py_IsNone(loop->on_closed)) || c->machine.held == FIN_YES
+        || (c->noted && has_listeners(loop));
+
+    if (!heard && !may_be_left(c))
+        return 0;
+    if (!heard && is_kept_as_it_is(c)) {
+        keep_as_it_is(c);
+        return 0;
+    }
+    return fin__py_ring_push(loop, announce, Py_NewRef(c), NULL);
 }
 
 static int transport_close_finish(struct fin__py_ending *c)
@@ -293,7 +328,7 @@ static int transport_close_finish(struct fin__py_ending *c)
     Py_CLEAR(t->loop);
     fin__py_output_free(t);
     Py_DECREF(t);
-    if (is_wanted(c) && fin__py_ring_push(loop, announce, Py_NewRef(c), NULL) < 0)
+    if (tell_of(c) < 0)
         result = -1;
     if (wake_all(c) < 0)
         result = -1;

@@ -16,11 +16,11 @@ struct fin__py_ending {
     struct fin__py_loop *loop;
     struct fin__py_transport *transport; /* NULL once the close is complete */
     PyObject *waiters;                   /* a list of futures, or NULL */
-    PyObject *known;                     /* the Receipt that was made of it, or NULL */
-    PyObject *error;                     /* for connection_lost(), or NULL */
-    PyObject *extra;                     /* the transport's, in which names of Unix sockets are */
+    PyObject *known; /* the Receipt that was made of it, a weak reference to one, or NULL */
+    PyObject *error; /* for connection_lost(), or NULL */
+    PyObject *extra; /* the transport's, in which names of Unix sockets are */
     struct fin__py_handle *timer;
-    int driven; /* how many wait for it by policies of their own; aclose() counts them */
+    int driven;                           /* how many wait for it by policies of their own */
     struct fin__py_ending *next_check;    /* among those to be asked about at the turn's end */
     struct fin__py_ending *older, *newer; /* among those that linger behind connection_lost() */
     struct fin__plan plan;
@@ -69,6 +69,12 @@ void fin__py_ending_aborted(struct fin__py_transport *t);
 /* Takes back a close of which neither the peer nor the program has noticed anything: the transport
  * goes on closing as asyncio's do. */
 void fin__py_ending_undo(struct fin__py_transport *t);
+
+/* A future that is done when the close is complete; None: it is. */
+PyObject *fin__py_ending_wait(PyObject *object, PyObject *unused);
+
+/* What `await ending` goes on with. */
+PyObject *fin__py_ending_await(PyObject *object);
 
 /* An event of a transport that closes. 0 or -1. */
 int fin__py_ending_news(struct fin__py_ending *c, uint32_t events);

@@ -24,7 +24,7 @@ static int parse(PyObject *tuple, struct fin_policy *policy)
 }
 
 /* A future that is done when the close is complete; None: it is. */
-static PyObject *wait_(PyObject *object, PyObject *unused)
+PyObject *fin__py_ending_wait(PyObject *object, PyObject *unused)
 {
     struct fin__py_ending *c = (struct fin__py_ending *) object;
     PyObject *future;
@@ -159,7 +159,8 @@ static void dealloc(PyObject *object)
 }
 
 static PyMethodDef methods[] = {
-    { "wait", wait_, METH_NOARGS, "A future that is done when the close is complete; or None." },
+    { "wait", fin__py_ending_wait, METH_NOARGS,
+      "A future that is done when the close is complete; or None." },
     { "adopt", adopt, METH_O, "Go on by this policy." },
     { "abort", abort_, METH_NOARGS, "Ask for the end: RST." },
     { "force", force_, METH_NOARGS, "Wait no longer: as if the deadline had come." },
@@ -171,7 +172,7 @@ static PyMethodDef methods[] = {
 static PyMemberDef members[] = {
     { "datagram", T_BOOL, offsetof(struct fin__py_ending, datagram), READONLY, NULL },
     { "over", T_BOOL, offsetof(struct fin__py_ending, over), READONLY, NULL },
-    { "driven", T_INT, offsetof(struct fin__py_ending, driven), 0, NULL },
+    { "driven", T_INT, offsetof(struct fin__py_ending, driven), READONLY, NULL },
     { "known", T_OBJECT, offsetof(struct fin__py_ending, known), 0, NULL },
     { NULL, 0, 0, 0, NULL },
 };
@@ -186,7 +187,19 @@ static PyObject *get_prompt(PyObject *object, void *unused)
     return PyBool_FromLong(m->outcome == FIN_OUTCOME_PROMPT && m->held == FIN_NO);
 }
 
+/* When the descriptor was released, as time.monotonic() has it; None: it was not. */
+static PyObject *get_released(PyObject *object, void *unused)
+{
+    const struct fin__machine *m = &((struct fin__py_ending *) object)->machine;
+
+    (void) unused;
+    if (!fin__reached(m, FIN_STAGE_RELEASED))
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double) (m->start + (uint64_t) m->stage[FIN_STAGE_RELEASED]) / 1e9);
+}
+
 static PyGetSetDef attributes[] = {
+    { "released", get_released, NULL, "When it was, by time.monotonic(); or None.", NULL },
     { "prompt", get_prompt, NULL, "Whether it ended so, and nobody holds the socket.", NULL },
     { "identity", get_identity, NULL, "As that of identify().", NULL },
     { NULL, NULL, NULL, NULL, NULL },
@@ -198,6 +211,7 @@ static PyType_Slot slots[] = {
     { Py_tp_members, members },
     { Py_tp_getset, attributes },
     { Py_tp_call, deadline },
+    { Py_am_await, fin__py_ending_await },
     { Py_tp_traverse, traverse },
     { Py_tp_clear, clear },
     { Py_tp_dealloc, dealloc },

@@ -172,13 +172,25 @@ int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_la
     return result;
 }
 
-int fin__endpoint_examine_tcp(int fd, struct fin__endpoint *ep)
+/* tcpi_bytes_received counts what came in order, and the FIN. If the FIN is there, and the caller
+ * has read all but that, nothing is left to be read, nor can anything come: whoever else has read,
+ * or has shut our side for reading, would have made a difference. */
+static bool is_emptied(const struct tcp_info *info, const struct fin__past *past)
+{
+    return past->ended && info->tcpi_state == FIN__CLOSE_WAIT
+        && info->tcpi_bytes_received == past->read + 1;
+}
+
+int fin__endpoint_examine_tcp(int fd, const struct fin__past *past, struct fin__endpoint *ep)
 {
     struct tcp_info info;
     int result = fin__tcp_info(fd, &info);
 
-    *ep = (struct fin__endpoint) { .fd = fd, .plain_tcp = true };
-    return result < 0 ? result : examine_tcp(ep, &info);
+    *ep = (struct fin__endpoint) { .fd = fd, .plain_tcp = true, .accepted = past->accepted };
+    if (result < 0)
+        return result;
+    ep->emptied = result == 0 && is_emptied(&info, past);
+    return examine_tcp(ep, &info);
 }
 
 bool fin__endpoint_is_plain_tcp(int fd)
@@ -434,7 +446,10 @@ static void drain(struct fin__endpoint *ep, const struct fin__machine *m, struct
 {
     struct fin__sight sight;
 
-    fin__read(ep, fin__drain_left(m), ev);
+    if (ep->emptied)
+        ev->kind = FIN__END;
+    else
+        fin__read(ep, fin__drain_left(m), ev);
     if (ev->kind == FIN__FAILED && ev->error == -ENOTCONN && ep->family == AF_INET) {
         fin__see(ep, false, false, &sight);
         if (sight.facts & FIN__IS_OVER) /* it was connected: that is another way to say 0 */

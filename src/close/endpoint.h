@@ -25,6 +25,8 @@ struct fin__endpoint {
     bool shut : 1;          /* our FIN was queued, by us or before */
     bool peer_fin : 1;      /* the peer's FIN was seen */
     bool linger_reset : 1;  /* SO_LINGER with time 0 stands */
+    bool accepted : 1;      /* by a listening socket: its SYN is not counted */
+    bool emptied : 1;       /* all that the peer sent was read, and its FIN */
     uint32_t beyond;        /* MPTCP: rcv_nxt less the data, before a DATA_FIN came */
     const struct fin_layer *layer;
 };
@@ -34,8 +36,15 @@ struct fin__endpoint {
 int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                           struct fin__endpoint *ep);
 
-/* The same of what is known to be a TCP socket, and no MPTCP one: with fewer questions. */
-int fin__endpoint_examine_tcp(int fd, struct fin__endpoint *ep);
+/* What the caller has done with a TCP socket, and no MPTCP one, that it has made. */
+struct fin__past {
+    bool accepted; /* it comes from a listening socket */
+    bool ended;    /* read(2) gave 0 */
+    uint64_t read; /* bytes before */
+};
+
+/* The same of such a socket: with fewer questions. */
+int fin__endpoint_examine_tcp(int fd, const struct fin__past *past, struct fin__endpoint *ep);
 
 /* What an accepted socket has from its listening one: the protocol, for good, and SO_LINGER. */
 bool fin__endpoint_is_plain_tcp(int fd);

@@ -108,10 +108,12 @@ static bool may_have_urgent_data(int fd)
 }
 
 /* SYN, data and FIN are acknowledged: nothing else can make two more than the data that was
- * sent. */
-static bool has_all(const struct tcp_info *info)
+ * sent. Where the socket was accepted the SYN is not counted, and one more is the FIN. */
+static bool has_all(const struct fin__endpoint *ep, const struct tcp_info *info)
 {
-    return info->tcpi_bytes_acked - (info->tcpi_bytes_sent - info->tcpi_bytes_retrans) == 2;
+    uint64_t data = info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
+
+    return info->tcpi_bytes_acked - data == (ep->accepted ? 1 : 2);
 }
 
 /* tcp_fin() marks a socket (SOCK_DONE) for good, whoever reads what and takes which error.
@@ -154,7 +156,7 @@ static void see_closed(struct fin__endpoint *ep, const struct tcp_info *info, bo
                        bool shut, struct fin__sight *sight)
 {
     bool disconnected = counts && was_disconnected(info);
-    bool all = counts && has_all(info);
+    bool all = counts && has_all(ep, info);
     /* A reset empties the queue, and leaves its numbers (tcp_ioctl(): write_seq - snd_una). */
     uint64_t left = disconnected ? 1 : all ? 0 : bytes_outstanding(ep->fd);
     enum answer counted = counts ? fin_is_counted(info) : UNKNOWN;

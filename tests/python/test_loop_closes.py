@@ -18,6 +18,7 @@ from peers import Peers
 import finack
 
 MANY = bytes(16 << 20)
+CLOSE_WAIT = 8  # of TCP_INFO
 
 
 class Noting(asyncio.Protocol):
@@ -680,3 +681,72 @@ def test_who_awaits_an_ending_by_hand() -> None:
 
     with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
         runner.run(main())
+
+
+def test_what_came_after_a_read_of_nothing_is_drained() -> None:
+    """Somebody shuts the read side, so that a read gives 0; what the peer sends then is unread."""
+
+    class Keeping(Noting):
+        ended: asyncio.Event
+
+        def eof_received(self) -> bool:
+            self.ended.set()
+            return True
+
+    async def main() -> tuple[finack.Receipt, int, bytes]:
+        loop = asyncio.get_running_loop()
+        listener = socket.create_server(("127.0.0.1", 0))
+        made: asyncio.Queue[Keeping] = asyncio.Queue()
+
+        def serve() -> Keeping:
+            protocol = Keeping()
+            protocol.ended = asyncio.Event()
+            made.put_nowait(protocol)
+            return protocol
+
+        server = await loop.create_server(serve, sock=listener)
+        with socket.create_connection(listener.getsockname()) as peer:
+            protocol = await made.get()
+            with socket.socket(fileno=os.dup(protocol.fd)) as other:
+                other.shutdown(socket.SHUT_RD)
+                await protocol.ended.wait()
+                peer.sendall(b"12345")
+                peer.shutdown(socket.SHUT_WR)
+                while other.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != CLOSE_WAIT:
+                    await asyncio.sleep(0)
+            protocol.transport.close()
+            await protocol.over
+            receipt = await finack.closed(protocol.transport)
+            peer.settimeout(10)
+            seen = peer.recv(1)
+        server.close()
+        return receipt, receipt.discarded, seen
+
+    with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
+        receipt, discarded, seen = runner.run(main())
+    assert (receipt.end, discarded, seen) == ("fin", 5, b"")
+
+
+def test_all_was_read_and_the_peer_has_ended() -> None:
+    """Then nothing is asked a second time, and the receipt says all the same."""
+
+    class Ended(Noting):
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Ended, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            peer.setblocking(False)
+            await loop.sock_sendall(peer, bytes(100000))
+            peer.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(peer, 65536):
+                pass
+        server.close()
+        await server.wait_closed()
+
+    (receipt,) = run(main())
+    assert (receipt.outcome, receipt.end, receipt.held) == ("prompt", "fin", False)
+    assert {"shut", "acked", "eof"} <= set(receipt.stages)
+    assert not receipt.unverifiable and not receipt.lost and not receipt.discarded

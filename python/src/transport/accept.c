@@ -99,6 +99,7 @@ static int accept_take(struct listener *l, int fd, const struct sockaddr *peer)
     t->server = Py_XNewRef(l->server);
     t->ours = l->at;
     t->tcp = l->tcp;
+    t->accepted = true;
     t->no_linger = l->no_linger;
     result = accept_start(l, t);
     Py_DECREF(t);

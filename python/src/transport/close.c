@@ -171,11 +171,16 @@ static int transport_close_arm(struct fin__py_ending *c)
     return result;
 }
 
-static int transport_close_step(struct fin__py_ending *c, struct fin__event *ev)
+static int step_at(struct fin__py_ending *c, struct fin__event *ev, uint64_t now)
 {
-    ev->now = fin__now();
+    ev->now = now;
     c->action = fin__machine_step(&c->machine, ev);
     return go_on(c);
+}
+
+static int transport_close_step(struct fin__py_ending *c, struct fin__event *ev)
+{
+    return step_at(c, ev, fin__now());
 }
 
 int fin__py_ending_deadline(struct fin__py_ending *c)
@@ -556,6 +561,7 @@ static void note_held(uint64_t token, uint64_t inode, void *arg)
 int fin__py_endings_check(struct fin__py_loop *loop)
 {
     struct fin__py_ending *list = loop->checks;
+    uint64_t now;
     int asked, result = 0;
 
     if (!list)
@@ -564,6 +570,7 @@ int fin__py_endings_check(struct fin__py_loop *loop)
     for (struct fin__py_ending *c = list; c; c = c->next_check)
         c->held = false;
     asked = fin__witness_read(&loop->kernel.witness, note_held, list);
+    now = fin__now();
     while (list) {
         struct fin__py_ending *c = list;
         struct fin__event ev = { .kind = asked < 0 ? FIN__FAILED : c->held ? FIN__YES : FIN__NO };
@@ -571,7 +578,7 @@ int fin__py_endings_check(struct fin__py_loop *loop)
         list = c->next_check;
         c->next_check = NULL;
         c->checking = false;
-        if (transport_close_step(c, &ev) < 0)
+        if (step_at(c, &ev, now) < 0)
             result = -1;
         Py_DECREF(c);
     }
@@ -599,9 +606,10 @@ static void decide_in(struct fin__machine *m, uint8_t phase, enum fin_outcome ou
 static int transport_close_examine(struct fin__py_ending *c)
 {
     const struct fin__py_transport *t = c->transport;
+    struct fin__past past = { .accepted = t->accepted, .ended = t->ended, .read = t->read };
 
     if (t->tcp && !t->tls)
-        return fin__endpoint_examine_tcp(t->fd, &c->ep);
+        return fin__endpoint_examine_tcp(t->fd, &past, &c->ep);
     return fin__endpoint_examine(&c->loop->kernel, t->fd, t->tls ? &t->tls->layer : NULL, &c->ep);
 }
 

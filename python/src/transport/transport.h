@@ -46,6 +46,7 @@ struct fin__py_transport {
     struct fin__py_output output;
     size_t high, low;
     uint64_t requested; /* when the layer above was asked to close, 0: that is not known */
+    uint64_t read;      /* bytes, of a stream without TLS */
     struct fin__py_address ours, theirs;
     uint32_t events; /* of epoll, since they were last looked at */
     int fd;
@@ -60,6 +61,7 @@ struct fin__py_transport {
     bool queued : 1;     /* a look at `events` is in the ring */
     bool drained : 1;    /* there was nothing more to read */
     bool much : 1;       /* the last read was a large one */
+    bool ended : 1;      /* a read gave 0 */
     bool reading_over : 1;
     bool paused : 1;
     bool writing_paused : 1;
@@ -69,6 +71,7 @@ struct fin__py_transport {
     bool lost : 1;      /* and was called */
     bool shut : 1;      /* FIN is queued */
     bool tcp : 1;       /* and no MPTCP, for certain */
+    bool accepted : 1;  /* by a listening socket */
     bool no_linger : 1; /* SO_LINGER was off while nobody had the socket object */
     bool datagram : 1;  /* it is a struct fin__py_datagrams */
     bool plain : 1;     /* asyncio's way to close: somebody else closes it by the engine */

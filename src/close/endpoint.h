@@ -39,6 +39,7 @@ int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_la
 /* What the caller has done with a TCP socket, and no MPTCP one, that it has made. */
 struct fin__past {
     bool accepted; /* it comes from a listening socket */
+    bool open;     /* it has connected, and no end of it was seen or made */
     bool ended;    /* read(2) gave 0 */
     uint64_t read; /* bytes before */
 };

@@ -671,7 +671,7 @@ def test_who_awaits_an_ending_by_hand() -> None:
             assert ending.driven == 0
             future._asyncio_future_blocking = False
             receipt = await finack.aclose(writer, finack.Policy(linger=0))
-            assert receipt.outcome == ("timed_out" if stop == "drop" else "aborted")
+            assert (receipt.outcome == "aborted") is (stop != "drop")
             again = ending.__await__()
             with pytest.raises(StopIteration):
                 next(again)
@@ -750,3 +750,35 @@ def test_all_was_read_and_the_peer_has_ended() -> None:
     assert (receipt.outcome, receipt.end, receipt.held) == ("prompt", "fin", False)
     assert {"shut", "acked", "eof"} <= set(receipt.stages)
     assert not receipt.unverifiable and not receipt.lost and not receipt.discarded
+
+
+def test_a_receipt_that_leads_back_to_its_close_is_collected() -> None:
+    """By the traceback of its error, of which the frame has the transport."""
+
+    async def main() -> "weakref.ref[finack.Receipt]":
+        server = await asyncio.start_server(lambda _, writer: None, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(MANY)
+        await asyncio.sleep(0)
+        for accepted in finack_transports(writer.transport):
+            accepted.abort()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        receipt = await finack.aclose(writer)
+        assert receipt.error is not None
+        with contextlib.suppress(OSError):
+            raise receipt.error
+        assert receipt.error.__traceback__ is not None
+        server.close()
+        return weakref.ref(receipt)
+
+    with asyncio.Runner(loop_factory=finack.EventLoop) as runner:
+        receipt = runner.run(main())
+    del runner
+    gc.collect()
+    assert receipt() is None
+
+
+def finack_transports(but: Any) -> list[Any]:
+    loop: Any = asyncio.get_running_loop()
+    return [one for one in loop._own_transports() if one is not but]

@@ -114,7 +114,7 @@ class Streams(Turning):
             and type(port) is int
             and self._native
             and self._in_c
-            and not places.in_use
+            and not places.users
             and self._plain
             and self.__dict__.keys().isdisjoint(_WAYS)
         ):

@@ -337,7 +337,9 @@ static int transport_close_finish(struct fin__py_ending *c)
         result = -1;
     if (wake_all(c) < 0)
         result = -1;
-    Py_CLEAR(c->loop); /* which has it among its records */
+    Py_CLEAR(c->loop);          /* which has it among its records */
+    if (!c->extra && !c->known) /* then there is nothing left by which it could keep itself */
+        PyObject_GC_UnTrack(c);
     return result;
 }
 
@@ -377,27 +379,29 @@ static bool is_before_the_loss(const struct fin__py_ending *c)
         || (c->action == FIN__DRAIN && c->machine.phase == FIN_PHASE_FAREWELL);
 }
 
+static void take_events(struct fin__py_ending *c, struct fin__event *ev)
+{
+    *ev = (struct fin__event) { .kind = FIN__READY, .facts = c->writable ? FIN__IS_WRITABLE : 0 };
+    c->silent = !c->readable && !c->ep.layer;
+    c->ready = c->writable = c->readable = false;
+}
+
 static int carry_out(struct fin__py_ending *c, struct fin__event *ev)
 {
-    switch (c->action) {
-    case FIN__WAIT:
-        *ev =
-            (struct fin__event) { .kind = FIN__READY, .facts = c->writable ? FIN__IS_WRITABLE : 0 };
-        c->ready = c->writable = false;
-        return 0;
-    case FIN__FLUSH:
+    bool silent = c->silent;
+
+    c->silent = false;
+    if (c->action == FIN__WAIT)
+        take_events(c, ev);
+    else if (c->action == FIN__FLUSH)
         return transport_close_flush(c, ev);
-    case FIN__NOTIFY:
-        if (!c->ep.layer) { /* a TLS layer of asyncio's has said it by itself */
-            *ev = (struct fin__event) { .kind = FIN__SKIP };
-            return 0;
-        }
+    else if (c->action == FIN__NOTIFY && !c->ep.layer) /* a TLS layer of asyncio's has said it */
+        *ev = (struct fin__event) { .kind = FIN__SKIP };
+    else if (c->action == FIN__DRAIN && silent) /* what has come since raises an event */
+        *ev = (struct fin__event) { .kind = FIN__AGAIN, .interest = FIN__READ };
+    else
         fin__run(&driver, c, &c->loop->kernel, &c->ep, &c->machine, c->action, ev);
-        return 0;
-    default:
-        fin__run(&driver, c, &c->loop->kernel, &c->ep, &c->machine, c->action, ev);
-        return 0;
-    }
+    return 0;
 }
 
 /* What the program asked for from within an action comes before the next one that may last. */
@@ -484,6 +488,7 @@ int fin__py_ending_news(struct fin__py_ending *c, uint32_t events)
         fin__endpoint_discard_errors(&c->ep);
     c->ready = true;
     c->writable |= (events & EPOLLOUT) != 0;
+    c->readable |= (events & ~(uint32_t) EPOLLOUT) != 0;
     if (c->action == FIN__WAIT)
         result = go_on(c);
     Py_DECREF(c);
@@ -606,7 +611,12 @@ static void decide_in(struct fin__machine *m, uint8_t phase, enum fin_outcome ou
 static int transport_close_examine(struct fin__py_ending *c)
 {
     const struct fin__py_transport *t = c->transport;
-    struct fin__past past = { .accepted = t->accepted, .ended = t->ended, .read = t->read };
+    struct fin__past past = {
+        .accepted = t->accepted,
+        .open = !t->ended && !t->shut && t->failed == 0,
+        .ended = t->ended,
+        .read = t->read,
+    };
 
     if (t->tcp && !t->tls)
         return fin__endpoint_examine_tcp(t->fd, &past, &c->ep);
@@ -621,6 +631,8 @@ static int transport_close_start(struct fin__py_ending *c)
         fin__endpoint_take_over(&c->ep, &c->plan);
     if (t->output.count > 0 || t->datagram) /* a stream without has flushed anyway */
         c->ep.traits |= FIN__LAYERED;
+    if (t->drained) /* those before are over */
+        t->events &= EPOLLOUT;
     c->action = fin__machine_start(&c->machine, &c->plan, c->ep.traits, c->ep.facts,
                                    t->requested ? t->requested : fin__now());
     if (t->requested)

@@ -35,6 +35,8 @@ struct fin__py_ending {
     bool interrupted; /* and was asked for an end meanwhile */
     bool ready;       /* an event came */
     bool writable;    /* and there is room to send */
+    bool readable;    /* or there may be something to read */
+    bool silent;      /* the events that were waited for say that there is nothing */
     bool noted;       /* the loop is to hear of it */
     bool told;        /* connection_lost() was called */
     bool proving;     /* has an entry in the witness */

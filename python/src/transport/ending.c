@@ -173,7 +173,6 @@ static PyMemberDef members[] = {
     { "datagram", T_BOOL, offsetof(struct fin__py_ending, datagram), READONLY, NULL },
     { "over", T_BOOL, offsetof(struct fin__py_ending, over), READONLY, NULL },
     { "driven", T_INT, offsetof(struct fin__py_ending, driven), READONLY, NULL },
-    { "known", T_OBJECT, offsetof(struct fin__py_ending, known), 0, NULL },
     { NULL, 0, 0, 0, NULL },
 };
 
@@ -198,7 +197,26 @@ static PyObject *get_released(PyObject *object, void *unused)
     return PyFloat_FromDouble((double) (m->start + (uint64_t) m->stage[FIN_STAGE_RELEASED]) / 1e9);
 }
 
+static PyObject *get_known(PyObject *object, void *unused)
+{
+    PyObject *known = ((struct fin__py_ending *) object)->known;
+
+    (void) unused;
+    return Py_NewRef(known ? known : Py_None);
+}
+
+/* A receipt may lead back to here, by the traceback of its error. */
+static int set_known(PyObject *object, PyObject *known, void *unused)
+{
+    (void) unused;
+    if (!PyObject_GC_IsTracked(object) && known && !PyWeakref_Check(known))
+        PyObject_GC_Track(object);
+    Py_XSETREF(((struct fin__py_ending *) object)->known, Py_XNewRef(known));
+    return 0;
+}
+
 static PyGetSetDef attributes[] = {
+    { "known", get_known, set_known, "The receipt, or a weak reference to it.", NULL },
     { "released", get_released, NULL, "When it was, by time.monotonic(); or None.", NULL },
     { "prompt", get_prompt, NULL, "Whether it ended so, and nobody holds the socket.", NULL },
     { "identity", get_identity, NULL, "As that of identify().", NULL },

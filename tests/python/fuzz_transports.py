@@ -280,6 +280,9 @@ def use_ending(chaos: Any) -> Any:
         [
             *(2 * [lambda: ending.adopt(chaos.policy())]),
             lambda: ending.wait(),
+            lambda: next(ending.__await__()),
+            lambda: ending.__await__().close(),
+            lambda: ending.__await__().throw(KeyError()),
             lambda: ending.abort(),
             lambda: ending.receipt() and None,
             lambda: ending.names() and None,

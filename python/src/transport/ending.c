@@ -27,16 +27,22 @@ static int parse(PyObject *tuple, struct fin_policy *policy)
 PyObject *fin__py_ending_wait(PyObject *object, PyObject *unused)
 {
     struct fin__py_ending *c = (struct fin__py_ending *) object;
-    PyObject *future;
+    PyObject *loop, *future, *list;
 
     (void) unused;
     if (c->over)
         Py_RETURN_NONE;
-    if (!c->waiters)
-        c->waiters = PyList_New(0);
-    future = c->waiters ? fin__py_create_future((PyObject *) c->loop, NULL) : NULL;
-    if (future && PyList_Append(c->waiters, future) < 0)
+    loop = Py_NewRef(c->loop);
+    future = fin__py_create_future(loop, NULL);
+    list = c->waiters ? Py_NewRef(c->waiters) : PyList_New(0);
+    Py_DECREF(loop);
+    if (list && !c->waiters)
+        c->waiters = Py_NewRef(list);
+    if (!list || (future && PyList_Append(c->waiters, future) < 0))
         Py_CLEAR(future);
+    Py_XDECREF(list);
+    if (future && c->over) /* what ran meanwhile has completed it */
+        Py_SETREF(future, Py_NewRef(Py_None));
     return future;
 }
 

@@ -7,6 +7,8 @@
 
 #include <stddef.h>
 
+#define ALREADY "it was waited for already"
+
 struct waiting {
     PyObject ob_base;
     struct fin__py_ending *ending; /* NULL: it is over, or was never begun and closed */
@@ -37,20 +39,32 @@ static int waiting_end(struct waiting *w)
 
 /* ---- the iterator ---- */
 
+static int set_blocking(struct waiting *w, PyObject *future)
+{
+    const struct fin__py_module *m = PyType_GetModuleState(Py_TYPE(w));
+
+    return m ? PyObject_SetAttr(future, m->asyncio.name_blocking, Py_True) : 0;
+}
+
 static PySendResult waiting_begin(struct waiting *w, PyObject **result)
 {
-    PyObject *future = fin__py_ending_wait((PyObject *) w->ending, NULL);
+    struct fin__py_ending *c = (struct fin__py_ending *) Py_NewRef(w->ending);
+    PyObject *future = fin__py_ending_wait((PyObject *) c, NULL);
+    bool over = future && Py_IsNone(future);
 
+    if (future && !over && set_blocking(w, future) < 0)
+        Py_CLEAR(future);
+    if (future && (w->ending != c || w->begun)) { /* what ran meanwhile has gone on with it */
+        PyErr_SetString(PyExc_RuntimeError, ALREADY);
+        Py_CLEAR(future);
+    }
+    Py_DECREF(c);
     if (!future)
         return PYGEN_ERROR;
-    if (Py_IsNone(future)) {
+    if (over) {
         stop_driving(w);
         *result = future;
         return PYGEN_RETURN;
-    }
-    if (PyObject_SetAttr(future, w->ending->loop->module->asyncio.name_blocking, Py_True) < 0) {
-        Py_DECREF(future);
-        return PYGEN_ERROR;
     }
     w->begun = true;
     w->ending->driven++;
@@ -65,7 +79,7 @@ static PySendResult waiting_send(PyObject *object, PyObject *value, PyObject **r
     (void) value;
     *result = NULL;
     if (!w->ending) {
-        PyErr_SetString(PyExc_RuntimeError, "it was waited for already");
+        PyErr_SetString(PyExc_RuntimeError, ALREADY);
         return PYGEN_ERROR;
     }
     if (!w->begun)

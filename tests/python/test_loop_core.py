@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -357,6 +358,80 @@ def test_task_factory(loop: finack.EventLoop) -> None:
     assert len(made) == 2 and made[1].get_name() == "named"
     loop.set_task_factory(None)
     assert loop.run_until_complete(main()) == 5 and len(made) == 2
+
+
+# ---- what a program puts on a transport ----
+
+
+async def stream(sock: socket.socket) -> asyncio.BaseTransport:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
+    return transport
+
+
+async def datagrams(sock: socket.socket) -> asyncio.BaseTransport:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=sock)
+    return transport
+
+
+def udp_pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+    theirs.bind(("127.0.0.1", 0))
+    ours.connect(theirs.getsockname())
+    return ours, theirs
+
+
+@pytest.mark.parametrize(
+    "pair, make, name",
+    [(socket.socketpair, stream, "write"), (udp_pair, datagrams, "sendto")],
+)
+@pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop, finack.EventLoop])
+def test_a_transport_takes_what_a_program_puts_on_it(
+    pair: Callable[[], tuple[socket.socket, socket.socket]],
+    make: Callable[[socket.socket], Any],
+    name: str,
+    factory: Callable[[], Any],
+) -> None:
+    async def main() -> "weakref.ref[Any]":
+        ours, theirs = pair()
+        with theirs:
+            theirs.setblocking(False)
+            transport = await make(ours)
+            before = dict(vars(transport))
+            noted: list[bytes] = []
+            setattr(transport, name, noted.append)
+            transport.itself = transport
+            getattr(transport, name)(b"not sent")
+            assert noted == [b"not sent"]
+            assert vars(transport).keys() - before.keys() == {name, "itself"}
+            delattr(transport, name)
+            getattr(transport, name)(b"sent")
+            assert await asyncio.get_running_loop().sock_recv(theirs, 100) == b"sent"
+            transport.close()
+        return weakref.ref(transport)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        gone = runner.run(main())
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_writer_calls_what_was_put_on_its_transport() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            _, writer = await asyncio.open_connection(sock=ours)
+            noted: list[bytes] = []
+            transport: Any = writer.transport
+            transport.write = noted.append
+            for n in range(100):
+                writer.write(b"%d" % n)
+            assert noted == [b"%d" % n for n in range(100)]
+            writer.close()
+            await writer.wait_closed()
+
+    finack.run(main())
 
 
 # ---- life ----

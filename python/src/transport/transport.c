@@ -66,6 +66,7 @@ int fin__py_transport_traverse(PyObject *object, visitproc visit, void *arg)
         return result;
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(t->extra);
+    Py_VISIT(t->dict);
     Py_VISIT(t->loop);
     Py_VISIT(t->protocol);
     Py_VISIT(t->context);
@@ -83,6 +84,7 @@ int fin__py_transport_clear(PyObject *object)
     struct fin__py_transport *t = (struct fin__py_transport *) object;
 
     Py_CLEAR(t->extra);
+    Py_CLEAR(t->dict);
     Py_CLEAR(t->protocol);
     Py_CLEAR(t->server);
     Py_CLEAR(t->shown);
@@ -569,6 +571,7 @@ static PyObject *get_is_tls(PyObject *object, void *unused)
 }
 
 static PyGetSetDef properties[] = {
+    { "__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL },
     { "_sock", get_sock, NULL, NULL, NULL },
     { "_conn_lost", get_losing, NULL, NULL, NULL },
     { "_paused", get_paused, NULL, NULL, NULL },
@@ -579,6 +582,7 @@ static PyGetSetDef properties[] = {
 
 static PyMemberDef members[] = {
     { "__weaklistoffset__", T_PYSSIZET, offsetof(struct fin__py_transport, weak), READONLY, NULL },
+    { "__dictoffset__", T_PYSSIZET, offsetof(struct fin__py_transport, dict), READONLY, NULL },
     { "_loop", T_OBJECT, offsetof(struct fin__py_transport, loop), READONLY, NULL },
     { "_ending", T_OBJECT, offsetof(struct fin__py_transport, ending), READONLY, NULL },
     { "_server", T_OBJECT, offsetof(struct fin__py_transport, server), READONLY, NULL },

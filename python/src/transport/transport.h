@@ -43,6 +43,7 @@ struct fin__py_transport {
     PyObject *ending;        /* the engine's close, at work or complete; NULL: there is none */
     struct fin__py_tls *tls; /* NULL: it speaks no TLS */
     PyObject *weak;
+    PyObject *dict; /* what a program puts on it, such as a write() of its own; NULL: nothing */
     struct fin__py_output output;
     size_t high, low;
     uint64_t requested; /* when the layer above was asked to close, 0: that is not known */

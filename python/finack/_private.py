@@ -288,6 +288,11 @@ def session_of(tls: Any) -> Any:
     return getattr(tls, "_sslobj", None)
 
 
+def watches_tls(context: Any) -> bool:
+    """Whether somebody is told of each message of a connection by this ssl.SSLContext."""
+    return getattr(context, "_msg_callback", None) is not None
+
+
 def same_tls(kind: type, other: type) -> bool:
     """Whether both kinds of ssl.SSLObject read and write alike, by the session alone."""
     names = ("read", "write", "unwrap", "_sslobj")

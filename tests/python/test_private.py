@@ -281,6 +281,7 @@ def test_tls(certificate: Certificate) -> None:
         assert not _private.ends(layer) and not _private.buffered(layer)
         assert _private.session_of(tls).context is tls.context
         assert _private.session_of(object()) is None
+        assert not _private.watches_tls(tls.context)
         assert _private.is_write_paused(upper) is False
         assert _private.read_ahead(upper.get_protocol()) == bytearray()
         assert _private.read_ahead(object()) is None

@@ -125,6 +125,32 @@ def test_classes_of_the_program(way: str, certificate: Certificate) -> None:
     finack.run(main())
 
 
+def test_what_is_raised_by_who_is_told_of_messages(certificate: Certificate) -> None:
+    """It ends the connection."""
+    told: list[bool] = []
+    losses: list[object] = []
+
+    def on_message(*_: object) -> None:
+        if told:
+            raise ValueError
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, what: losses.append(what.get("exception")))
+        client: Any = certificate.client_context()
+        client._msg_callback = on_message
+        async with served(certificate.server_context()) as connect:
+            reader, writer = await connect(client)
+            assert not is_in_c(writer.transport)
+            writer.write(b"hello")
+            told.append(True)
+            with pytest.raises(ValueError):
+                await asyncio.wait_for(reader.read(), BOUND)
+        assert isinstance(losses[0], ValueError)
+
+    finack.run(main())
+
+
 def test_the_guard(certificate: Certificate) -> None:
     """What is no session on memory BIOs is refused, and so is a library that isn't _ssl."""
     find_openssl()

@@ -68,7 +68,15 @@ class Secure(Streams):
     # ---- making ----
 
     def _wrap(self, context: Any, server_side: bool, hostname: Any) -> Any:
-        """An SSLObject whose session is one for C, else None."""
+        """An SSLObject whose session is one for C, else None.
+
+        What somebody raises who is told of its messages is raised by CPython's own methods alone.
+        """
+        if _private.watches_tls(context):
+            return None
+        return self._session(context, server_side, hostname)
+
+    def _session(self, context: Any, server_side: bool, hostname: Any) -> Any:
         if self.tls != "c" or not self._in_c:
             return None
         one = context.wrap_bio(
@@ -173,10 +181,10 @@ class Secure(Streams):
     ) -> None:
         if sslcontext and self._accepts_in_c(sock) and self._has_own("_make_ssl_transport"):
             times = _times(ssl_handshake_timeout, ssl_shutdown_timeout)
-            wrap = functools.partial(self._wrap, sslcontext, True, None)
+            wrap = functools.partial(self._session, sslcontext, True, None)
             probe = None
             with contextlib.suppress(Exception):  # it is each connection's to fail
-                probe = wrap()
+                probe = self._wrap(sslcontext, True, None)
             if probe is not None:
                 tls = (wrap, sslcontext, *times)
                 self._serve(protocol_factory, sock, server, backlog, kwargs.get("context"), tls)

@@ -7,6 +7,7 @@ SUITE_RESULTS at once, an object in JSON a line, so that a crash leaves what was
 """
 
 import json
+import multiprocessing
 import os
 import pathlib
 import runpy
@@ -44,6 +45,9 @@ class Log:
 
     def pytest_sessionfinish(self) -> None:
         self.say(loops=self.loops)
+        # Left by tests that failed; the interpreter would wait for them at its end.
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 def count_loops(made: Counter[str]) -> None:

@@ -112,12 +112,12 @@ static void pyclose_inspect(void *self, struct fin__event *ev)
     fin__proof_inspect(&c->set->kernel, &c->proof.id, ev);
 }
 
-static int pyclose_release(void *self, int fd)
+static int pyclose_release(void *self, int fd, unsigned *facts)
 {
     const struct fin__py_close *c = self;
-    int result = fin__release(fd);
 
-    return result == 0 && c->shut ? FIN__IS_SHUT : result;
+    *facts |= c->shut ? FIN__IS_SHUT : 0;
+    return fin__release(fd);
 }
 
 static const struct fin__driver driver = {
@@ -135,12 +135,13 @@ static void prove_nothing(void *self, struct fin__event *ev)
 }
 
 /* Its owner has done that by now, and the number may mean something else. */
-static int leave_open(void *self, int fd)
+static int leave_open(void *self, int fd, unsigned *facts)
 {
     const struct fin__py_close *c = self;
 
     (void) fd;
-    return c->shut ? FIN__IS_SHUT : 0;
+    *facts |= c->shut ? FIN__IS_SHUT : 0;
+    return 0;
 }
 
 static const struct fin__driver lent_driver = {

@@ -26,6 +26,7 @@ struct guarded {
     struct fin__inside inside;
     bool listening;
     bool stays;  /* somebody has not left: a tombstone is on the number */
+    bool kept;   /* or the socket itself, without a tombstone to be had */
     bool shut;   /* by waking them */
     bool waking; /* those inside are to be woken: not by scope descriptor, which ends nothing */
     uint64_t deadline;
@@ -160,36 +161,40 @@ static const struct fin__clear clear = {
 };
 
 /* Without descriptors for a dead one, or memory, the socket itself keeps the number: it is shut. */
-static int guarded_release(void *arg, int fd)
+static int guarded_release(void *arg, int fd, unsigned *facts)
 {
     struct guarded *g = arg;
-    int facts = is_inside(g) ? FIN__IS_RESET_UNSURE : 0, result;
+    int result;
 
+    *facts |= is_inside(g) ? FIN__IS_RESET_UNSURE : 0;
     g->pause = 0;
     g->least = fin__now() + LEAVE_NS;
     result = fin__clear_and_release(&clear, g, fd, g->least > g->deadline ? g->least : g->deadline);
-    facts |= g->shut ? FIN__IS_SHUT : 0;
+    *facts |= g->shut ? FIN__IS_SHUT : 0;
     if (!g->stays)
-        return result < 0 ? result : facts;
+        return result;
+    *facts |= result < 0 ? FIN__IS_KEPT : 0;
+    g->kept = result < 0;
     g->tomb = fin__alloc(sizeof *g->tomb);
     if (!g->tomb)
         return -ENOMEM;
     *g->tomb = (struct fin__tomb) { .fd = fd, .inside = g->inside };
     g->inside = (struct fin__inside) { 0 };
-    return facts;
+    return result;
 }
 
 int fin__release_guarded(int fd, uint64_t deadline, const struct fin__guarded_options *options,
                          struct fin__tomb **tomb)
 {
     struct guarded g = { .fd = fd, .options = options, .waking = true, .deadline = deadline };
+    unsigned facts = 0;
     int result;
 
     fin__inside_begin(&g.inside, fd);
-    result = guarded_release(&g, fd);
+    result = guarded_release(&g, fd, &facts);
     fin__inside_end(&g.inside);
     *tomb = g.tomb;
-    return result < 0 ? result : 0;
+    return g.tomb ? 0 : result;
 }
 
 bool fin__tomb_is_left(struct fin__tomb *tomb)
@@ -288,7 +293,7 @@ int fin__close_guarded(int fd, const struct fin_policy *policy,
     fin__inside_end(&g.inside);
     if (result < 0)
         return result;
-    receipt->tombstone = g.tomb != NULL;
+    receipt->tombstone = g.tomb && !g.kept;
     *tomb = g.tomb;
     return result;
 }

@@ -13,7 +13,10 @@ int fin__release(int fd)
 
 int fin__entomb(int tombstone, int fd)
 {
-    return dup3(tombstone, fd, O_CLOEXEC) < 0 ? -errno : 0;
+    if (dup3(tombstone, fd, O_CLOEXEC) >= 0)
+        return 0;
+    /* Also of a number that RLIMIT_NOFILE does not allow any more. */
+    return errno == EBADF && fcntl(tombstone, F_GETFD) >= 0 ? -EMFILE : -errno;
 }
 
 void fin__drop(int *fd)

@@ -185,11 +185,12 @@ static void prepare_proof(void *self, struct fin__event *ev)
     fin__proof_prepare(&c->proof, c->kernel, c->ep.fd, true, ev);
 }
 
-static int blocking_release(void *self, int fd)
+static int blocking_release(void *self, int fd, unsigned *facts)
 {
     const struct close *c = self;
 
-    return c->options->release ? c->options->release(c->options->arg, fd) : fin__release(fd);
+    return c->options->release ? c->options->release(c->options->arg, fd, facts)
+                               : fin__release(fd);
 }
 
 static void blocking_check(void *self, struct fin__event *ev)

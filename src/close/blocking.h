@@ -11,7 +11,7 @@
 struct fin__close_options {
     uint64_t requested; /* when the program asked: the time since then counts. 0: now */
     bool input_shut;    /* by us: a read(2) of 0 says nothing about the peer */
-    int (*release)(void *arg, int fd); /* as that of struct fin__driver */
+    int (*release)(void *arg, int fd, unsigned *facts); /* as that of struct fin__driver */
     /* Asked in each wait, every 100 ms: whether to abort the close now. NULL: never */
     bool (*cut)(void *arg);
     void *arg;

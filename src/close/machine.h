@@ -66,6 +66,7 @@ enum fin__fact {
     FIN__IS_OVER = 1 << 13,         /* the connection has ended: the facts are all there will be */
     FIN__IS_RESET_UNSURE = 1 << 14, /* the peer may ignore a RST that is sent now */
     FIN__IS_MUTE = 1 << 15,         /* FIN__SKIP: nor can the peer's farewell be read any more */
+    FIN__IS_KEPT = 1 << 16,         /* FIN__RELEASE: the descriptor stays where it is */
 };
 
 /* What to do. Behind each action are the events that may answer it; FIN__FAILED may answer all but
@@ -93,7 +94,8 @@ enum fin__action {
     FIN__WITNESS, /* prepare the proof: DONE (with facts) */
     FIN__RELEASE, /* close(2): DONE, with IS_SHUT if the driver shut the socket to get threads out
                      of it, and IS_RESET_UNSURE if they may have read what was unread; FAILED
-                     released the number too */
+                     released the number too, but with IS_KEPT: then a thread inside has it, and
+                     nothing else was to be had for the number */
     FIN__CHECK,   /* does anything refer to the description: YES, NO */
     FIN__INSPECT, /* the connection after release: STATE (facts, wait = ns until it may change) */
     FIN__FINISH,  /* the close is complete: no event answers */

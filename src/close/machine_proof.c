@@ -77,18 +77,27 @@ static enum fin__action proof_check(struct fin__machine *m, const struct fin__ev
     return inspect_or_pause(m, ev);
 }
 
+/* Nothing is to be proved of what is open. */
+static enum fin__action stays_open(struct fin__machine *m)
+{
+    m->held = FIN_YES;
+    return go(m, FINISHED, FIN__FINISH);
+}
+
 enum fin__action fin__machine_releasing(struct fin__machine *m, const struct fin__event *ev)
 {
     m->phase = FIN_PHASE_NONE;
     m->pauses = 0;
     m->reset_unsure |= !m->we_reset && ev->facts & FIN__IS_RESET_UNSURE;
-    reach(m, FIN_STAGE_RELEASED, ev->now);
     if (ev->kind == FIN__FAILED && ev->error != -EINTR)
         fin__machine_fail(m, ev->error);
     if (ev->facts & FIN__IS_SHUT) {
         m->shut = true;
         m->acked |= (m->traits & FIN__ACK_AT_SHUT) != 0;
     }
+    if (ev->facts & FIN__IS_KEPT)
+        return stays_open(m);
+    reach(m, FIN_STAGE_RELEASED, ev->now);
     if (m->plan->proof == FIN_STAGE_RELEASED)
         return proof_finish(m);
     if (!m->witnessed)

@@ -7,11 +7,11 @@
 static void run_release(const struct fin__driver *driver, void *self, struct fin__endpoint *ep,
                         struct fin__event *ev)
 {
-    int result = driver->release ? driver->release(self, ep->fd) : fin__release(ep->fd);
+    int result =
+        driver->release ? driver->release(self, ep->fd, &ev->facts) : fin__release(ep->fd);
 
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
-    ev->error = result < 0 ? result : 0;
-    ev->facts = result > 0 ? (unsigned) result : 0;
+    ev->error = result;
     ep->fd = -1;
 }
 

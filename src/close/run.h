@@ -17,9 +17,9 @@ struct fin__driver {
     void (*check)(void *self, struct fin__event *ev);
     void (*inspect)(void *self, struct fin__event *ev);
 
-    /* Closes the descriptor: 0, the facts of FIN__RELEASE, or a negative errno; it is gone in any
-     * case. NULL: fin__release(). */
-    int (*release)(void *self, int fd);
+    /* Closes the descriptor: 0 or a negative errno, and the facts of FIN__RELEASE. It is gone in
+     * any case but FIN__IS_KEPT. NULL: fin__release(). */
+    int (*release)(void *self, int fd, unsigned *facts);
 };
 
 /* Carries out `action`, any but WAIT and FINISH, and fills all of the event but its time. Never

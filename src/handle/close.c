@@ -120,23 +120,30 @@ static const struct fin__clear clear = {
 
 /* ---- the close ---- */
 
-static int handle_close_release(void *arg, int fd)
+static int handle_close_release(void *arg, int fd, unsigned *facts)
 {
     struct handle_close *c = arg;
-    int facts = lock(c) ? FIN__IS_RESET_UNSURE : 0, result;
+    int result;
 
+    *facts |= lock(c) ? FIN__IS_RESET_UNSURE : 0;
     fin__core_unlock(c->core);
     result = fin__clear_and_release(&clear, c, fd, c->deadline);
-    facts |= c->shut ? FIN__IS_SHUT : 0;
-    return result < 0 ? result : facts;
+    *facts |= c->shut ? FIN__IS_SHUT : 0;
+    if (c->tombstone && result < 0) { /* who leaves last releases it */
+        *facts |= FIN__IS_KEPT;
+        c->tombstone = false;
+    }
+    return result;
 }
 
 /* The number is not what it was, or may not be looked at any more: nothing is known, and it must
  * not stay open for ever. */
 static void give_up(struct handle_close *c, int error)
 {
+    unsigned facts = 0;
+
     if (error != -EBADF) {
-        (void) handle_close_release(c, c->core->fd);
+        (void) handle_close_release(c, c->core->fd, &facts);
         return;
     }
     fin__core_lock(c->core);

@@ -464,6 +464,8 @@ static void for_release(struct list *l)
         add_facts(l, FIN__DONE, FIN__IS_SHUT | FIN__IS_RESET_UNSURE);
     add_facts(l, FIN__DONE, FIN__IS_RESET_UNSURE);
     add_failures(l, 0);
+    add_facts(l, FIN__FAILED, FIN__IS_KEPT);
+    l->events[l->count - 1].error = -EMFILE;
 }
 
 static void for_others(struct list *l)

@@ -5,63 +5,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* clang-format off */
-const char *const rule_names[RULES] = {
-    [RULE_LIVELOCK] = "the machine goes round without time passing",
-    [RULE_WAIT_BEYOND_TOTAL] = "a wait before release reaches beyond the total deadline",
-    [RULE_LATE_RELEASE] = "the deadline passed, and still no release",
-    [RULE_WAIT_BEYOND_PROOF] = "a wait after release reaches beyond the proof's deadline",
-    [RULE_WAIT_FOR_NOTHING] = "a wait before release that nothing but the deadline can end",
-    [RULE_EDGE_LOST] = "a wait for input while input may be left from the last edge",
-    [RULE_COURTESY_WAITS] = "abort, or prompt after FIN, waits for the peer",
-    [RULE_FORCED_WAITS] = "a wait that can last, although the end was forced",
-    [RULE_ANSWER_TIME] = "the answer to the farewell has not a time of its own",
-    [RULE_TWO_RELEASES] = "released twice",
-    [RULE_NO_RELEASE] = "finished without a release",
-    [RULE_AFTER_RELEASE] = "the socket is touched after release",
-    [RULE_AFTER_FINISH] = "an action after the end",
-    [RULE_TWO_UNWATCHES] = "unwatched twice",
-    [RULE_WATCHED_AT_RELEASE] = "released while watched",
-    [RULE_TWO_WITNESSES] = "two witnesses",
-    [RULE_PROOF_UNASKED] = "a proof that nobody asked for",
-    [RULE_EARLY_LOOK] = "a proof looked for before release",
-    [RULE_FIN_AFTER_DROP] = "FIN after bytes were dropped",
-    [RULE_FIN_UNFLUSHED] = "FIN before everything was flushed",
-    [RULE_DROP_WITHOUT_RESET] = "bytes were dropped and no reset was asked for",
-    [RULE_READ_AFTER_RESET] = "reading after a reset",
-    [RULE_SEND_AFTER_RESET] = "sending after a reset",
-    [RULE_SEND_AFTER_FIN] = "sending after FIN",
-    [RULE_FLUSH_AFTER_FAREWELL] = "flushing after the farewell",
-    [RULE_NOT_TALLIED] = "let go after waiting, and what is left was not counted",
-    [RULE_SCOPE] = "scope descriptor touches the connection",
-    [RULE_QUENCH] = "the read side is shut where that resets",
-    [RULE_KIND] = "an action that makes no sense for this kind of socket",
-    [RULE_LIMIT] = "the kernel is limited without an orphan time",
-    [RULE_DRAIN_BOUND] = "more is drained than the policy allows",
-    [RULE_STAGE_ORDER] = "stages out of order",
-    [RULE_STAGE_TIME] = "a stage's time is wrong, or changed",
-    [RULE_STAGE_UNSEEN] = "a stage that no event told",
-    [RULE_STAGE_MISSED] = "a stage was told and is not in the receipt",
-    [RULE_REACHED_AND_UNVERIFIABLE] = "a stage both reached and unverifiable",
-    [RULE_UNVERIFIABLE_UNASKED] = "unverifiable, but nobody asked for it",
-    [RULE_GRACEFUL] = "graceful, but not all that was asked for was seen",
-    [RULE_LOST_UNTOLD] = "bytes were dropped and the outcome hides it",
-    [RULE_OUTCOME] = "an outcome that nothing caused",
-    [RULE_PHASE] = "the wrong phase",
-    [RULE_ERROR] = "the wrong error",
-    [RULE_END_FIN] = "end is fin, and it may not be",
-    [RULE_END_RESET] = "end is reset, and nothing reset it",
-    [RULE_END_NONE] = "end is none, and a stream ended",
-    [RULE_END_KERNEL] = "end is kernel, and how it ended was seen",
-    [RULE_UNSENT] = "unsent is wrong",
-    [RULE_UNACKED] = "unacked is wrong",
-    [RULE_DISCARDED] = "discarded is wrong",
-    [RULE_ACCEPTED] = "accepted is wrong",
-    [RULE_HELD] = "held is not what the last check said",
-    [RULE_FORCED] = "forced is wrong",
-};
-/* clang-format on */
-
 #define STAGE(name) (1u << FIN_STAGE_##name)
 #define AFTER_RELEASE (STAGE(UNREFERENCED) | STAGE(FINISHED) | STAGE(GONE))
 #define ACTION(name) (1u << FIN__##name)
@@ -229,7 +172,7 @@ void monitor_action(struct monitor *mon, const struct view *view)
         check_release(mon);
         break;
     case FIN__FINISH:
-        demand(mon, told(mon, STAGE(RELEASED)), RULE_NO_RELEASE);
+        demand(mon, told(mon, STAGE(RELEASED)) || saw(mon, SEEN_KEPT), RULE_NO_RELEASE);
         mon->seen |= SEEN_FINISH;
         break;
     default:
@@ -461,7 +404,12 @@ static void reset_done(struct monitor *mon, const struct fin__event *ev)
 
 static void released(struct monitor *mon, const struct fin__event *ev)
 {
-    mon->stages |= STAGE(RELEASED);
+    if (ev->facts & FIN__IS_KEPT) {
+        mon->seen |= SEEN_KEPT;
+        mon->held = FIN_YES;
+    } else {
+        mon->stages |= STAGE(RELEASED);
+    }
     if (ev->facts & FIN__IS_SHUT)
         mon->seen |= SEEN_SHUT_LAST | (is(mon, FIN__ACK_AT_SHUT) ? SEEN_ACKED : 0);
     if (ev->facts & FIN__IS_RESET_UNSURE && !saw(mon, SEEN_RESET_DONE))

@@ -118,6 +118,7 @@ enum seen {
     SEEN_RESET_UNSURE = INT64_C(1) << 34,
     SEEN_SHUT_LAST = INT64_C(1) << 35, /* shut by the release */
     SEEN_MUTE = INT64_C(1) << 36,
+    SEEN_KEPT = INT64_C(1) << 37, /* not released */
 };
 
 struct monitor {

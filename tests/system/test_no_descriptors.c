@@ -351,6 +351,38 @@ static void test_handle_is_closed(void **state)
     assert_null(fin_handle_free(handle));
 }
 
+/* No tombstone can be put on its number: it stays open, and the receipt does not say otherwise. Its
+ * peer is told all the same, and who leaves last releases it. */
+static void test_handle_whose_number_stays(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt r = FIN_RECEIPT_INIT;
+    struct fin_handle *handle;
+    struct answerer peer;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    handle = handle_of(fds[US]);
+    answer(&peer, fds[THEM]);
+    policy.total_ms = 100;
+    limit_descriptors(0);
+    assert_int_equal(fin_handle_enter(handle), fds[US]);
+    assert_int_equal(fin_handle_close(handle, NULL, &policy, &r), 0);
+    unlimit_descriptors();
+    assert_seen_fin(answered(&peer), 0);
+    assert_int_equal(r.outcome, FIN_OUTCOME_ERROR);
+    assert_int_equal(r.error, -EMFILE);
+    assert_false(reached(&r, FIN_STAGE_RELEASED));
+    assert_false(reached(&r, FIN_STAGE_UNREFERENCED));
+    assert_int_equal(r.held, FIN_YES);
+    assert_int_equal(r.tombstone, 0);
+    assert_false(is_free(fds[US]));
+    fin_handle_leave(handle);
+    assert_true(is_free(fds[US]));
+    assert_null(fin_handle_free(handle));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -364,6 +396,7 @@ int main(void)
         GUARDED(test_handle),
         GUARDED(test_handle_that_accepts),
         GUARDED(test_handle_is_closed),
+        GUARDED(test_handle_whose_number_stays),
     };
 
     own_network();

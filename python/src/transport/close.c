@@ -112,11 +112,12 @@ static void transport_close_inspect(void *self, struct fin__event *ev)
 }
 
 /* The socket object that has the number too is to have none. */
-static int transport_close_release(void *self, int fd)
+static int transport_close_release(void *self, int fd, unsigned *facts)
 {
     struct fin__py_transport *t = ((struct fin__py_ending *) self)->transport;
     PyObject *done;
 
+    (void) facts;
     t->fd = -1;
     fin__py_tls_unplug(t);
     if (t->sock) {

@@ -4,9 +4,11 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import io
 import os
 import pathlib
+import resource
 import socket
 import subprocess
 import sys
@@ -527,6 +529,30 @@ def test_a_thread_that_stays_leaves_a_tombstone(tcp: Pair) -> None:
     assert thread.left() == b"x"
     until(lambda: is_free(number))
     join_reaper()
+
+
+def test_a_number_beyond_the_limit_stays_open(tcp: Pair) -> None:
+    """No tombstone can be put on it, and the receipt does not say that it was released."""
+    a, b = tcp
+    with socket.socket(fileno=fcntl.fcntl(a, fcntl.F_DUPFD_CLOEXEC, 900)) as high:
+        a.close()
+        number = high.fileno()
+        thread = Inside(high, lambda sock: sock.recv(1))
+        limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        try:
+            receipt = finack.close(high, Policy(scope="descriptor", proof_wait=0))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        assert receipt.outcome == "error"
+        assert isinstance(receipt.error, OSError) and receipt.error.errno == errno.EMFILE
+        assert "released" not in receipt.stages and "released" not in receipt.unverifiable
+        assert receipt.held is True and not receipt.tombstone
+        assert high.fileno() == -1 and not is_free(number)
+        b.send(b"x")
+        assert thread.left() == b"x"
+        until(lambda: is_free(number))
+        join_reaper()
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

@@ -505,13 +505,13 @@ FIN_API void fin_handle_leave(struct fin_handle *handle);
 /* Closes this reference, and wakes the recv, send and accept on it. If it is the last one, closes
  * the socket under `policy`: wakes and waits for the threads inside (for at most policy->total_ms,
  * which goes on counting for the rest), then as fin_close(). If they don't leave, a tombstone (a
- * dead descriptor, by dup2(2)) takes its place until the last of them has left. Where none can be had
- * for its number (RLIMIT_NOFILE is below it by now) the descriptor itself stays until then: outcome
- * `error`, -EMFILE, without stage released. With scope
- * descriptor (that of a listening socket by default) nothing is shut, so threads between enter and
- * leave are neither woken nor waited for; they get the tombstone at once. This includes a
- * thread that calls close between its own enter and leave. Of several closes of one reference at
- * the same time one closes and the others get -ECANCELED.
+ * dead descriptor, by dup2(2)) takes its place until the last of them has left. Where none can be
+ * had for its number, as RLIMIT_NOFILE is below it by now, the descriptor itself stays until then:
+ * outcome `error`, -EMFILE, without stage released. With scope descriptor (that of a listening
+ * socket by default) nothing is shut, so threads between enter and leave are neither woken nor
+ * waited for; they get the tombstone at once. This includes a thread that calls close between its
+ * own enter and leave. Of several closes of one reference at the same time one closes and the
+ * others get -ECANCELED.
  * Returns 0 if the socket was closed (receipt filled), 1 if other references are left (receipt
  * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED (closed already): nothing was done; and
  * -EBADF, -EPERM, -EACCES: closed, but the descriptor meant something else or could not be looked

@@ -53,6 +53,7 @@ struct fin__py_close {
     bool over;       /* nothing more is read through the layer */
     bool lent;       /* the number is its owner's, who closes it */
     bool shut;       /* by wake() */
+    bool kept;       /* its owner could not let its number go */
     uint64_t unsent; /* what its owner has buffered; UINT64_MAX: not to be known */
     bool tombstone;
 };
@@ -116,8 +117,10 @@ static int pyclose_release(void *self, int fd, unsigned *facts)
 {
     const struct fin__py_close *c = self;
 
-    *facts |= c->shut ? FIN__IS_SHUT : 0;
-    return fin__release(fd);
+    int result = fin__release(fd);
+
+    *facts |= (c->shut ? FIN__IS_SHUT : 0) | (c->kept ? FIN__IS_KEPT : 0);
+    return c->kept ? -EMFILE : result;
 }
 
 static const struct fin__driver driver = {
@@ -439,6 +442,17 @@ static PyObject *note_answer(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *note_kept(PyObject *object, PyObject *unused)
+{
+    struct fin__py_close *c = (struct fin__py_close *) object;
+
+    (void) unused;
+    if (at_rest(c) < 0)
+        return NULL;
+    c->kept = true;
+    Py_RETURN_NONE;
+}
+
 /* Wakes whoever waits for the socket; the last thing done to it, since it forfeits its input. */
 static PyObject *pyclose_wake(PyObject *object, PyObject *unused)
 {
@@ -701,6 +715,7 @@ FIN__PY_LOCK_WITH(pyclose_run, set_of(self))
 FIN__PY_LOCK_WITH(receipt, set_of(self))
 FIN__PY_LOCK_WITH(error, set_of(self))
 FIN__PY_LOCK_WITH(note_answer, set_of(self))
+FIN__PY_LOCK_WITH(note_kept, set_of(self))
 FIN__PY_LOCK_WITH(pyclose_wake, set_of(self))
 FIN__PY_LOCK_WITH(entomb, set_of(self))
 FIN__PY_LOCK_WITH(lose, set_of(self))
@@ -733,6 +748,8 @@ static PyMethodDef methods[] = {
     { "receipt", FIN__PY_LOCKED(receipt), METH_NOARGS, receipt_doc },
     { "note_answer", FIN__PY_LOCKED(note_answer), METH_NOARGS,
       "The farewell has been answered already." },
+    { "note_kept", FIN__PY_LOCKED(note_kept), METH_NOARGS,
+      "Its owner's number is open yet: a thread inside has it, and no tombstone was to be had." },
     { "error", FIN__PY_LOCKED(error), METH_NOARGS,
       "The errno of a connection that has broken, else 0." },
     { "wake", FIN__PY_LOCKED(pyclose_wake), METH_NOARGS,

@@ -161,6 +161,8 @@ static PyObject *close_now_release(PyObject *module, PyObject *args)
     close_now_keep(m, tomb, in.in_use);
     if (note_result(&in, NULL, raised) < 0)
         return NULL;
+    if (result < 0 && tomb)
+        Py_RETURN_NONE;
     return result < 0 && result != -EINTR ? fin__py_os_error(result) : PyBool_FromLong(!tomb);
 }
 
@@ -431,7 +433,8 @@ PyDoc_STRVAR(
     "release($module, fd, until, in_use=<nobody>, raised=<none>, /)\n--\n\n"
     "Close a copy of a socket that ends anyway. Threads inside a call on it are woken, and\n"
     "have until that moment of time.monotonic(). in_use() is asked whether somebody uses the\n"
-    "number between two calls; the list gets what it raises. False: a tombstone is on it.");
+    "number between two calls; the list gets what it raises. False: a tombstone is on it.\n"
+    "None: nor was one to be had, and it is the copy that has its number yet.");
 
 PyDoc_STRVAR(
     unseen_doc,

@@ -194,7 +194,7 @@ int fin__release_guarded(int fd, uint64_t deadline, const struct fin__guarded_op
     result = guarded_release(&g, fd, &facts);
     fin__inside_end(&g.inside);
     *tomb = g.tomb;
-    return g.tomb ? 0 : result;
+    return result;
 }
 
 bool fin__tomb_is_left(struct fin__tomb *tomb)

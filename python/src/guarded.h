@@ -35,7 +35,8 @@ int fin__close_guarded(int fd, const struct fin_policy *policy,
                        struct fin__tomb **tomb);
 
 /* Releases a copy of a socket that ends anyway: who is inside a call on it is woken, and has until
- * `deadline`. Then *tomb is set, else NULL. Returns 0 or a negative errno. */
+ * `deadline`. Then *tomb is set, else NULL. Returns 0 or a negative errno: with a tomb it is the
+ * copy itself that has its number yet. */
 int fin__release_guarded(int fd, uint64_t deadline, const struct fin__guarded_options *options,
                          struct fin__tomb **tomb);
 

@@ -189,8 +189,7 @@ static int blocking_release(void *self, int fd, unsigned *facts)
 {
     const struct close *c = self;
 
-    return c->options->release ? c->options->release(c->options->arg, fd, facts)
-                               : fin__release(fd);
+    return c->options->release ? c->options->release(c->options->arg, fd, facts) : fin__release(fd);
 }
 
 static void blocking_check(void *self, struct fin__event *ev)

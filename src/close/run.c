@@ -7,8 +7,7 @@
 static void run_release(const struct fin__driver *driver, void *self, struct fin__endpoint *ep,
                         struct fin__event *ev)
 {
-    int result =
-        driver->release ? driver->release(self, ep->fd, &ev->facts) : fin__release(ep->fd);
+    int result = driver->release ? driver->release(self, ep->fd, &ev->facts) : fin__release(ep->fd);
 
     ev->kind = result < 0 ? FIN__FAILED : FIN__DONE;
     ev->error = result;

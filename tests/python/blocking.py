@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import os
 import pathlib
@@ -82,3 +83,20 @@ def no_descriptors(*, spare: int = 0) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def descriptors_below(number: int) -> Iterator[None]:
+    """None is allowed from there on; one that is open stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def at_a_high_number(sock: socket.socket) -> socket.socket:
+    """In its place, so that descriptors_below() it leaves enough."""
+    with sock:
+        return socket.socket(fileno=fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, 900))

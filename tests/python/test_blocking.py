@@ -4,11 +4,9 @@
 import asyncio
 import contextlib
 import errno
-import fcntl
 import io
 import os
 import pathlib
-import resource
 import socket
 import subprocess
 import sys
@@ -17,7 +15,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from blocking import FOREVER, Inside, assert_closed, is_free, no_descriptors, until
+from blocking import (
+    FOREVER,
+    Inside,
+    assert_closed,
+    at_a_high_number,
+    descriptors_below,
+    is_free,
+    no_descriptors,
+    until,
+)
 from peers import Peers
 
 import finack
@@ -534,16 +541,11 @@ def test_a_thread_that_stays_leaves_a_tombstone(tcp: Pair) -> None:
 def test_a_number_beyond_the_limit_stays_open(tcp: Pair) -> None:
     """No tombstone can be put on it, and the receipt does not say that it was released."""
     a, b = tcp
-    with socket.socket(fileno=fcntl.fcntl(a, fcntl.F_DUPFD_CLOEXEC, 900)) as high:
-        a.close()
+    with at_a_high_number(a) as high:
         number = high.fileno()
         thread = Inside(high, lambda sock: sock.recv(1))
-        limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
-        try:
+        with descriptors_below(number):
             receipt = finack.close(high, Policy(scope="descriptor", proof_wait=0))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         assert receipt.outcome == "error"
         assert isinstance(receipt.error, OSError) and receipt.error.errno == errno.EMFILE
         assert "released" not in receipt.stages and "released" not in receipt.unverifiable

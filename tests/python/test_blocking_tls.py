@@ -15,7 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from blocking import FOREVER, Inside, assert_closed, is_free, no_descriptors, until
+from blocking import (
+    FOREVER,
+    Inside,
+    assert_closed,
+    at_a_high_number,
+    descriptors_below,
+    is_free,
+    no_descriptors,
+    until,
+)
 from peers import Act, Certificate, Peer, Peers, Seen
 
 import finack
@@ -226,8 +235,14 @@ def test_tls_thread_that_cant_finish_sending(peers: Peers, certificate: Certific
         Policy(scope="descriptor", proof_wait=0),
     ],
 )
-def test_tls_thread_that_stays_in_openssl(certificate: Certificate, policy: Policy) -> None:
-    """It is in no system call that could be ended, and would use the number when it goes on."""
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tls_thread_that_stays_in_openssl(
+    certificate: Certificate, policy: Policy, allowed: bool
+) -> None:
+    """It is in no system call that could be ended, and would use the number when it goes on.
+
+    A number that is not allowed any more takes no tombstone: it stays open until then.
+    """
     entered, go_on = threading.Event(), threading.Event()
 
     def hold(*_: object) -> None:
@@ -241,25 +256,31 @@ def test_tls_thread_that_stays_in_openssl(certificate: Certificate, policy: Poli
         arguments = (listener.getsockname(), certificate, seen)
         client = threading.Thread(target=shake_hands, args=arguments)
         client.start()
-        ours, _ = listener.accept()
+        ours = at_a_high_number(listener.accept()[0])
     with context.wrap_socket(ours, server_side=True, do_handshake_on_connect=False) as sock:
         number = sock.fileno()
         thread = threading.Thread(target=suppress, args=(sock.do_handshake,))
         thread.start()
         assert entered.wait(FOREVER)
-        receipt = finack.close(sock, policy)
+        with contextlib.nullcontext() if allowed else descriptors_below(number):
+            receipt = finack.close(sock, policy)
         assert_closed(sock)
-        assert os.readlink(f"/proc/self/fd/{number}").startswith("pipe:")
+        assert os.readlink(f"/proc/self/fd/{number}").startswith("pipe:" if allowed else "socket:")
         go_on.set()
         thread.join()
         client.join()
     until(lambda: is_free(number))
-    assert receipt.tombstone and receipt.held is False
-    if policy.courtesy == "abort":
+    assert receipt.tombstone is allowed and receipt.held is not allowed
+    assert ("released" in receipt.stages) is allowed
+    if not allowed:
+        assert isinstance(receipt.error, OSError) and receipt.error.errno == errno.EMFILE
+        assert receipt.outcome in ("error", "aborted", "timed_out")
+    elif policy.courtesy == "abort":
         assert (receipt.outcome, receipt.end) == ("aborted", "reset")
     elif policy.scope != "descriptor":
         assert (receipt.outcome, receipt.phase, receipt.end) == ("timed_out", "flush", "reset")
-    assert isinstance(seen[0], OSError)
+    if allowed or policy.scope != "descriptor":  # else what is open goes on with its handshake
+        assert isinstance(seen[0], OSError)
 
 
 def shake_hands(address: Any, certificate: Certificate, seen: list[OSError]) -> None:

@@ -155,7 +155,7 @@ class _Course:
             self.receipt = self.tls.receipt(self.name) if self.tls else self.plain()
         remembered.remember(self.sock, self.receipt)
         socket.socket.close(self.sock)  # it has no number any more; now it knows
-        if self.receipt.tombstone:
+        if self.receipt.tombstone or "released" not in self.receipt.stages:
             _Reaper.start()
         if not self.noted:
             self.noted = True
@@ -177,7 +177,7 @@ class _Course:
 
 
 class _Reaper:
-    """Releases the numbers under tombstones when the threads have left."""
+    """Releases the numbers that threads are inside of, under tombstones mostly, when they have left."""
 
     _lock = threading.Lock()
     _running = False

@@ -176,7 +176,10 @@ class Tls:
         raised: list[BaseException] = []  # by a signal's handler
         inside = functools.partial(in_use, self.sock)
         # In one line: no handler runs once the number is given up.
-        self.tombstone = not _core.release(self.give_up(), self.until, inside, raised)
+        released = _core.release(self.give_up(), self.until, inside, raised)
+        self.tombstone = released is False
+        if released is None:
+            self.engine.note_kept()
         for error in raised:
             raise error
 

@@ -2,7 +2,9 @@
 """What OpenSSL reads and writes in the farewell, in place of the socket."""
 
 import contextlib
+import errno
 import os
+import resource
 import socket
 from typing import Literal, NamedTuple
 
@@ -27,10 +29,13 @@ class Wire:
     close_notify (OP_IGNORE_UNEXPECTED_EOF): what it takes for one now is one. And what it has to
     send is seen, instead of guessed from its errors.
 
-    OSError: there are no descriptors for it.
+    OSError: there are no descriptors for it, or the number is not allowed any more, so that nothing
+    can be put on it (dup2(2)).
     """
 
     def __init__(self, number: int) -> None:
+        if number >= resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         self._number = number
         self._input = self._output = b""
         self.fed = False  # whether OpenSSL got anything since begin()

@@ -177,7 +177,7 @@ class _Course:
 
 
 class _Reaper:
-    """Releases the numbers that threads are inside of, under tombstones mostly, when they have left."""
+    """Releases the numbers that threads are inside of, mostly tombstones, when they have left."""
 
     _lock = threading.Lock()
     _running = False

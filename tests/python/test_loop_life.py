@@ -532,3 +532,41 @@ def address_space() -> int:
     """Bytes: what was never written to takes room too."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+
+
+BLOCKING = """
+import asyncio, os, socket, finack
+
+async def main():
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    came = loop.create_future()
+    class Once(asyncio.Protocol):
+        def data_received(self, data):
+            came.set_result(data)
+    transport, _ = await loop.create_connection(Once, sock=ours)
+    os.set_blocking(transport.get_extra_info("socket").fileno(), True)
+    transport.write(bytes(1 << 20))
+    transport.writelines([bytes(1 << 20), b"end"])
+    assert transport.get_write_buffer_size() > 1 << 20
+    theirs.send(b"x")
+    assert await came == b"x"
+    got = 0
+    while got < (2 << 20) + 3:
+        got += len(await loop.sock_recv(theirs, 1 << 20))
+    assert transport.get_write_buffer_size() == 0
+    transport.close()
+    theirs.close()
+
+finack.run(main())
+print("done")
+"""
+
+
+def test_a_descriptor_that_somebody_made_blocking() -> None:
+    """Whose O_NONBLOCK it is, is nobody's alone: a child or another socket object may clear it."""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKING], stdout=subprocess.PIPE, text=True, timeout=BOUND
+    )
+    assert done.stdout == "done\n"

@@ -17,7 +17,6 @@
 
 #define ROOM (256 * 1024)
 #define AT_ONCE 32 /* as many datagrams a turn keep the other connections waiting */
-#define SEND_FLAGS (MSG_NOSIGNAL | MSG_DONTWAIT)
 #define PAUSE_FIRST 0.001
 #define PAUSE_LAST 0.032
 
@@ -288,10 +287,10 @@ static int put(struct fin__py_datagrams *d, const Py_buffer *view, PyObject *to)
     int fd = d->base.fd;
 
     if (d->connected || (d->paired && !to))
-        return outcome(send(fd, view->buf, (size_t) view->len, SEND_FLAGS));
+        return outcome(send(fd, view->buf, (size_t) view->len, FIN__PY_SEND_FLAGS));
     if (!is_plain(d, to, &address))
         return put_by_socket(d, view, to);
-    return outcome(sendto(fd, view->buf, (size_t) view->len, SEND_FLAGS, &address.at.any,
+    return outcome(sendto(fd, view->buf, (size_t) view->len, FIN__PY_SEND_FLAGS, &address.at.any,
                           fin__py_address_size(&address)));
 }
 

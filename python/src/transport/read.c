@@ -27,7 +27,7 @@ static ssize_t receive(struct fin__py_transport *t, void *bytes, size_t room)
 
     if (t->tls)
         return fin__py_tls_read(t, bytes, room);
-    got = recv(t->fd, bytes, room, 0);
+    got = recv(t->fd, bytes, room, MSG_DONTWAIT);
     if (got < 0)
         return -errno;
     t->read += (uint64_t) got;

@@ -108,7 +108,7 @@ static size_t push(struct fin__py_wire *wire, const char *bytes, size_t count)
     size_t sent = 0;
 
     while (sent < count && !wire->full && !wire->error && wire->fd >= 0) {
-        ssize_t result = send(wire->fd, bytes + sent, count - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t result = send(wire->fd, bytes + sent, count - sent, FIN__PY_SEND_FLAGS);
 
         if (result >= 0)
             sent += (size_t) result;

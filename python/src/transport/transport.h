@@ -12,6 +12,10 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+/* O_NONBLOCK belongs to the open file description, where somebody else may clear it: a call of a
+ * transport's waits for nothing all the same. */
+#define FIN__PY_SEND_FLAGS (MSG_NOSIGNAL | MSG_DONTWAIT)
+
 /* An address as the kernel gave it. Of others than IP nothing is kept but the family. */
 struct fin__py_address {
     union {

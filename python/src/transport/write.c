@@ -71,7 +71,7 @@ static int give(struct fin__py_transport *t, const char *bytes, size_t count, si
 
     if (t->tls)
         return fin__py_tls_send(t, bytes, count, sent);
-    result = send(t->fd, bytes, count, MSG_NOSIGNAL);
+    result = send(t->fd, bytes, count, FIN__PY_SEND_FLAGS);
     *sent = result > 0 ? (size_t) result : 0;
     return result < 0 && !is_later(errno) ? -errno : 0;
 }
@@ -336,7 +336,7 @@ static ssize_t send_lines(int fd, struct lines *lines)
 {
     struct msghdr message = { .msg_iov = lines->vector, .msg_iovlen = (size_t) lines->count };
 
-    return sendmsg(fd, &message, MSG_NOSIGNAL);
+    return sendmsg(fd, &message, FIN__PY_SEND_FLAGS);
 }
 
 static int keep_rest(struct fin__py_transport *t, const struct lines *lines, size_t sent)

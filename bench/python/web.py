@@ -9,6 +9,7 @@ bench/http_load.c, which does not tell the servers apart.
 
 import contextlib
 import functools
+import pathlib
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ ROUNDS = 21
 REQUESTS = 500
 CONNECTIONS = 20
 TIME_LIMIT = 10  # seconds
+SERVER = pathlib.Path(__file__).with_name("web_server.py")
 
 
 def processor(pid: int) -> float:
@@ -34,7 +36,7 @@ def servers() -> Iterator[dict[str, tuple[int, int]]]:
     with contextlib.ExitStack() as stack:
         found = {}
         for name in LOOPS:
-            command = [sys.executable, f"{sys.path[0]}/web_server.py", name]
+            command = [sys.executable, str(SERVER), name]
             process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
             stack.callback(process.terminate)
             assert process.stdout

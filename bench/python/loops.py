@@ -15,7 +15,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import churn
 import echo
@@ -43,6 +43,17 @@ def timed(work: Callable[[], object], count: int) -> ratio.Work:
     return once
 
 
+def all_of(
+    found: Mapping[str, echo.Echo | churn.Churn], count: int, rounds: int = ROUNDS
+) -> ratio.Times:
+    """Each runs `count` in its turn, and is stopped at the end."""
+    try:
+        return ratio.in_turns({name: timed(one.run, count) for name, one in found.items()}, rounds)
+    finally:
+        for one in found.values():
+            one.stop()
+
+
 # ---- churn ----
 
 
@@ -58,12 +69,7 @@ def churns() -> ratio.Times:
         "aclose": (finack.EventLoop, churn.prove(prompt)),
     }
     found = {name: churn.Churn(make(), close) for name, (make, close) in ways.items()}
-    try:
-        work = {name: timed(one.run, churn.BATCH) for name, one in found.items()}
-        return ratio.in_turns(work, ROUNDS)
-    finally:
-        for one in found.values():
-            one.stop()
+    return all_of(found, churn.BATCH)
 
 
 # ---- echo and streams ----
@@ -111,13 +117,7 @@ class Bulk(Streams):
 
 
 def echoes(make: Callable[[asyncio.AbstractEventLoop], echo.Echo]) -> ratio.Times:
-    found = {name: make(loop()) for name, loop in LOOPS.items()}
-    try:
-        work = {name: timed(one.run, echo.TRIPS) for name, one in found.items()}
-        return ratio.in_turns(work, ROUNDS)
-    finally:
-        for one in found.values():
-            one.stop()
+    return all_of({name: make(loop()) for name, loop in LOOPS.items()}, echo.TRIPS)
 
 
 # ---- callbacks ----

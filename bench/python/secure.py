@@ -18,7 +18,7 @@ from typing import Any
 import churn
 import echo
 import ratio
-from loops import timed
+from loops import all_of
 from others import LOOPS, beside, each
 
 ROUNDS = 21
@@ -57,21 +57,13 @@ class Churn(Secure, churn.Churn):
     """Over TLS."""
 
 
-def in_turns(found: Mapping[str, echo.Echo | churn.Churn], count: int) -> ratio.Times:
-    try:
-        return ratio.in_turns({n: timed(one.run, count) for n, one in found.items()}, ROUNDS)
-    finally:
-        for one in found.values():
-            one.stop()
-
-
 def echoes(clients: int) -> ratio.Times:
-    return in_turns(each(lambda name: Echo(LOOPS[name](), clients)), echo.TRIPS)
+    return all_of(each(lambda name: Echo(LOOPS[name](), clients)), echo.TRIPS, ROUNDS)
 
 
 def churns() -> ratio.Times:
     found = each(lambda name: Churn(LOOPS[name](), churn.stock_close))
-    return in_turns(found, churn.BATCH)
+    return all_of(found, churn.BATCH, ROUNDS)
 
 
 def measure() -> list[ratio.Result]:

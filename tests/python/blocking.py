@@ -52,6 +52,7 @@ class Inside:
     def left(self) -> object:
         self.thread.join(FOREVER)
         assert not self.thread.is_alive()
+        assert not isinstance(self.result, TimeoutError), "nobody has woken it"
         return self.result
 
 

@@ -92,7 +92,7 @@ def test_pipe_whose_reader_ends(run: Run) -> None:
         await asyncio.sleep(0)
         os.close(reading)
         receipt = await close
-        assert receipt.outcome in ("reset", "error")
+        assert receipt.outcome == "reset"
         assert receipt.unsent > 0
 
     run(main())
@@ -195,7 +195,9 @@ def test_subprocess_whose_protocol_says_nothing_of_it(run: Run, protocol: Any) -
         transport, _ = await loop.subprocess_exec(protocol, "cat", stdin=PIPE, stdout=PIPE)
         assert (await finack.aclose(transport, PATIENT)).outcome == "graceful"
         assert transport.get_returncode() == 0
-        assert (await finack.closed(transport)).outcome in ("graceful", "prompt")
+        # On uvloop's nothing is kept, and what is closed can be asked for no more.
+        expected = "prompt" if run.loop == "uvloop" else "graceful"
+        assert (await finack.closed(transport)).outcome == expected
 
     run(main())
 

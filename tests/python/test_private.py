@@ -265,7 +265,7 @@ def test_tls(certificate: Certificate) -> None:
             0,
             ssl=certificate.server_context(),
         )
-        _, writer = await asyncio.open_connection(
+        reader, writer = await asyncio.open_connection(
             *server.sockets[0].getsockname(),
             ssl=certificate.client_context(),
             server_hostname="localhost",
@@ -289,7 +289,7 @@ def test_tls(certificate: Certificate) -> None:
         while not _private.buffered(layer) + upper.get_write_buffer_size():
             writer.write(bytes(1 << 20))
         assert _private.layer_of(_private.below(layer)) is None
-        assert _private.reader_of(writer) is not None
+        assert _private.reader_of(writer) is reader
         assert _private.has_met_fin(layer) is False
         writer.close()
         assert _private.ends(layer)

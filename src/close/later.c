@@ -6,12 +6,14 @@
  * and goes on with the closer itself.
  *
  * A forked child has no such thread, and the closer in it belongs to its parent: it starts with
- * none.
+ * none. fork(2) lets the child's copies of what is closing go at once. One that came by clone(2)
+ * does so at its first call.
  */
 
 #include "base/alloc.h"
 #include "base/cancel.h"
 #include "base/clock.h"
+#include "base/fork.h"
 #include "base/mark.h"
 #include "base/poll.h"
 
@@ -31,9 +33,9 @@ struct helper {
     pthread_t thread;
 };
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fin__lock lock;
 static struct helper *helper; /* NULL: no close since the start, or since the last drain */
-static _Thread_local bool is_helper;
+static _Thread_local uint32_t helper_in; /* of which process this thread is the helper */
 
 /* ---- the thread ---- */
 
@@ -75,7 +77,7 @@ static void *dispatch(void *arg)
         { .fd = h->stop, .events = POLLIN },
     };
 
-    is_helper = true;
+    helper_in = fin__process();
     while (may_stay(h, entries)) {
         if (fin_closer_dispatch(h->closer) != -EBADF)
             continue;
@@ -133,25 +135,26 @@ static int make_helper(struct helper **ret)
 
 /* ---- fork ---- */
 
-static void before_fork(void)
+static void later_lock(void)
 {
-    (void) pthread_mutex_lock(&lock);
+    if (fin__lock_take(&lock))
+        helper = free_helper(helper); /* the parent's */
 }
 
-static void after_fork(void)
+static void later_unlock(void)
 {
-    (void) pthread_mutex_unlock(&lock);
+    fin__lock_give(&lock);
 }
 
 static void forget_parents(void)
 {
-    (void) pthread_mutex_init(&lock, NULL);
-    helper = free_helper(helper);
+    later_lock();
+    later_unlock();
 }
 
 static void watch_forks(void)
 {
-    (void) pthread_atfork(before_fork, after_fork, forget_parents);
+    (void) pthread_atfork(later_lock, later_unlock, forget_parents);
 }
 
 /* ---- the calls ---- */
@@ -163,11 +166,11 @@ int fin_close_later(int fd, const struct fin_policy *policy, fin_closed_fn close
     int result;
 
     (void) pthread_once(&once, watch_forks);
-    (void) pthread_mutex_lock(&lock);
+    later_lock();
     result = helper ? 0 : make_helper(&helper);
     if (result == 0)
         result = fin_closer_submit(helper->closer, fd, policy, closed, arg, NULL);
-    (void) pthread_mutex_unlock(&lock);
+    later_unlock();
     return result;
 }
 
@@ -192,10 +195,10 @@ static struct helper *take_helper(uint64_t limit)
     struct helper *h;
     uint64_t one = 1;
 
-    (void) pthread_mutex_lock(&lock);
+    later_lock();
     h = helper;
     helper = NULL;
-    (void) pthread_mutex_unlock(&lock);
+    later_unlock();
     if (!h)
         return NULL;
     if (!fin__is_marked(h->stop, h->mark)) {
@@ -220,7 +223,7 @@ int fin_close_later_drain(int32_t timeout_ms)
 
     if (timeout_ms < 0 || timeout_ms > FIN_TIME_MAX_MS)
         return -ERANGE;
-    if (is_helper)
+    if (helper_in == fin__process())
         return -EBUSY; /* it would wait for itself */
     do {
         h = take_helper(limit);

@@ -7,8 +7,10 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -97,33 +99,93 @@ static void test_refused(void **state)
 }
 
 /* A child has no such thread. What the parent asked for goes on there, once. */
-static void test_fork(void **state)
+/* What a child does of its own ends there. 0, or why not. */
+static int closes_in_child(void)
 {
-    struct note ours = { 0 }, theirs = { 0 };
+    struct note note = { 0 };
+    int own[2], result;
+
+    tcp_pair(AF_INET, BUFFERS_USUAL, own);
+    close(own[THEM]);
+    result = fin_close_later(own[US], NULL, completed, &note);
+    if (result == 0)
+        result = fin_close_later_drain(10000);
+    return result || atomic_load(&note.calls) != 1 || note.receipt.outcome != FIN_OUTCOME_GRACEFUL;
+}
+
+static pid_t fork_usually(void)
+{
+    return fork();
+}
+
+/* Runs no handlers of pthread_atfork(3). */
+static pid_t fork_by_clone(void)
+{
+    return (pid_t) syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static void fork_by(pid_t (*fork_child)(void))
+{
+    struct note ours = { 0 };
     int fds[2], status;
     pid_t child;
 
-    (void) state;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     assert_int_equal(fin_close_later(fds[US], NULL, completed, &ours), 0);
-    child = fork();
+    child = fork_child();
     if (child == 0) {
-        int own[2];
-
+        (void) alarm(20);
         close(fds[THEM]);
-        tcp_pair(AF_INET, BUFFERS_USUAL, own);
-        close(own[THEM]);
-        status = fin_close_later(own[US], NULL, completed, &theirs);
-        if (status == 0)
-            status = fin_close_later_drain(10000);
-        _exit(status || atomic_load(&theirs.calls) != 1 || atomic_load(&ours.calls) != 0
-              || theirs.receipt.outcome != FIN_OUTCOME_GRACEFUL);
+        _exit(closes_in_child() || atomic_load(&ours.calls) != 0);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     drop_all(fds[THEM], -1);
     assert_int_equal(fin_close_later_drain(10000), 0);
     assert_int_equal(atomic_load(&ours.calls), 1);
+}
+
+static void test_fork(void **state)
+{
+    (void) state;
+    fork_by(fork_usually);
+    fork_by(fork_by_clone);
+}
+
+struct forked {
+    sem_t over;
+    int status;
+};
+
+static void forks(const struct fin_receipt *receipt, void *arg)
+{
+    struct forked *forked = arg;
+    pid_t child = fork();
+
+    (void) receipt;
+    if (child == 0) {
+        (void) alarm(20);
+        _exit(closes_in_child());
+    }
+    (void) waitpid(child, &forked->status, 0);
+    (void) sem_post(&forked->over);
+}
+
+/* Its only thread is a copy of the library's, and no helper all the same. */
+static void test_fork_in_a_completion(void **state)
+{
+    struct forked forked = { .status = -1 };
+    int fds[2];
+
+    (void) state;
+    (void) sem_init(&forked.over, 0, 0);
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    drop_all(fds[THEM], -1);
+    assert_int_equal(fin_close_later(fds[US], NULL, forks, &forked), 0);
+    assert_int_equal(sem_wait(&forked.over), 0);
+    assert_int_equal(fin_close_later_drain(10000), 0);
+    assert_int_equal(forked.status, 0);
+    (void) sem_destroy(&forked.over);
 }
 
 static pthread_t handler_ran_in;
@@ -199,9 +261,13 @@ static void test_takes_no_signal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        GUARDED(test_closes_and_tells), GUARDED(test_stragglers_are_aborted),
-        GUARDED(test_refused),          GUARDED(test_fork),
-        GUARDED(test_takes_no_signal),  GUARDED(test_closed_behind_its_back),
+        GUARDED(test_closes_and_tells),
+        GUARDED(test_stragglers_are_aborted),
+        GUARDED(test_refused),
+        GUARDED(test_fork),
+        GUARDED(test_takes_no_signal),
+        GUARDED(test_closed_behind_its_back),
+        GUARDED(test_fork_in_a_completion),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -506,16 +506,27 @@ static int disconnect(int fd)
     return result;
 }
 
+/* It sends nothing then (tcp_disconnect()). */
+static bool is_in_repair(int fd)
+{
+    int on = 0;
+    socklen_t size = sizeof on;
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, &size) == 0 && on;
+}
+
 /* RST is due: was one sent, or was nothing left that could be reset? tcp_disconnect() leaves
  * ECONNRESET behind if it sent one; a live MPTCP connection always gets one
  * (mptcp_do_fastclose()). A thread that it woke, or another holder, may have taken the error: from
- * a state that no FIN of the peer's ends there was one all the same. */
+ * a state that no FIN of the peer's ends there was one all the same, but in repair. */
 static bool was_reset(struct fin__endpoint *ep, int state)
 {
     int error = 0;
 
-    if (ep->mptcp || ep->fallback || state == FIN__ESTABLISHED || state == FIN__CLOSE_WAIT)
+    if (ep->mptcp || ep->fallback)
         return true;
+    if (state == FIN__ESTABLISHED || state == FIN__CLOSE_WAIT)
+        return !is_in_repair(ep->fd);
     return option(ep->fd, SO_ERROR, &error) == 0 && error == ECONNRESET;
 }
 

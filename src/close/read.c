@@ -73,7 +73,8 @@ static void read_message(int fd, uint64_t max, struct fin__event *ev)
     took(ev, n == 0 && is_message ? 1 : n, max);
 }
 
-/* Of a Unix socket MSG_PEEK passes over a byte out of band, which close(2) finds (manage_oob()). */
+/* Of a Unix socket MSG_PEEK passes over a byte out of band, which close(2) finds (manage_oob()); of
+ * any, over what is before SO_PEEK_OFF. */
 static void peek(const struct fin__endpoint *ep, struct fin__event *ev)
 {
     bool is_message = false;
@@ -82,7 +83,7 @@ static void peek(const struct fin__endpoint *ep, struct fin__event *ev)
                               : read_receive(ep->fd, &byte, 1, MSG_PEEK);
 
     took(ev, n == 0 && is_message ? 1 : n, 0);
-    if (n <= 0 && ep->family == AF_UNIX && fin__see_unread(ep) > 0)
+    if ((ev->kind == FIN__AGAIN || (n <= 0 && ep->family == AF_UNIX)) && fin__see_unread(ep) > 0)
         *ev = (struct fin__event) { .kind = FIN__BYTES };
 }
 

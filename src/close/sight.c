@@ -196,6 +196,15 @@ static uint64_t sent_early(const struct tcp_info *info)
     return info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
 }
 
+/* A connection does not come back from behind our FIN: this is another one, which a holder has made
+ * of the socket after a disconnect that ended ours. Its FIN is not the one that is waited for. */
+static bool is_another(const struct fin__endpoint *ep, int state)
+{
+    return ep->plain_tcp && ep->shut
+        && (state == FIN__ESTABLISHED || state == FIN__SYN_SENT || state == FIN__CLOSE_WAIT
+            || state == FIN__LISTEN);
+}
+
 static void see_tcp(struct fin__endpoint *ep, bool shut, bool count, struct fin__sight *sight)
 {
     struct tcp_info info;
@@ -203,6 +212,11 @@ static void see_tcp(struct fin__endpoint *ep, bool shut, bool count, struct fin_
 
     if (result < 0) {
         sight->facts = FIN__IS_UNKNOWN | FIN__IS_FIN_UNKNOWN;
+        return;
+    }
+    if (is_another(ep, info.tcpi_state)) {
+        sight->state = FIN__CLOSED;
+        sight->facts = FIN__IS_OVER;
         return;
     }
     sight->state = info.tcpi_state;

@@ -228,6 +228,63 @@ static void test_abort_whose_error_another_takes(void **state)
     }
 }
 
+/* In the child: makes another connection of the socket, which ends at once. */
+static bool connect_anew(void *arg)
+{
+    int fd = *(const int *) arg, listener = listen_tcp(AF_INET, 0, 1, BUFFERS_USUAL);
+    struct sockaddr none = { .sa_family = AF_UNSPEC };
+    struct sockaddr_storage address;
+    socklen_t size = address_of(listener, &address);
+
+    await_state(fd, TCP_FIN_WAIT2);
+    if (connect(fd, &none, sizeof none) < 0 || connect(fd, (struct sockaddr *) &address, size) < 0)
+        return false;
+    drop_all(accept(listener, NULL, NULL), listener, -1);
+    return true;
+}
+
+/* Its FIN is not the one that the close waits for. */
+static void test_connected_anew_by_another(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt r;
+    pid_t holder;
+    int fds[2];
+
+    (void) state;
+    policy.proof_ms = 0;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    give(fds[US], "hello");
+    holder = child_start(connect_anew, &fds[US]);
+    r = closed(NULL, fds[US], &policy);
+    assert_int_equal(r.outcome, FIN_OUTCOME_RESET);
+    assert_false(reached(&r, FIN_STAGE_EOF));
+    child_join(holder);
+    drop_all(fds[THEM], -1);
+}
+
+/* TCP_REPAIR: the connection is to go on elsewhere, and nothing is sent. */
+static void test_abort_in_repair(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
+    struct fin_receipt r;
+    int fds[2], on = 1;
+    char byte;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    if (setsockopt(fds[US], IPPROTO_TCP, TCP_REPAIR, &on, sizeof on) < 0) {
+        assert_int_equal(errno, EPERM); /* root's alone */
+        drop_all(fds[US], fds[THEM], -1);
+        return;
+    }
+    r = closed(NULL, fds[US], &policy);
+    assert_outcome(&r, FIN_OUTCOME_ABORTED, FIN_END_KERNEL);
+    assert_int_equal(recv(fds[THEM], &byte, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(errno, EAGAIN);
+    drop_all(fds[THEM], -1);
+}
+
 static void test_user_timeout(void **state)
 {
     struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
@@ -592,6 +649,35 @@ static void test_empty_message_is_no_end(void **state)
     }
 }
 
+#ifndef SO_PEEK_OFF
+#define SO_PEEK_OFF 42
+#endif
+
+/* What the program has looked at is there all the same: TCP has SO_PEEK_OFF since Linux 6.9. */
+static void test_peeked_before(void **state)
+{
+    (void) state;
+    for (int tcp = 0; tcp < 2; tcp++) {
+        struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+        struct fin_receipt r;
+        int fds[2], offset = 0;
+        char byte;
+
+        policy.drain = 0;
+        if (tcp)
+            tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+        else
+            unix_pair(SOCK_STREAM, fds);
+        (void) setsockopt(fds[US], SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset);
+        give(fds[THEM], "x");
+        await_input(fds[US]);
+        assert_int_equal(recv(fds[US], &byte, 1, MSG_PEEK), 1);
+        r = closed(NULL, fds[US], &policy);
+        assert_outcome(&r, FIN_OUTCOME_BOUNDED, FIN_END_RESET);
+        drop_all(fds[THEM], -1);
+    }
+}
+
 /* ---- MPTCP ---- */
 
 static void test_mptcp_reset_before(void **state)
@@ -641,6 +727,8 @@ int main(void)
         GUARDED(test_abort_of_what_is_over),
         GUARDED(test_error_taken_by_another),
         GUARDED(test_abort_whose_error_another_takes),
+        GUARDED(test_connected_anew_by_another),
+        GUARDED(test_abort_in_repair),
         GUARDED(test_user_timeout),
         GUARDED(test_fin_behind_a_shut_read_side),
         GUARDED(test_linger_once),
@@ -657,6 +745,7 @@ int main(void)
         GUARDED(test_unix_byte_out_of_band),
         GUARDED(test_unix_abort_held),
         GUARDED(test_empty_message_is_no_end),
+        GUARDED(test_peeked_before),
         GUARDED(test_mptcp_reset_before),
         GUARDED(test_mptcp_shut_for_reading),
     };

@@ -8,6 +8,7 @@ Deadlines hold, input is drained, who lacks bytes is reset; what only Linux tell
 import asyncio
 import contextlib
 import errno
+import os
 import select
 import socket
 import struct
@@ -125,7 +126,10 @@ def close(sock: socket.socket, policy: Policy | None = None) -> Receipt:
 
 
 def _say_farewell(sock: socket.socket, course: _Course) -> None:
-    if isinstance(sock, ssl.SSLSocket):
+    if isinstance(sock, ssl.SSLSocket) and _is_half_written(sock):
+        course.is_reset = True
+        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+    if isinstance(sock, ssl.SSLSocket) and sock.version() is not None:
         full = course.policy.courtesy == "full"
         sock.settimeout(course.left(course.begun, course.policy.farewell) * full)
         try:
@@ -140,6 +144,17 @@ def _say_farewell(sock: socket.socket, course: _Course) -> None:
         sock.shutdown(socket.SHUT_WR)
         course.reach("shut")
         _linger(sock, course)
+
+
+def _is_half_written(sock: "ssl.SSLSocket") -> bool:
+    """Whether a record is, which OpenSSL refuses to write anything else for, even nothing."""
+    sock.settimeout(0)
+    try:
+        if sock.cipher() is not None:
+            sock.send(b"")
+    except OSError as error:
+        return getattr(error, "reason", None) in ("BAD_LENGTH", "BAD_WRITE_RETRY")
+    return False
 
 
 def _linger(sock: socket.socket, course: _Course) -> None:

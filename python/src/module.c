@@ -156,6 +156,7 @@ static PyMethodDef functions[] = {
     { "prepare", prepare, METH_NOARGS, "Make the types that need asyncio: Loop and its own." },
     { "find_openssl", fin__py_find_openssl, METH_O, "Why TLS can't be in C; None: it can." },
     { "is_known_layout", fin__py_is_known_layout, METH_O, "Are sessions laid out as is known?" },
+    { "is_half_written", fin__py_is_half_written, METH_O, "Is a record of the program's?" },
     { "is_known_session", fin__py_is_known_session, METH_O, "Is it a session of that layout?" },
     { NULL, NULL, 0, NULL },
 };

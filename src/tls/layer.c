@@ -78,25 +78,22 @@ static bool is_dead(const SSL *ssl)
 }
 
 /* A write that wasn't handed over stands in the way of another one, and of nothing else that could
- * be seen without sending: SSL_write_ex() of 0 bytes sends nothing, and is refused then. A dead
- * session refuses it in any case, and a shorter one than what is half sent for its length. */
+ * be seen without sending: SSL_write_ex() of 0 bytes sends nothing, and is refused for its length
+ * then, by a dead session too. After SSL_shutdown() it must not be refused for that. */
 static bool is_write_pending(SSL *ssl)
 {
     struct fin__errors errors;
     int shutdown = SSL_get_shutdown(ssl);
-    bool dead = is_dead(ssl), pending;
+    bool pending;
     size_t n;
 
-    if (!dead && (SSL_in_init(ssl) || shutdown & SSL_SENT_SHUTDOWN))
+    if (!is_dead(ssl) && SSL_in_init(ssl))
         return false;
     fin__errors_save(&errors);
-    if (dead)
-        SSL_set_shutdown(ssl, 0);
-    pending = SSL_write_ex(ssl, "", 0, &n) <= 0;
-    if (dead) {
-        pending = ERR_GET_REASON(ERR_peek_error()) == SSL_R_BAD_LENGTH;
-        SSL_set_shutdown(ssl, shutdown);
-    }
+    SSL_set_shutdown(ssl, 0);
+    pending =
+        SSL_write_ex(ssl, "", 0, &n) <= 0 && ERR_GET_REASON(ERR_peek_error()) == SSL_R_BAD_LENGTH;
+    SSL_set_shutdown(ssl, shutdown);
     fin__errors_restore(&errors);
     return pending;
 }
@@ -212,10 +209,12 @@ static int layer_notify(struct fin__ssl *tls)
     /* Else Nagle holds the alert back until the peer's delayed ACK. A Unix socket has no such. */
     setsockopt(tls->wire->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fin__wire_begin(tls->bio);
-    if (shutdown_sending(tls->ssl) >= 0)
-        return FIN_LAYER_DONE;
-    if (tls->wire->sends == sends) /* a record of the program's stands in the way */
+    r = shutdown_sending(tls->ssl);
+    /* A record of the program's stands in the way. Since 3.2 the alert behind it is forgotten. */
+    if (tls->wire->sends == sends && (r < 0 || is_write_pending(tls->ssl)))
         return FIN_LAYER_BROKEN;
+    if (r >= 0)
+        return FIN_LAYER_DONE;
     r = why(tls);
     return r == FIN_LAYER_WANT_WRITE || r < 0 ? r : FIN_LAYER_BROKEN;
 }

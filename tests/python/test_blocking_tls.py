@@ -5,6 +5,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import signal
 import socket
 import ssl
@@ -28,7 +29,7 @@ from blocking import (
 from peers import Act, Certificate, Peer, Peers, Seen
 
 import finack
-from finack import Policy
+from finack import Policy, _openssl
 
 
 def tls_client(address: Any, certificate: Certificate, *, exact: bool = False) -> ssl.SSLSocket:
@@ -425,22 +426,78 @@ def test_tls_reset(peers: Peers, certificate: Certificate, courtesy: Any) -> Non
     peer.stop()
 
 
-def test_tls_half_written(peers: Peers, certificate: Certificate) -> None:
-    """A record that is on its way in part can't be completed, nor if the program has read since."""
+def fill(sock: ssl.SSLSocket) -> None:
+    """Until a record is written in part."""
+    with pytest.raises(ssl.SSLWantWriteError):
+        while True:
+            sock.send(bytes(16000))
+
+
+def meet(sock: ssl.SSLSocket, peer: Peer, what: str) -> None:
+    """The program uses its session once more. It can't complete the record so."""
+    if what == "fin":
+        peer.act("fin")
+        until(lambda: has_ended(sock))
+    else:
+        with contextlib.suppress(OSError):
+            getattr(sock, what)(*[1] if what == "recv" else [])
+
+
+def has_ended(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+MEETS = ["", "recv", "fin recv", "fin recv recv", "unwrap", "unwrap recv", "unwrap unwrap"]
+MEETS += ["unwrap fin recv", "recv unwrap fin recv"]
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("meets", MEETS)
+def test_tls_half_written(peers: Peers, certificate: Certificate, meets: str, exact: bool) -> None:
+    """A record that is on its way in part can't be completed, whatever the program did since."""
     peer = peers.listen("deaf", tls=certificate)
-    with tls_client(peer.address, certificate) as sock:
+    with tls_client(peer.address, certificate, exact=exact) as sock:
         peer.opened(1)
         sock.setblocking(False)
-        with pytest.raises(ssl.SSLWantWriteError):
-            while True:
-                sock.send(bytes(16000))
-        with pytest.raises(ssl.SSLWantReadError):
-            sock.recv(1)
+        fill(sock)
+        for what in meets.split():
+            meet(sock, peer, what)
         receipt = finack.close(sock, Policy(courtesy="prompt"))
     assert (receipt.outcome, receipt.end) == ("error", "reset")
     assert receipt.error and receipt.error.errno == errno.EBADMSG
+    assert not {"notified", "shut"} & set(receipt.stages)
     assert peer.seen(1)[0].end == "reset"
     peer.stop()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("meets", MEETS)
+def test_tls_wholly_written(
+    peers: Peers, certificate: Certificate, meets: str, exact: bool
+) -> None:
+    """The same with nothing missing."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate, exact=exact) as sock:
+        peer.opened(1)
+        sock.sendall(b"hello")
+        sock.setblocking(False)
+        for what in meets.split():
+            meet(sock, peer, what)
+        receipt = finack.close(sock, Policy(linger=0.01, orphan="leave"))
+    assert receipt.error is None and "shut" in receipt.stages
+    seen = peer.seen(1)[0]
+    assert (seen.received, seen.end) == (5, "eof")
+    peer.stop()
+
+
+@pytest.mark.parametrize("meets", ["", "recv"])
+def test_tls_half_written_where_openssl_cannot_be_asked(
+    peers: Peers, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, meets: str
+) -> None:
+    monkeypatch.setattr(_openssl, "why_not", lambda: "as in a debug build")
+    test_tls_half_written(peers, certificate, meets, exact=True)
 
 
 @pytest.mark.parametrize("size", [100, 300_000])

@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+from peers import Certificate
 
 import finack
 
@@ -82,6 +83,45 @@ def test_blocking() -> None:
         assert {"acked", "unreferenced"} <= receipt.unverifiable and receipt.held is None
         assert receipt.socket == name and ours.fileno() == -1 and finack.close(ours) is receipt
         theirs.close()
+        """
+    )
+
+
+@pytest.mark.parametrize("meets", ["nothing", "sock.recv(1)"])
+def test_half_a_record(files: Certificate, meets: str) -> None:
+    """FIN would tell the peer that nothing is missing."""
+    pure(
+        f"""
+        import contextlib, errno
+        context = ssl.create_default_context(cafile={str(files.authority)!r})
+        there = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        there.load_cert_chain({str(files.chain)!r})
+        ours, theirs = tcp()
+        def accept():
+            global theirs
+            theirs = there.wrap_socket(theirs, server_side=True)
+        thread = threading.Thread(target=accept)
+        thread.start()
+        sock = context.wrap_socket(ours, server_hostname="localhost")
+        thread.join()
+        sock.setblocking(False)
+        nothing = None
+        with contextlib.suppress(ssl.SSLWantWriteError):
+            while True:
+                sock.send(bytes(16000))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            {meets}
+        receipt = finack.close(sock)
+        assert (receipt.outcome, receipt.end) == ("error", "reset"), receipt
+        assert receipt.error.errno == errno.EBADMSG
+        assert not {{"notified", "shut"}} & set(receipt.stages)
+        with socket.socket(fileno=theirs.detach()) as raw:
+            try:
+                read_all(raw)
+            except ConnectionResetError:
+                pass
+            else:
+                raise AssertionError("an end")
         """
     )
 

@@ -160,8 +160,11 @@ def test_the_guard(certificate: Certificate) -> None:
         assert known(one._sslobj)
         for other in (one, context, None, object(), type(one._sslobj), b"x" * 100):
             assert not known(other)
+        assert _core.is_half_written(other) is None
+    assert _core.is_half_written(one._sslobj) is None
     with finack_socket(context) as sock:
         assert not _core.is_known_session(sock._sslobj)
+        assert _core.is_half_written(sock._sslobj) is False
 
 
 def find_openssl() -> None:

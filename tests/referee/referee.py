@@ -334,9 +334,7 @@ class Blocking(Play):
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except OSError:
-            # A session that is dead, as the program hears, completes no record: so it ends when a
-            # KeyUpdate is to be answered beside one that is half written.
-            self.unwritten = 0
+            pass
         sock.setblocking(True)
 
     def take_error(self, sock: socket.socket) -> None:

@@ -442,8 +442,9 @@ static void test_write_of_the_dead(void **state)
     layer_for_each_pair(one_write_of_the_dead);
 }
 
-/* SSL_shutdown() behind a record that is not finished: the alert can't go before it. */
-static void one_shutdown_behind_write(enum pair_kind kind, int version)
+/* SSL_shutdown() behind a record that is not finished: the alert can't go before it. Asked again,
+ * OpenSSL 3.0 lets the session die, and 3.2 takes the alert for sent. */
+static void shutdown_behind_write(enum pair_kind kind, int version, int times)
 {
     unsigned char *base;
     struct fin__ssl *tls;
@@ -454,16 +455,25 @@ static void one_shutdown_behind_write(enum pair_kind kind, int version)
 
     pair_open(&pair, kind, version);
     pair_fill(&pair, 1000, &base, &buf, &len);
-    assert_int_equal(SSL_shutdown(pair.ours), -1);
+    for (int i = 0; i < times; i++)
+        assert_int_equal(SSL_shutdown(pair.ours), -1);
+    ERR_clear_error();
     tls = layer_attach(pair.ours, NULL, 0, pair.fd);
-    assert_int_equal(layer_flush(tls, &unsent), FIN_LAYER_DONE);
-    assert_int_equal(layer_notify(tls), FIN_LAYER_BROKEN);
+    if (layer_flush(tls, &unsent) == FIN_LAYER_DONE)
+        assert_int_equal(layer_notify(tls), FIN_LAYER_BROKEN);
+    assert_int_equal(layer_unsent(tls), UINT64_MAX);
     fin__ssl_detach(tls, false);
     tls = layer_attach(pair.ours, buf, len, pair.fd);
     assert_int_equal(layer_flush(tls, &unsent), FIN_LAYER_BROKEN);
     assert_int_equal(unsent, len);
     free(base);
     layer_finish(&pair, tls);
+}
+
+static void one_shutdown_behind_write(enum pair_kind kind, int version)
+{
+    for (int times = 1; times <= 3; times++)
+        shutdown_behind_write(kind, version, times);
 }
 
 static void test_shutdown_behind_write(void **state)

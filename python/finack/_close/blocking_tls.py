@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, NoReturn
 
-from finack import _core, _private
+from finack import _core, _openssl, _private
 from finack._close.tls_wire import Read, Wire
 from finack._receipt import Receipt
 from finack._tls import ssl
@@ -70,6 +70,16 @@ def _is_below(frame: FrameType | None, sock: ssl.SSLSocket) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _is_in_the_way(error: OSError) -> bool:
+    """Whether a record that is half written is: what only the program could complete.
+
+    Then OpenSSL refuses to write anything else, by a reason, or since 3.2 the alert by waiting,
+    though there is room.
+    """
+    reason = getattr(error, "reason", None)
+    return isinstance(error, ssl.SSLWantWriteError) or reason in ("BAD_LENGTH", "BAD_WRITE_RETRY")
 
 
 class Tls:
@@ -239,22 +249,30 @@ class Tls:
 
     def say_farewell(self) -> str:
         """What to tell. SSL_shutdown(3) looks for the answer too, and fails for good at data."""
-        if self.layer.version() is None:  # in the handshake, or after an error
-            self.failed = self.layer.cipher() is not None
+        if self.layer.version() is None and self.layer.cipher() is None:  # in the handshake
             return "skip"
         if self.is_half_written():
             return "broken"
+        if self.layer.version() is None:  # after an error
+            self.failed = True
+            return "skip"
         if not self.discard():
             self.failed = True
             self.wire.collect()  # an alert: why it has failed
             with contextlib.suppress(OSError):
                 self.wire.send()
             return "skip"
+        return self.shut()
+
+    def shut(self) -> str:
         try:
             self.layer.shutdown()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        except ssl.SSLWantReadError:
             pass
-        except OSError:  # there is more input than may be thrown away
+        except OSError as error:
+            if _is_in_the_way(error):
+                return "broken"
+            # There is more input than may be thrown away.
             self.failed = not self.wire.collect()
         if self.failed:
             return "skip"
@@ -262,17 +280,18 @@ class Tls:
         return "done"  # if there was nothing to send, the program had said it
 
     def is_half_written(self) -> bool:
-        """Whether a record of the program's stands in the way, which only it could complete.
+        """Whether a record of the program's is: it stands in the way of everything else.
 
-        OpenSSL refuses any other write then, even one of nothing; what its last call waited for is
-        forgotten once the program has read.
+        Where OpenSSL can't be asked a write of nothing tells: not after the program's own unwrap(),
+        see shut(), nor, from CPython 3.14.10 on, once the peer's end has come.
         """
+        known = _openssl.is_half_written(self.layer)
+        if known is not None:
+            return known
         try:
             self.layer.write(b"")
-        except ssl.SSLError as error:
-            return error.reason in ("BAD_LENGTH", "BAD_WRITE_RETRY")
-        except OSError:
-            pass
+        except OSError as error:
+            return _is_in_the_way(error)
         return False
 
     def discard(self) -> bool:

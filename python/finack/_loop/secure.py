@@ -2,44 +2,21 @@
 """Which TLS connections of the loop are in C, and what of them is easier said in Python.
 
 All that can be, unless FINACK_TLS is "python". TLS in C takes the SSL of an ordinary
-ssl.SSLObject, so its place in CPython's structures must be the one that is known; that is looked
-at once, and for each session (python/src/transport/tls_layout.c). Where it isn't, in debug builds,
-with a libssl that is no shared library, in sub-interpreters, and for classes that make reading and
-writing anew, TLS is asyncio's sslproto over a transport in C all the same.
+ssl.SSLObject, which must be reachable, see _openssl.py. Where it isn't, and for classes that make
+reading and writing anew, TLS is asyncio's sslproto over a transport in C all the same.
 """
 
 import contextlib
 import functools
 import os
-import sys
-import sysconfig
 from asyncio import constants, streams
 from collections.abc import Hashable
 from typing import Any
 
 from finack import _core, _private
 from finack._loop.streams import Streams, in_context
+from finack._openssl import why_not
 from finack._tls import ssl
-
-_NEWEST = (3, 15)
-
-
-@functools.cache
-def _why_not() -> str | None:
-    """Why TLS of this interpreter can't be in C; None: it can."""
-    if not ssl.OPENSSL_VERSION.startswith("OpenSSL "):
-        return "it is another library than OpenSSL"
-    if sys.version_info[:2] > _NEWEST or hasattr(sys, "gettotalrefcount"):
-        return "this CPython is not known"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return "this CPython has no lock of the interpreter"
-    reason = _core.find_openssl(_private.library_of_tls())
-    if reason is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        one = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
-        if not _core.is_known_layout(_private.session_of(one)):
-            reason = "CPython's structures are not laid out as is known"
-    return reason
 
 
 @functools.cache
@@ -63,7 +40,7 @@ class Secure(Streams):
     @property
     def tls(self) -> str:
         """How TLS is done: "c", or "python", by asyncio's sslproto."""
-        return "c" if self._wants_tls and self._native and _why_not() is None else "python"
+        return "c" if self._wants_tls and self._native and why_not() is None else "python"
 
     # ---- making ----
 

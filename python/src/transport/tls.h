@@ -48,6 +48,7 @@ struct bio_method_st;
     FUNCTION(int, SSL_do_handshake, (struct ssl_st *) )                                            \
     FUNCTION(int, SSL_version, (const struct ssl_st *) )                                           \
     FUNCTION(int, SSL_get_state, (const struct ssl_st *) )                                         \
+    FUNCTION(const char *, SSL_state_string, (const struct ssl_st *) )                             \
     FUNCTION(int, SSL_shutdown, (struct ssl_st *) )                                                \
     FUNCTION(int, SSL_get_shutdown, (const struct ssl_st *) )                                      \
     FUNCTION(void, SSL_set_shutdown, (struct ssl_st *, int) )
@@ -72,11 +73,21 @@ PyObject *fin__py_find_openssl(PyObject *module, PyObject *path);
  * what it seems. */
 struct ssl_st *fin__py_ssl_of(PyObject *object);
 
+/* The same of one on a socket. */
+struct ssl_st *fin__py_ssl_of_socket(PyObject *object);
+
 /* is_known_layout(session): whether all sessions can be used. */
 PyObject *fin__py_is_known_layout(PyObject *module, PyObject *object);
 
 /* is_known_session(session): whether that one can, where the layout is known. */
 PyObject *fin__py_is_known_session(PyObject *module, PyObject *session);
+
+/* ---- tls_half.c ---- */
+
+/* is_half_written(session): whether a record of the program's is, which nobody else could complete.
+ * The session is on a socket that has room for an alert, and says nothing more but close_notify.
+ * None: it is none that is known. */
+PyObject *fin__py_is_half_written(PyObject *module, PyObject *session);
 
 /* ---- tls_wire.c: the BIO ---- */
 

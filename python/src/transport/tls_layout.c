@@ -14,12 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#define lib fin__py_openssl
 #define APP_DATA 0 /* the index that SSL_get_app_data() stands for */
 
 /* The beginning of _ssl._SSLSocket. */
 struct session {
     PyObject ob_base;
-    PyObject *sock; /* NULL: it is on memory BIOs */
+    PyObject *sock; /* a weak reference; NULL: it is on memory BIOs */
     struct ssl_st *ssl;
     PyObject *context;
 };
@@ -46,8 +47,8 @@ static bool is_pointer(const void *pointer)
 static bool looks_right(const struct session *session)
 {
     PyObject *context = PyObject_GetAttrString((PyObject *) session, "context");
-    bool is_right = context && session->context == context && !session->sock
-        && is_pointer(session->ssl) && is_pointer(((struct context *) context)->ctx);
+    bool is_right = context && session->context == context && is_pointer(session->ssl)
+        && is_pointer(((struct context *) context)->ctx);
 
     PyErr_Clear();
     Py_XDECREF(context);
@@ -59,17 +60,36 @@ static bool is_right(const struct session *session)
 {
     const struct context *context = (struct context *) session->context;
 
-    return fin__py_openssl.SSL_get_ex_data(session->ssl, APP_DATA) == (const void *) session
-        && fin__py_openssl.SSL_get_SSL_CTX(session->ssl) == context->ctx;
+    return lib.SSL_get_ex_data(session->ssl, APP_DATA) == (const void *) session
+        && lib.SSL_get_SSL_CTX(session->ssl) == context->ctx;
+}
+
+static const struct session *session_at(PyObject *object, bool on_memory)
+{
+    const struct session *session = (struct session *) object;
+
+    if (!lib.method || !is_named(object, "_ssl._SSLSocket", sizeof *session))
+        return NULL;
+    if (on_memory ? session->sock != NULL : !session->sock || !PyWeakref_Check(session->sock))
+        return NULL;
+    return looks_right(session) ? session : NULL;
+}
+
+static struct ssl_st *ssl_at(PyObject *object, bool on_memory)
+{
+    const struct session *session = session_at(object, on_memory);
+
+    return session && is_right(session) ? session->ssl : NULL;
 }
 
 struct ssl_st *fin__py_ssl_of(PyObject *object)
 {
-    const struct session *session = (struct session *) object;
+    return ssl_at(object, true);
+}
 
-    if (!fin__py_openssl.method || !is_named(object, "_ssl._SSLSocket", sizeof *session))
-        return NULL;
-    return looks_right(session) && is_right(session) ? session->ssl : NULL;
+struct ssl_st *fin__py_ssl_of_socket(PyObject *object)
+{
+    return ssl_at(object, false);
 }
 
 /* ---- the first one ---- */
@@ -101,7 +121,7 @@ static bool is_ssl(const struct ssl_st *ssl)
 {
     void *function, *words[4];
 
-    memcpy(&function, &fin__py_openssl.SSL_read_ex, sizeof function);
+    memcpy(&function, &lib.SSL_read_ex, sizeof function);
     if (!read_safely(ssl, words, sizeof words))
         return false;
     for (size_t i = 1; i < sizeof words / sizeof *words; i++)
@@ -112,12 +132,10 @@ static bool is_ssl(const struct ssl_st *ssl)
 
 PyObject *fin__py_is_known_layout(PyObject *module, PyObject *object)
 {
-    const struct session *session = (struct session *) object;
+    const struct session *session = session_at(object, true);
 
     (void) module;
-    return PyBool_FromLong(fin__py_openssl.method
-                           && is_named(object, "_ssl._SSLSocket", sizeof *session)
-                           && looks_right(session) && is_ssl(session->ssl) && is_right(session));
+    return PyBool_FromLong(session && is_ssl(session->ssl) && is_right(session));
 }
 
 PyObject *fin__py_is_known_session(PyObject *module, PyObject *session)

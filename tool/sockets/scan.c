@@ -28,6 +28,7 @@ typedef LIST(int32_t) numbers;
 struct worker {
     struct scan found;
     numbers epolls; /* of the process at hand */
+    int32_t told;   /* that process, if the kernel has told of it; or 0 */
     int error;
     struct crew *crew;
 };
@@ -35,9 +36,9 @@ struct worker {
 struct crew {
     int proc;
     bool thorough;
-    bool told; /* the kernel has told what is open, so that links need not be read: */
-    struct task_files files;
     numbers pids;
+    size_t told; /* of so many the kernel has told what is open: their links need not be read */
+    struct task_files files;
     atomic_size_t next;
     struct worker worker[WORKERS_MAX];
 };
@@ -93,10 +94,12 @@ static int take_files(struct worker *w, const struct fin__folder *fds, int32_t p
     const struct task_file *files = task_files_of(&w->crew->files, pid, &count);
     int result = 0;
 
-    for (size_t i = 0; i < count && result == 0; i++)
-        result = files[i].fd & TASK_FILE_OTHER
-            ? look_at(w, fds, (int32_t) (files[i].fd & ~TASK_FILE_OTHER))
-            : keep_reference(w, files[i].inode, (int32_t) files[i].fd);
+    for (size_t i = 0; i < count && result == 0; i++) {
+        if (!(files[i].fd & TASK_FILE_OTHER))
+            result = keep_reference(w, files[i].inode, (int32_t) files[i].fd);
+        else if (!w->crew->thorough)
+            result = look_at(w, fds, (int32_t) (files[i].fd & ~TASK_FILE_OTHER));
+    }
     return result;
 }
 
@@ -147,6 +150,7 @@ static int read_sets(struct worker *w, int fds, struct reference *own, size_t co
     return is_denial(result) ? 0 : result;
 }
 
+/* Of a thread with a table of its own the kernel has not told. */
 static int read_table(struct fin__folder *fds, int32_t pid, void *arg)
 {
     struct worker *w = arg;
@@ -155,7 +159,7 @@ static int read_table(struct fin__folder *fds, int32_t pid, void *arg)
     int result;
 
     w->epolls.count = 0;
-    result = w->crew->told ? take_files(w, fds, pid) : read_links(w, fds);
+    result = pid == w->told ? take_files(w, fds, pid) : read_links(w, fds);
     if (result < 0 && result != -ENOENT && result != -ESRCH)
         return result;
     result = read_sets(w, fds->fd, found->references.at + first, found->references.count - first);
@@ -173,12 +177,14 @@ static void note_unreadable(struct scan *scan, int32_t pid)
     scan->unreadable++;
 }
 
-static int read_process(struct worker *w, int32_t pid)
+static int read_process(struct worker *w, size_t index)
 {
+    int32_t pid = w->crew->pids.at[index];
     size_t count;
     int result;
 
-    if (w->crew->told && !task_files_of(&w->crew->files, pid, &count))
+    w->told = index < w->crew->told ? pid : 0;
+    if (w->told && !w->crew->thorough && !task_files_of(&w->crew->files, pid, &count))
         return 0;
     result = fin__process_visit(w->crew->proc, pid, w->crew->thorough, read_table, w);
 
@@ -195,7 +201,7 @@ static int work(void *arg, size_t index)
     size_t i;
 
     while (w->error == 0 && (i = atomic_fetch_add(&crew->next, 1)) < crew->pids.count)
-        w->error = read_process(w, crew->pids.at[i]);
+        w->error = read_process(w, i);
     free(w->epolls.at);
     return 0;
 }
@@ -282,7 +288,8 @@ static int run_all(struct crew *crew, struct scan *scan)
 
     if (result == 0 && crew->pids.count == 0)
         return -ENOENT;
-    crew->told = !crew->thorough && task_files_read(&crew->files, scan->sockfs) == 0;
+    if (task_files_read(&crew->files, scan->sockfs) == 0)
+        crew->told = crew->pids.count;
     for (int i = 0; result == 0 && crew->pids.count > known && i < ROUNDS_MAX; i++) {
         atomic_store(&crew->next, known);
         result = scan_run(crew, scan);

@@ -413,6 +413,8 @@ static bool close_where_processes_hide(void *arg)
     const int *fd = arg;
     uint32_t unreadable = 0;
     struct fin_identity id = FIN_IDENTITY_INIT;
+    struct descriptors before, after;
+    int found;
 
     if (geteuid() != 0) /* only root can make such a /proc without a process namespace of its own */
         return true;
@@ -423,20 +425,44 @@ static bool close_where_processes_hide(void *arg)
         return false;
     if (fin_close(NULL, *fd, &policy, &receipt) < 0 || receipt.held != FIN_YES)
         return false;
-    return fin_holders(&id, NULL, 0, &unreadable) == 0 && unreadable > 0
+    descriptors_take(&before);
+    found = fin_holders(&id, NULL, 0, &unreadable);
+    descriptors_take(&after);
+    return found == 0 && unreadable > 0 && descriptors_differ(&before, &after) < 0
         && (receipt.search == FIN_SEARCH_BLIND || receipt.search == FIN_SEARCH_CUT);
+}
+
+/* As the first process, which sees itself under /proc/1: only the mount tells that others hide. */
+static bool close_as_the_first(void *arg)
+{
+    int status = -1;
+    pid_t first;
+
+    if (geteuid() != 0)
+        return true;
+    if (unshare(CLONE_NEWPID) < 0 || (first = fork()) < 0)
+        return false;
+    if (first == 0)
+        _exit(!close_where_processes_hide(arg));
+    return waitpid(first, &status, 0) == first && status == 0;
+}
+
+static void hidden_processes(bool (*closer)(void *))
+{
+    int fds[2], line[2];
+
+    unix_pair(SOCK_STREAM, fds);
+    unix_pair(SOCK_STREAM, line);
+    send_descriptor(line[US], fds[US]);
+    child_join(child_start(closer, &fds[US]));
+    drop_all(fds[US], fds[THEM], line[US], line[THEM], -1);
 }
 
 static void test_hidden_processes(void **state)
 {
-    int fds[2], line[2];
-
     (void) state;
-    unix_pair(SOCK_STREAM, fds);
-    unix_pair(SOCK_STREAM, line);
-    send_descriptor(line[US], fds[US]);
-    child_join(child_start(close_where_processes_hide, &fds[US]));
-    drop_all(fds[US], fds[THEM], line[US], line[THEM], -1);
+    hidden_processes(close_where_processes_hide);
+    hidden_processes(close_as_the_first);
 }
 
 /* ---- nothing to find, or nothing to find it with ---- */

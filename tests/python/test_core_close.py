@@ -71,6 +71,20 @@ def test_the_steps(closes: _core.CloseSet, ends: Any) -> None:
     assert not receipt.unverifiable
 
 
+def test_a_unix_peer_can_send_no_more(closes: _core.CloseSet) -> None:
+    """Whoever holds the socket beside us would not read it: its peer must not wait for room."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        close = begin(closes, ours, finack.Policy(flush=0, proof_wait=0))
+        assert (close.run(), close.tell("again", bytes=7)) == ("flush", "wait")
+        assert close.tell("deadline", bytes=7) == "detach"
+        assert theirs.send(b"x") == 1
+        assert (close.tell("done"), close.tell("again")) == ("read", "unwatch")
+        with pytest.raises(BrokenPipeError):
+            theirs.send(b"x")
+        close.tell("abort")
+
+
 def test_the_answer_under_full(closes: _core.CloseSet, ends: Any) -> None:
     ours, theirs = ends
     policy = finack.Policy(courtesy="full", farewell=60, linger=60, total=60)

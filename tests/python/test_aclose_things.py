@@ -558,6 +558,22 @@ def test_socket_cancelled_early(run: Run, turns: int) -> None:
     run(main())
 
 
+def test_socket_cancelled_wakes_its_reader(run: Run) -> None:
+    """Its kernel has no news for a reader of a Unix socket whose close is broken off."""
+
+    async def main() -> None:
+        ours, theirs = pair()
+        reading = asyncio.create_task(asyncio.get_running_loop().sock_recv(ours, 100))
+        close = asyncio.create_task(finack.aclose(ours, PATIENT))
+        await asyncio.sleep(0)
+        close.cancel()
+        done, _ = await asyncio.wait({reading}, timeout=10)
+        assert done and (reading.exception() or reading.result() == b"")
+        theirs.close()
+
+    run(main())
+
+
 def test_socket_never_connected(run: Run) -> None:
     async def main() -> None:
         sock = socket.socket()

@@ -130,6 +130,7 @@ class ServerWork:
                 known.close()  # the server refused to be closed
             await asyncio.gather(*self._closes, return_exceptions=True)
             await self._note_those_cut()
+            self.cut()  # those that a server which refused has accepted meanwhile, too
             if not (was_cut and isinstance(error, asyncio.CancelledError)):
                 raise
         return self.receipt()

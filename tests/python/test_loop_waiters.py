@@ -284,3 +284,23 @@ def test_await_fd_close_elsewhere() -> None:
     assert two.send(b"x") and one.recv(1) == b"x"
     one.close()
     two.close()
+
+
+def test_an_abort_of_a_close_at_work_has_its_own_proof() -> None:
+    """Not that of the policy by which the close was begun, which would look for who holds it."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, sock=ours
+        )
+        with theirs, socket.socket(fileno=os.dup(ours.fileno())):
+            transport.write(bytes(16 << 20))
+            transport.close()
+            policy = finack.Policy(courtesy="abort", proof="released")
+            receipt = await finack.aclose(transport, policy)
+            assert (receipt.outcome, receipt.held, receipt.search) == ("aborted", None, "none")
+
+    patient = finack.Policy(flush=60, total=60)
+    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(close_policy=patient)) as runner:
+        runner.run(main())

@@ -202,9 +202,9 @@ int fin__py_ending_adopt(struct fin__py_ending *c, const struct fin_policy *poli
 
     if (c->over || c->ep.fd < 0)
         return 0;
+    fin__plan_make(policy, false, &c->plan); /* an abort has its proof too */
     if (policy->courtesy == FIN_COURTESY_ABORT)
         return fin__py_ending_abort(c, NULL);
-    fin__plan_make(policy, false, &c->plan);
     if (c->transport->tls) /* who has a policy says close_notify in any case */
         c->transport->tls->left = false;
     c->plan.total += now - c->machine.start;

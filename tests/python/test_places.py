@@ -177,6 +177,27 @@ def test_a_listener_that_fails_forbids_nothing() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_tells_nobody() -> None:
+    """Its sockets are its own: what listens in the parent knows nothing of them."""
+    reading, writing = os.pipe()
+
+    def listener(args: object) -> None:
+        os.write(writing, b"x")
+
+    audit.listen(EVENT, listener)
+    socket.socket().close()
+    child = os.fork()
+    if child == 0:
+        socket.socket().close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    audit.unlisten(EVENT, listener)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        assert file.read() == b"x"
+
+
 # ---- the table ----
 
 

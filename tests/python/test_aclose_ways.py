@@ -327,6 +327,8 @@ def test_aborted_meanwhile(run: Run, lab: Lab) -> None:
         receipt = await close
         outcome = "aborted" if lab.by_engine(run) else "error"  # others can't know who did it
         assert (receipt.outcome, receipt.phase) == (outcome, "flush")
+        if outcome == "error":
+            assert receipt.error and receipt.error.errno == errno.ECANCELED
         assert receipt.unsent > 0
         end = await seen(peer)
         assert end.received < len(MEGABYTES)

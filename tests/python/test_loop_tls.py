@@ -204,6 +204,18 @@ def test_answers(peers: Peers, certificate: Certificate, connect: Dial) -> None:
     assert peer.seen(1) == [Seen(5, True, "eof", False)]
 
 
+def test_a_server_keeps_no_context(certificate: Certificate) -> None:
+    async def main() -> "weakref.ref[Any]":
+        context = certificate.server_context()
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0, ssl=context)
+        await finack.aclose(server)
+        return weakref.ref(context)
+
+    context = finack.run(main())
+    gc.collect()
+    assert context() is None
+
+
 async def closed(connect: Dial, peer: Peer, certificate: Certificate) -> list[weakref.ref[Any]]:
     """References to what the connection was made of."""
     transport, client = await connect(peer, certificate)

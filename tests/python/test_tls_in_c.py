@@ -534,12 +534,14 @@ def test_a_file(way: str, certificate: Certificate, tmp_path: pathlib.Path) -> N
 # ---- start_tls ----
 
 
-def test_early_bytes(way: str, certificate: Certificate) -> None:
-    """The client's hello has come, and was read, before the server begins."""
+@pytest.mark.parametrize("protocols", [0, 150])
+def test_early_bytes(way: str, certificate: Certificate, protocols: int) -> None:
+    """The client's hello, of one record or of more, was read before the server begins."""
+    names = [f"{number:0>255}" for number in range(protocols)]
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"go")
-        while len(reader._buffer) < 100:  # type: ignore[attr-defined]
+        while len(reader._buffer) < 100 + 256 * protocols:  # type: ignore[attr-defined]
             await asyncio.sleep(0)
         await writer.start_tls(certificate.server_context())
         await echo(reader, writer)
@@ -548,9 +550,9 @@ def test_early_bytes(way: str, certificate: Certificate) -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         assert await reader.readexactly(2) == b"go"
-        await asyncio.wait_for(
-            writer.start_tls(certificate.client_context(), server_hostname="localhost"), BOUND
-        )
+        context = certificate.client_context()
+        context.set_alpn_protocols(names)
+        await asyncio.wait_for(writer.start_tls(context, server_hostname="localhost"), BOUND)
         await talk(reader, writer, b"hello")
         await hang_up(writer)
         server.close()

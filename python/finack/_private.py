@@ -18,6 +18,7 @@ import warnings
 from asyncio import (
     base_events,
     base_subprocess,
+    coroutines,
     events,
     format_helpers,
     selector_events,
@@ -76,6 +77,16 @@ def make_default_loop(kind: type) -> None:
     policy = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)  # until 3.15
     if policy is not None:
         policy._loop_factory = kind
+
+
+def pass_for_coroutine(function: Any) -> Any:
+    """Have iscoroutinefunction() hold of it: unittest.mock and others go by that."""
+    known: Any = inspect
+    if hasattr(known, "markcoroutinefunction"):  # since 3.12
+        return known.markcoroutinefunction(function)
+    known = coroutines
+    function._is_coroutine = known._is_coroutine
+    return function
 
 
 # ---- what a loop runs ----

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -252,6 +253,23 @@ def test_an_interrupt_while_nothing_but_c_runs(loop: finack.EventLoop) -> None:
 
 
 # ---- made anew by a subclass, or by hand ----
+
+
+def test_stands_in_as_asyncios_does(loop: finack.EventLoop) -> None:
+    """What is awaited of a stand-in for asyncio's loop is awaited of one for this."""
+
+    def awaited(kind: type) -> set[str]:
+        made = mock.create_autospec(kind, instance=True)
+        public = [name for name in dir(asyncio.SelectorEventLoop) if not name.startswith("_")]
+        return {name for name in public if isinstance(getattr(made, name), mock.AsyncMock)}
+
+    assert awaited(finack.EventLoop) == awaited(asyncio.SelectorEventLoop)
+
+
+def test_connecting_by_a_stand_in(loop: finack.EventLoop) -> None:
+    with mock.patch.object(loop, "create_connection", autospec=True, return_value=(1, 2)):
+        made = loop.create_connection(asyncio.Protocol, "127.0.0.1", 1)
+        assert loop.run_until_complete(made) == (1, 2)
 
 
 class Fast(finack.EventLoop):

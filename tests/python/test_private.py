@@ -29,6 +29,7 @@ WELL_TRIED = {  # by whom
     "disown": "test_aclose_things",
     "of_attributes": "test_aclose_things",
     "make_signal_pipe": "test_loop_life",  # of a forked child
+    "pass_for_coroutine": "test_loop_core",
 }
 
 

@@ -104,6 +104,7 @@ class Streams(Turning):
         self._make_socket_transport(rawsock, layer, extra=extra, server=server, **more)
         return _private.above(layer)
 
+    @_private.pass_for_coroutine  # it gives back a coroutine
     def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
     ) -> Any:

@@ -17,9 +17,16 @@ from finack._tls import ssl
 _NEWEST = (3, 15)
 
 
-@functools.cache
 def why_not() -> str | None:
     """Why OpenSSL can't be asked, nor TLS be in C; None: it can."""
+    try:
+        return _reason()
+    except OSError as error:  # it is no more than that no descriptor is free
+        return str(error)
+
+
+@functools.cache
+def _reason() -> str | None:
     if not ssl.OPENSSL_VERSION.startswith("OpenSSL "):
         return "it is another library than OpenSSL"
     if sys.version_info[:2] > _NEWEST or hasattr(sys, "gettotalrefcount"):

@@ -492,6 +492,23 @@ def test_tls_wholly_written(
     peer.stop()
 
 
+@pytest.mark.parametrize("spare", range(9))
+def test_tls_half_written_with_few_descriptors_left(
+    peers: Peers, certificate: Certificate, spare: int
+) -> None:
+    peer = peers.listen("deaf", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        peer.opened(1)
+        sock.setblocking(False)
+        fill(sock)
+        with no_descriptors(spare=spare):
+            receipt = finack.close(sock)
+    assert (receipt.outcome, receipt.phase, receipt.end) == ("error", "farewell", "reset")
+    assert receipt.error and receipt.error.errno == errno.EBADMSG
+    assert peer.seen(1)[0].end == "reset"
+    peer.stop()
+
+
 @pytest.mark.parametrize("meets", ["", "recv"])
 def test_tls_half_written_where_openssl_cannot_be_asked(
     peers: Peers, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, meets: str

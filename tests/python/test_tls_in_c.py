@@ -20,10 +20,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from blocking import no_descriptors
 from peers import Certificate, Peers
 
 import finack
-from finack import _core, _private
+from finack import _core, _openssl, _private
 
 BOUND = 20.0
 LARGE = bytes(range(256)) * 4096
@@ -165,6 +166,14 @@ def test_the_guard(certificate: Certificate) -> None:
     with finack_socket(context) as sock:
         assert not _core.is_known_session(sock._sslobj)
         assert _core.is_half_written(sock._sslobj) is False
+
+
+def test_a_lack_of_descriptors_is_not_remembered() -> None:
+    """The first look is by a pipe."""
+    _openssl._reason.cache_clear()
+    with no_descriptors():
+        assert "Too many open files" in (_openssl.why_not() or "")
+    assert _openssl.why_not() is None
 
 
 def find_openssl() -> None:

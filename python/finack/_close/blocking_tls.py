@@ -97,6 +97,7 @@ class Tls:
         self.until = 0.0
         self.looking = self.tombstone = False
         self.failed = False  # no close_notify can be said: an end without one came, or no TLS
+        self.broken = False  # bytes are missing, so it was aborted
         self.said = ""  # what SSL_shutdown(3) came to
         self.taken = 0
         self.exact = not sock.context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
@@ -110,14 +111,24 @@ class Tls:
         except OSError as error:
             if error.errno not in _LACK or self.sock.fileno() < 0:
                 raise
-            self.sock.settimeout(0)
+            self.close_without_descriptors(policy, requested)
+
+    def close_without_descriptors(self, policy: "_core.PolicyTuple", requested: float) -> None:
+        self.sock.settimeout(0)
+        self.broken = self.is_half_written()
+        if self.broken:
+            policy = (_core.COURTESIES.index("abort"), *policy[1:])
+        else:
             with contextlib.suppress(OSError):
                 self.layer.shutdown()
-            _core.close(self.give_up, policy, requested, self.kept, *users_of(self.sock))
+        _core.close(self.give_up, policy, requested, self.kept, *users_of(self.sock))
 
     def receipt(self, name: str) -> Receipt:
         values = self.kept[0] if self.kept else self.engine.receipt()
         receipt = Receipt._from_core(values, socket=name)
+        if self.broken and receipt.outcome == "aborted":
+            error = OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+            receipt = replace(receipt, outcome="error", phase="farewell", error=error)
         if self.failed and receipt.outcome == "graceful":
             receipt = replace(receipt, outcome="truncated")
         return replace(receipt, tombstone=True) if self.tombstone else receipt
@@ -249,12 +260,10 @@ class Tls:
 
     def say_farewell(self) -> str:
         """What to tell. SSL_shutdown(3) looks for the answer too, and fails for good at data."""
-        if self.layer.version() is None and self.layer.cipher() is None:  # in the handshake
-            return "skip"
         if self.is_half_written():
             return "broken"
-        if self.layer.version() is None:  # after an error
-            self.failed = True
+        if self.layer.version() is None:  # in the handshake, or after an error
+            self.failed = self.layer.cipher() is not None
             return "skip"
         if not self.discard():
             self.failed = True
@@ -288,6 +297,8 @@ class Tls:
         known = _openssl.is_half_written(self.layer)
         if known is not None:
             return known
+        if self.layer.cipher() is None:  # a write would go on with the handshake
+            return False
         try:
             self.layer.write(b"")
         except OSError as error:

@@ -76,7 +76,8 @@ struct ssl_st *fin__py_ssl_of(PyObject *object);
 /* The same of one on a socket. */
 struct ssl_st *fin__py_ssl_of_socket(PyObject *object);
 
-/* is_known_layout(session): whether all sessions can be used. */
+/* is_known_layout(session): whether all sessions can be used. OSError: there is no descriptor to
+ * look by. */
 PyObject *fin__py_is_known_layout(PyObject *module, PyObject *object);
 
 /* is_known_session(session): whether that one can, where the layout is known. */

@@ -9,6 +9,7 @@
 #include "base/descriptor.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdalign.h>
 #include <string.h>
@@ -94,14 +95,17 @@ struct ssl_st *fin__py_ssl_of_socket(PyObject *object)
 
 /* ---- the first one ---- */
 
-/* The kernel reads for us: it says EFAULT where we would crash. */
-static bool read_safely(const void *from, void *to, size_t size)
+/* The kernel reads for us: it says EFAULT where we would crash. 1, 0, or -1 with OSError: there is
+ * no descriptor for that. */
+static int read_safely(const void *from, void *to, size_t size)
 {
     int ends[2];
     bool done;
 
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-        return false;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0) {
+        (void) fin__py_os_error(-errno);
+        return -1;
+    }
     done =
         write(ends[1], from, size) == (ssize_t) size && read(ends[0], to, size) == (ssize_t) size;
     fin__drop(&ends[0]);
@@ -117,25 +121,27 @@ static void *base_of(const void *address)
 }
 
 /* At its beginning an SSL of OpenSSL 1.1 to 3.x has a pointer to its method, which is libssl's. */
-static bool is_ssl(const struct ssl_st *ssl)
+static int is_ssl(const struct ssl_st *ssl)
 {
     void *function, *words[4];
+    int result = read_safely(ssl, words, sizeof words);
 
     memcpy(&function, &lib.SSL_read_ex, sizeof function);
-    if (!read_safely(ssl, words, sizeof words))
-        return false;
+    if (result <= 0)
+        return result;
     for (size_t i = 1; i < sizeof words / sizeof *words; i++)
         if (words[i] && base_of(words[i]) == base_of(function))
-            return true;
-    return false;
+            return 1;
+    return 0;
 }
 
 PyObject *fin__py_is_known_layout(PyObject *module, PyObject *object)
 {
     const struct session *session = session_at(object, true);
+    int known = session ? is_ssl(session->ssl) : 0;
 
     (void) module;
-    return PyBool_FromLong(session && is_ssl(session->ssl) && is_right(session));
+    return known < 0 ? NULL : PyBool_FromLong(known && is_right(session));
 }
 
 PyObject *fin__py_is_known_session(PyObject *module, PyObject *session)

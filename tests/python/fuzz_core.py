@@ -4,30 +4,37 @@ by more calls, threads, signals, forks, stray closes of descriptors, and no desc
 
     fuzz_core.py SECONDS [SEED]
 
-Rounds of a few seconds, each a process with a seed of its own: what fails is shown with the seed,
-and `fuzz_core.py --round SEED` runs it again. Whatever Python may raise is fine but SystemError;
-the process must end by itself.
+Rounds of a few seconds, each a process with a seed of its own: of what fails are shown the command
+that runs the round again, the last operations (fuzz_notes.py), how it ended, and standard error.
+Whatever Python may raise is fine but SystemError; the process must end by itself.
 """
 
 import asyncio
 import faulthandler
 import gc
+import logging
 import os
+import pathlib
 import random
 import resource
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
+import fuzz_notes
 import fuzz_transports
+from peers import Certificate
 
 import finack
 from finack import _core
@@ -144,8 +151,12 @@ class Wrapped(selectors.SelectSelector):
 class Round:
     """One process's worth of calls."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, folder: pathlib.Path) -> None:
         self.random = random.Random(seed)
+        self.notes = fuzz_notes.Notes(folder)
+        # Made before the rounds begin. That takes imports, and CPython's locks of modules are not
+        # for one inside of another, as by __del__(): two threads would wait for each other.
+        self.certificate = Certificate.of(folder)
         self.things: list[Any] = []
         self.depths = threading.local()
         self.threads = 0
@@ -155,7 +166,9 @@ class Round:
     # ---- choices ----
 
     def choice(self, things: Any) -> Any:
-        return self.random.choice(things)
+        chosen = self.random.choice(things)
+        self.notes.note(chosen)
+        return chosen
 
     def likely(self, chance: float) -> bool:
         return self.random.random() < chance
@@ -462,15 +475,24 @@ def fork(chaos: Round) -> None:
         return
     child = os.fork()
     if not child:
-        chaos.until = time.monotonic() + 0.05
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        with suppress(Exception):
-            chaos.run()
-        os._exit(0)
-    ended = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(ended):
-        print(f"a forked child ended by signal {os.WTERMSIG(ended)}", file=sys.stderr)
+        run_child(chaos)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ended:
+        print("of a forked child:", fuzz_notes.how(ended), file=sys.stderr)
         os._exit(3)
+
+
+def run_child(chaos: Round) -> NoReturn:
+    chaos.until = time.monotonic() + 0.05
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        chaos.run()
+    except SystemError as error:
+        fuzz_notes.die("in a forked child", error)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(5)
+    os._exit(0)
 
 
 OPERATIONS: list[Operation] = [
@@ -500,15 +522,25 @@ OPERATIONS: list[Operation] = [
 # ---- one round, and all ----
 
 
-def run_round(seed: int) -> None:
+def no_system_error(args: Any) -> None:
+    """What a thread raises, and what can't be raised."""
+    if isinstance(args.exc_value, SystemError):
+        fuzz_notes.die("where it is only noted", args.exc_value)
+
+
+def prepare() -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(HUNG - 10, exit=True)
     warnings.simplefilter("ignore")
-    sys.unraisablehook = lambda unraisable: None
-    threading.excepthook = lambda args: os._exit(4) if args.exc_type is SystemError else None
+    logging.disable()
+    sys.unraisablehook = threading.excepthook = no_system_error
     socket.setdefaulttimeout(0.05)
+
+
+def run_round(seed: int, folder: pathlib.Path) -> None:
+    prepare()
     spare = [os.open(os.devnull, os.O_RDONLY) for _ in range(FIRST)]  # the low numbers are taken
-    chaos = Round(seed)
+    chaos = Round(seed, folder)
     chaos.threads = chaos.choice([0, 0, 2])
     if chaos.likely(0.5):
         resource.setrlimit(resource.RLIMIT_NOFILE, (chaos.choice([80, 200, 1000]), 4096))
@@ -527,30 +559,50 @@ def run_round(seed: int) -> None:
     gc.collect()
 
 
-def run_all(seconds: float, seed: int) -> int:
-    until, rounds, failed = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < until:
-        allocator = ("debug", "default")[rounds % 2]
-        process = subprocess.run(
-            [sys.executable, __file__, "--round", str(seed + rounds)],
+def run_one(seed: int, allocator: str, folder: pathlib.Path) -> bool:
+    """In a process of its own; was it fine?"""
+    fuzz_notes.begin(folder)
+    command = [sys.executable, __file__, "--round", str(seed)]
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        process = subprocess.Popen(
+            [*command, str(folder)],
             env={**os.environ, "PYTHONMALLOC": allocator},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=2 * HUNG,
+            stderr=errors,
         )
-        if process.returncode:
-            failed += 1
-            print(f"seed {seed + rounds}, PYTHONMALLOC={allocator}: status {process.returncode}")
-            print(process.stderr[-4000:])
+        status: int | None = None
+        try:
+            status = process.wait(2 * HUNG)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if status != 0:
+            errors.seek(0)
+            again = shlex.join(["env", f"PYTHONMALLOC={allocator}", *command])
+            fuzz_notes.report(again, status, errors.read(), fuzz_notes.Notes(folder))
+    return status == 0
+
+
+def run_all(seconds: float, seed: int, folder: pathlib.Path) -> int:
+    until, rounds, failed = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < until:
+        failed += not run_one(seed + rounds, ("debug", "default")[rounds % 2], folder)
         rounds += 1
     print(f"{rounds - failed} rounds fine, {failed} failed, from seed {seed}")
     return 1 if failed else 0
 
 
+def main(arguments: list[str]) -> int:
+    if arguments[0] == "--round" and len(arguments) > 2:
+        run_round(int(arguments[1]), pathlib.Path(arguments[2]))
+        return 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        Certificate.make(folder)
+        if arguments[0] == "--round":
+            return 1 - run_one(int(arguments[1]), os.environ.get("PYTHONMALLOC", "default"), folder)
+        return run_all(float(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 1, folder)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "--round":
-        run_round(int(sys.argv[2]))
-    else:
-        sys.exit(run_all(float(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1))
+    sys.exit(main(sys.argv[1:]))

@@ -5,16 +5,12 @@ Their loops are turned by hand.
 """
 
 import asyncio
-import functools
-import pathlib
 import socket
 import ssl
-import tempfile
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
-
-from peers import Certificate
 
 import finack
 from finack import _core
@@ -91,28 +87,30 @@ def protocol(chaos: Any) -> Any:
 # ---- making ----
 
 
-@functools.cache
-def certificate() -> tuple[Certificate, Any]:
-    """And what keeps its files."""
-    folder = tempfile.TemporaryDirectory()
-    return Certificate.make(pathlib.Path(folder.name)), folder
-
-
 def secure(chaos: Any, server_side: bool) -> ssl.SSLContext:
     """With callbacks, which run inside of OpenSSL.
 
     What stays of a round, transports and descriptors too, is CPython's: of the exceptions that
     _msg_callback raises in one call of OpenSSL it keeps the last, and never lets go of the others.
     """
-    made, _ = certificate()
-    context = made.server_context() if server_side else made.client_context()
+    made = chaos.certificate
+    context: ssl.SSLContext = made.server_context() if server_side else made.client_context()
     if chaos.likely(0.3):
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     if chaos.likely(0.3):
-        context._msg_callback = lambda *_: chaos.disturb()  # type: ignore[attr-defined]
+        context._msg_callback = lambda *_: disturb_unraised(chaos)  # type: ignore[attr-defined]
     if server_side and chaos.likely(0.5):
         context.sni_callback = lambda *_: chaos.disturb()
     return context
+
+
+def disturb_unraised(chaos: Any) -> None:
+    """CPython 3.15 calls the next callback while the exception of this one is set."""
+    try:
+        chaos.disturb()
+    except Exception:
+        if sys.version_info < (3, 15):
+            raise
 
 
 def transports(chaos: Any) -> Any:

@@ -84,11 +84,16 @@ class Certificate:
         import trustme
 
         authority = trustme.CA()
-        made = cls(folder / "chain.pem", folder / "authority.pem")
+        made = cls.of(folder)
         server = authority.issue_cert("localhost", "127.0.0.1", "::1")
         server.private_key_and_cert_chain_pem.write_to_path(str(made.chain))
         authority.cert_pem.write_to_path(str(made.authority))
         return made
+
+    @classmethod
+    def of(cls, folder: pathlib.Path) -> "Certificate":
+        """What was made there."""
+        return cls(folder / "chain.pem", folder / "authority.pem")
 
     def server_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

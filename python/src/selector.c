@@ -180,22 +180,20 @@ static int search(struct fin__py_selector *self, PyObject *fileobj, int *ret)
 
 int fin__py_lookup(struct fin__py_selector *self, PyObject *fileobj, int *fd)
 {
-    PyObject *type, *value, *trace;
+    struct fin__py_aside aside;
     int found;
 
     if (fin__py_descriptor(self->module, fileobj, fd) == 0)
         return 0;
     if (!PyErr_ExceptionMatches(PyExc_ValueError) || PyLong_Check(fileobj))
         return -1;
-    PyErr_Fetch(&type, &value, &trace);
+    aside = fin__py_set_aside();
     found = search(self, fileobj, fd);
     if (found == 0) {
-        PyErr_Restore(type, value, trace);
+        fin__py_restore(&aside);
         return -1;
     }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(trace);
+    fin__py_forget(&aside);
     return found < 0 ? -1 : 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "arguments.h"
 #include "proxy.h"
+#include "slots.h"
 
 #include <errno.h>
 
@@ -106,14 +107,14 @@ PyObject *fin__py_register(PyObject *object, PyObject *const *args, Py_ssize_t c
 /* As in the standard library, what could not be changed is registered no more. */
 static PyObject *fail_modify(struct fin__py_selector *self, int fd, int result)
 {
-    PyObject *type, *value, *trace;
+    struct fin__py_aside aside;
 
     if (result < 0)
         (void) fin__py_os_error(result);
-    PyErr_Fetch(&type, &value, &trace);
+    aside = fin__py_set_aside();
     if (fin__py_find(self, fd))
         fin__py_drop(self, fd);
-    PyErr_Restore(type, value, trace);
+    fin__py_restore(&aside);
     return NULL;
 }
 

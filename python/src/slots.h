@@ -7,6 +7,8 @@
 
 #include <Python.h>
 
+#include <stdbool.h>
+
 #if PY_VERSION_HEX >= 0x030d0000
 #define FIN__PY_GIL_SLOT { Py_mod_gil, Py_MOD_GIL_USED },
 #else
@@ -44,6 +46,75 @@ static inline PyObject *fin__py_take_error(void)
     return value;
 }
 #endif
+
+/* fin__py_set_aside(): the exception that is set, or none, while something else is done, which is
+ * to begin without one. fin__py_raise_again() sets it again, and says whether one is set: 0 or -1.
+ * One that came meanwhile goes first only if there was none before; else nobody can be told of it
+ * but as of one that came up in `where`. */
+#if PY_VERSION_HEX >= 0x030c0000
+struct fin__py_aside {
+    PyObject *value;
+};
+
+static inline struct fin__py_aside fin__py_set_aside(void)
+{
+    return (struct fin__py_aside) { PyErr_GetRaisedException() };
+}
+
+static inline bool fin__py_is_any(const struct fin__py_aside *aside)
+{
+    return aside->value != NULL;
+}
+
+static inline void fin__py_restore(const struct fin__py_aside *aside)
+{
+    PyErr_SetRaisedException(aside->value);
+}
+
+static inline void fin__py_forget(const struct fin__py_aside *aside)
+{
+    Py_XDECREF(aside->value);
+}
+#else
+struct fin__py_aside {
+    PyObject *type, *value, *trace;
+};
+
+static inline struct fin__py_aside fin__py_set_aside(void)
+{
+    struct fin__py_aside aside;
+
+    PyErr_Fetch(&aside.type, &aside.value, &aside.trace);
+    return aside;
+}
+
+static inline bool fin__py_is_any(const struct fin__py_aside *aside)
+{
+    return aside->type != NULL;
+}
+
+static inline void fin__py_restore(const struct fin__py_aside *aside)
+{
+    PyErr_Restore(aside->type, aside->value, aside->trace);
+}
+
+static inline void fin__py_forget(const struct fin__py_aside *aside)
+{
+    Py_XDECREF(aside->type);
+    Py_XDECREF(aside->value);
+    Py_XDECREF(aside->trace);
+}
+#endif
+
+static inline int fin__py_raise_again(const struct fin__py_aside *aside, PyObject *where)
+{
+    if (!fin__py_is_any(aside))
+        return PyErr_Occurred() ? -1 : 0;
+    if (PyErr_Occurred())
+        PyErr_WriteUnraisable(where);
+    fin__py_restore(aside);
+    return -1;
+}
 
 /* A tuple that is made member by member. Since 3.14 it keeps its hash, -1 until that is asked
  * for. */

@@ -203,12 +203,11 @@ static PyObject *loop_handle_call(struct fin__py_handle *handle)
 
 void fin__py_context_leave(PyObject *context)
 {
-    PyObject *type, *value, *trace;
+    const struct fin__py_aside aside = fin__py_set_aside();
 
-    PyErr_Fetch(&type, &value, &trace);
     if (PyContext_Exit(context) < 0)
         PyErr_WriteUnraisable(context);
-    PyErr_Restore(type, value, trace);
+    fin__py_restore(&aside);
 }
 
 bool fin__py_ends_the_run(void)

@@ -171,12 +171,11 @@ static bool accepts(const struct listener *l)
 /* The exception that is set ends the loop's run. The kernel will not tell of the others again. */
 static int leave(struct listener *l)
 {
-    PyObject *type, *value, *trace;
+    const struct fin__py_aside aside = fin__py_set_aside();
 
-    PyErr_Fetch(&type, &value, &trace);
-    if (accepts(l) && accept_queue(l) < 0)
-        PyErr_WriteUnraisable((PyObject *) l);
-    PyErr_Restore(type, value, trace);
+    if (accepts(l))
+        (void) accept_queue(l);
+    (void) fin__py_raise_again(&aside, (PyObject *) l);
     return -1;
 }
 

@@ -432,12 +432,10 @@ static int transport_close_act(struct fin__py_ending *c, struct fin__event *ev)
  * way. */
 static int leave_later(struct fin__py_ending *c, struct fin__event *ev)
 {
-    PyObject *type, *value, *trace;
+    const struct fin__py_aside aside = fin__py_set_aside();
 
-    PyErr_Fetch(&type, &value, &trace);
-    if (transport_close_step(c, ev) < 0)
-        PyErr_WriteUnraisable((PyObject *) c);
-    PyErr_Restore(type, value, trace);
+    (void) transport_close_step(c, ev);
+    (void) fin__py_raise_again(&aside, (PyObject *) c);
     return -1;
 }
 

@@ -4,6 +4,8 @@
 
 #include "transport/transport.h"
 
+#include "slots.h"
+
 #include "base/descriptor.h"
 #include "close/endpoint.h"
 
@@ -124,12 +126,10 @@ static int connect_begin(struct attempt *c)
 /* Its protocol has begun, and is to hear of the end. */
 static void end_of_one_made(struct fin__py_transport *t)
 {
-    PyObject *type, *value, *trace;
+    const struct fin__py_aside aside = fin__py_set_aside();
 
-    PyErr_Fetch(&type, &value, &trace);
-    if (fin__py_transport_force(t, NULL) < 0)
-        PyErr_WriteUnraisable((PyObject *) t);
-    PyErr_Restore(type, value, trace);
+    (void) fin__py_transport_force(t, NULL);
+    (void) fin__py_raise_again(&aside, (PyObject *) t);
 }
 
 /* The pair that create_connection() returns. */
@@ -264,15 +264,15 @@ static int connect_traverse(PyObject *object, visitproc visit, void *arg)
 static void finalize(PyObject *object)
 {
     const struct attempt *c = (struct attempt *) object;
-    PyObject *type, *value, *trace;
+    struct fin__py_aside aside;
 
     if (c->state != FRESH)
         return;
-    PyErr_Fetch(&type, &value, &trace);
+    aside = fin__py_set_aside();
     if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1, "coroutine 'create_connection' was never awaited")
         < 0)
         PyErr_WriteUnraisable(object);
-    PyErr_Restore(type, value, trace);
+    fin__py_restore(&aside);
 }
 
 static void connect_dealloc(PyObject *object)

@@ -5,6 +5,8 @@
 #include "transport/close.h"
 #include "transport/tls.h"
 
+#include "slots.h"
+
 #include "base/descriptor.h"
 
 #include <errno.h>
@@ -93,22 +95,18 @@ static int transport_end_finish(struct fin__py_transport *t)
 int fin__py_transport_lose(struct fin__py_loop *loop, PyObject *self, PyObject *error)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) self;
-    PyObject *type, *value, *trace;
-    int result;
+    struct fin__py_aside aside;
 
     if (!t->loop || t->lost)
         return 0;
     if (fin__py_is_busy(t))
         return fin__py_ring_push(loop, fin__py_transport_lose, Py_NewRef(self), Py_NewRef(error));
     t->losing = t->closing = t->lost = true;
-    result = tell_protocol(t, error);
-    if (result == 0 && t->tls)
-        result = fin__py_tls_over(t, error);
-    PyErr_Fetch(&type, &value, &trace); /* to leave must wait until all is released */
-    if (transport_end_finish(t) < 0 && result == 0)
-        return -1;
-    PyErr_Restore(type, value, trace);
-    return result;
+    if (tell_protocol(t, error) == 0 && t->tls)
+        (void) fin__py_tls_over(t, error);
+    aside = fin__py_set_aside(); /* to leave must wait until all is released */
+    (void) transport_end_finish(t);
+    return fin__py_raise_again(&aside, self);
 }
 
 int fin__py_transport_flushed(struct fin__py_transport *t)

@@ -119,17 +119,17 @@ int fin__py_transport_detach(struct fin__py_transport *t)
 void fin__py_transport_finalize(PyObject *object)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
-    PyObject *type, *value, *trace;
+    struct fin__py_aside aside;
 
     if (t->fd < 0)
         return;
-    PyErr_Fetch(&type, &value, &trace);
+    aside = fin__py_set_aside();
     if (PyErr_ResourceWarning(object, 1, "unclosed transport %R", object) < 0)
         PyErr_WriteUnraisable(object);
     fin__py_transport_release(t);
     if (t->loop && fin__py_transport_detach(t) < 0)
         PyErr_WriteUnraisable(object);
-    PyErr_Restore(type, value, trace);
+    fin__py_restore(&aside);
 }
 
 void fin__py_transport_dealloc(PyObject *object)
@@ -246,12 +246,11 @@ static bool is_of_interest(const struct fin__py_transport *t)
 /* What the kernel has told of, it does not tell of again. */
 int fin__py_transport_left(struct fin__py_transport *t)
 {
-    PyObject *type, *value, *trace;
+    const struct fin__py_aside aside = fin__py_set_aside();
 
-    PyErr_Fetch(&type, &value, &trace);
-    if (t->loop && t->fd >= 0 && is_of_interest(t) && fin__py_transport_queue(t) < 0)
-        PyErr_WriteUnraisable((PyObject *) t);
-    PyErr_Restore(type, value, trace);
+    if (t->loop && t->fd >= 0 && is_of_interest(t))
+        (void) fin__py_transport_queue(t);
+    (void) fin__py_raise_again(&aside, (PyObject *) t);
     return -1;
 }
 
@@ -287,24 +286,20 @@ int fin__py_transport_attach(struct fin__py_transport *t)
 int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject *waiter)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) self;
-    PyObject *done, *type, *value, *trace;
-    int result = 0;
+    struct fin__py_aside aside;
+    PyObject *done;
 
     if (t->lost || !t->protocol)
         return 0;
     t->made = true;
     done = fin__py_protocol_call(t, loop->module->asyncio.name_connection_made, self);
     if (!done)
-        result = fin__py_transport_report(t, "Exception in connection_made()");
+        (void) fin__py_transport_report(t, "Exception in connection_made()");
     Py_XDECREF(done);
-    PyErr_Fetch(&type, &value, &trace); /* who waits is told all the same */
-    if (waiter && fin__py_future_done(&loop->module->asyncio, waiter, NULL) < 0) {
-        if (result == 0)
-            return fin__py_transport_left(t);
-        PyErr_WriteUnraisable(waiter);
-    }
-    PyErr_Restore(type, value, trace);
-    if (result < 0)
+    aside = fin__py_set_aside(); /* who waits is told all the same */
+    if (waiter)
+        (void) fin__py_future_done(&loop->module->asyncio, waiter, NULL);
+    if (fin__py_raise_again(&aside, waiter) < 0)
         return fin__py_transport_left(t);
     return is_of_interest(t) ? fin__py_transport_queue(t) : 0;
 }
@@ -312,12 +307,11 @@ int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject 
 /* It comes to nothing: with the exception that is set, the server waits for it no more. */
 void fin__py_transport_uncount(struct fin__py_transport *t)
 {
-    PyObject *type, *value, *trace;
+    const struct fin__py_aside aside = fin__py_set_aside();
 
-    PyErr_Fetch(&type, &value, &trace);
     if (fin__py_transport_detach(t) < 0)
         PyErr_WriteUnraisable((PyObject *) t);
-    PyErr_Restore(type, value, trace);
+    fin__py_restore(&aside);
 }
 
 void fin__py_transport_leave_sock(struct fin__py_transport *t)

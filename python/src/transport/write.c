@@ -5,6 +5,8 @@
 #include "transport/datagram.h"
 #include "transport/tls.h"
 
+#include "slots.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -191,21 +193,17 @@ static int emptied(struct fin__py_transport *t)
 
 static int written(struct fin__py_transport *t)
 {
-    PyObject *type, *value, *trace;
     int result = fin__py_transport_send(t);
+    struct fin__py_aside aside;
 
     if (result < 0 && !t->datagram)
         return fin__py_transport_fail_errno(t, result, WRITE_ERROR);
     if (result == 0 && t->loop)
-        result = fin__py_transport_resume_writing(t); /* which may write */
-    PyErr_Fetch(&type, &value, &trace); /* to leave must wait until all is on its way */
-    if (t->loop && t->output.count == 0 && t->fd >= 0 && !t->losing && emptied(t) < 0) {
-        if (result == 0)
-            return -1;
-        PyErr_WriteUnraisable((PyObject *) t);
-    }
-    PyErr_Restore(type, value, trace);
-    return result;
+        (void) fin__py_transport_resume_writing(t); /* which may write */
+    aside = fin__py_set_aside();                    /* to leave must wait until all is on its way */
+    if (t->loop && t->output.count == 0 && t->fd >= 0 && !t->losing)
+        (void) emptied(t);
+    return fin__py_raise_again(&aside, (PyObject *) t);
 }
 
 int fin__py_transport_writable(struct fin__py_transport *t)

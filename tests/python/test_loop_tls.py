@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import ssl
+import sys
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -390,3 +391,109 @@ def test_what_comes_behind_the_peers_farewell_resets_nothing(
     over = asyncio.Event()
     with asyncio.Runner(loop_factory=lambda: finack.EventLoop(close_policy=policy)) as runner:
         runner.run(main())
+
+
+# ---- a context that changes ----
+
+
+class Reading(ssl.SSLObject):
+    """Reads by itself."""
+
+    reads = 0
+
+    def read(self, *args: Any) -> Any:
+        Reading.reads += 1
+        return super().read(*args)
+
+
+async def ask(server: asyncio.Server, files: Certificate) -> bytes:
+    """What comes back for five bytes, until the connection ends in one way or another."""
+    answer = b""
+    address = server.sockets[0].getsockname()
+    context = files.client_context()
+    reader, writer = await asyncio.open_connection(
+        *address, ssl=context, server_hostname="localhost"
+    )
+    writer.write(b"hello")
+    with contextlib.suppress(ConnectionResetError):
+        answer = await asyncio.wait_for(reader.read(), BOUND)
+        writer.close()
+        await writer.wait_closed()
+    return answer
+
+
+def test_a_context_that_changes_behind_a_server(certificate: Certificate) -> None:
+    """Each connection is made by what the context is then."""
+    context: Any = certificate.server_context()
+    ends: list[BaseException] = []
+    told: list[bool] = []
+
+    def on_message(*_: object) -> None:
+        if told:
+            raise ValueError
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = await reader.readexactly(5)
+        if context._msg_callback:
+            told.append(True)
+        with contextlib.suppress(ValueError):
+            writer.write(said)
+            writer.close()
+            await writer.wait_closed()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, what: ends.append(what["exception"]))
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        assert await ask(server, certificate) == b"hello"
+        context.sslobject_class = Reading
+        assert await ask(server, certificate) == b"hello"
+        assert Reading.reads > 0
+        context.sslobject_class = ssl.SSLObject
+        context._msg_callback = on_message
+        assert await ask(server, certificate) == b""
+        server.close()
+
+    Reading.reads = 0
+    finack.run(main())
+    assert {type(error) for error in ends} == {ValueError}
+
+
+RAISED = sys.version_info >= (3, 15)  # before, CPython notes it, and nobody can find it
+
+
+def test_a_context_that_sni_has_chosen(files: Certificate) -> None:
+    """Who is told of its messages is told by a session that is in C already, and may raise."""
+    chosen: Any = files.server_context()
+    context = files.server_context()
+    ends: list[BaseException] = []
+    told: list[bool] = []
+
+    def choose(one: Any, name: str, _: ssl.SSLContext) -> None:
+        one.context = chosen
+
+    def on_message(*_: object) -> None:
+        if told:
+            raise ValueError
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = await reader.readexactly(5)
+        told.append(True)
+        with contextlib.suppress(ValueError):
+            writer.write(said)
+            await writer.drain()
+            told.clear()
+            writer.close()
+            await writer.wait_closed()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, what: ends.append(what["exception"]))
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
+        await ask(server, files)
+        server.close()
+
+    chosen._msg_callback = on_message
+    context.sni_callback = choose
+    finack.run(main())
+    assert any(isinstance(error, ValueError) for error in ends) == RAISED

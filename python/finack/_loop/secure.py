@@ -49,12 +49,7 @@ class Secure(Streams):
 
         What somebody raises who is told of its messages is raised by CPython's own methods alone.
         """
-        if _private.watches_tls(context):
-            return None
-        return self._session(context, server_side, hostname)
-
-    def _session(self, context: Any, server_side: bool, hostname: Any) -> Any:
-        if self.tls != "c" or not self._in_c:
+        if self.tls != "c" or not self._in_c or _private.watches_tls(context):
             return None
         one = context.wrap_bio(
             ssl.MemoryBIO(),
@@ -158,12 +153,13 @@ class Secure(Streams):
     ) -> None:
         if sslcontext and self._accepts_in_c(sock) and self._has_own("_make_ssl_transport"):
             times = _times(ssl_handshake_timeout, ssl_shutdown_timeout)
-            wrap = functools.partial(self._session, sslcontext, True, None)
+            wrap = functools.partial(self._wrap, sslcontext, True, None)
             probe = None
             with contextlib.suppress(Exception):  # it is each connection's to fail
                 probe = self._wrap(sslcontext, True, None)
             if probe is not None:
-                tls = (wrap, sslcontext, *times)
+                layer = functools.partial(self._layer, sslcontext, None, True, None, times)
+                tls = (wrap, layer, sslcontext, *times)
                 self._serve(protocol_factory, sock, server, backlog, kwargs.get("context"), tls)
                 return
         super()._start_serving(

@@ -91,18 +91,26 @@ class Streams(Turning):
         ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
         **more: Any,
     ) -> Any:
-        layer: Any = sslproto.SSLProtocol(
-            self,
-            protocol,
-            sslcontext,
-            waiter,
-            server_side,
-            server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
-        )
+        times = ssl_handshake_timeout, ssl_shutdown_timeout
+        layer = self._layer(sslcontext, waiter, server_side, server_hostname, times, protocol)
         self._make_socket_transport(rawsock, layer, extra=extra, server=server, **more)
         return _private.above(layer)
+
+    def _layer(
+        self, context: Any, waiter: Any, server: bool, name: Any, times: Any, protocol: Any
+    ) -> Any:
+        """TLS of asyncio's, over a transport in C."""
+        made: Any = sslproto.SSLProtocol
+        return made(
+            self,
+            protocol,
+            context,
+            waiter,
+            server,
+            name,
+            ssl_handshake_timeout=times[0],
+            ssl_shutdown_timeout=times[1],
+        )
 
     @_private.pass_for_coroutine  # it gives back a coroutine
     def create_connection(

@@ -187,6 +187,10 @@ int fin__py_tls_look(struct fin__py_transport *t);
 void fin__py_tls_enter(struct fin__py_tls *tls);
 void fin__py_tls_leave(struct fin__py_transport *t);
 
+/* What a callback has raised in a call of ours: CPython notes it in the session, or, since 3.15,
+ * leaves it set. Where it is, the session has failed by it. What the call came to. */
+int fin__py_tls_raised(struct fin__py_tls *tls, int why);
+
 /* Whether it has to wait until OpenSSL is left; then it is noted. */
 bool fin__py_tls_postpones(struct fin__py_transport *t, enum fin__py_later what, PyObject *error);
 
@@ -255,8 +259,10 @@ int fin__py_tls_why(const struct fin__py_tls *tls, int result);
 PyObject *fin__py_make_tls_transport(PyObject *object, PyObject *args);
 PyObject *fin__py_start_tls(PyObject *object, PyObject *args);
 
-/* Of a connection that was accepted: `tuple` is (what makes an SSLObject, SSLContext, both
- * time-outs). fin__py_tls_begin() is to follow. 0, or -1 with an exception. */
+/* Of a connection that was accepted: `tuple` is (what makes an SSLObject, what makes asyncio's
+ * layer over a protocol, SSLContext, both time-outs). Where the former makes none, since the
+ * context was changed meanwhile, TLS is the layer's. Else fin__py_tls_begin() is to follow. 0, or
+ * -1 with an exception. */
 int fin__py_tls_accept(struct fin__py_transport *t, PyObject *tuple);
 
 /* It closes as asyncio does, and waits for the peer's answer. */

@@ -107,6 +107,14 @@ static int say(struct fin__py_tls *tls)
     return result == FIN_LAYER_WANT_WRITE || result < 0 ? result : FIN_LAYER_BROKEN;
 }
 
+/* What a callback has raised, and CPython has left set, ends nothing that ends anyway. */
+static void leave_openssl(struct fin__py_transport *t)
+{
+    if (PyErr_Occurred())
+        PyErr_WriteUnraisable(t->tls->object);
+    fin__py_tls_leave(t);
+}
+
 static int notify(void *arg)
 {
     struct fin__py_tls *tls = ((struct fin__py_transport *) arg)->tls;
@@ -115,7 +123,7 @@ static int notify(void *arg)
     if (!tls->handshaking && !tls->abrupt && !tls->left) {
         fin__py_tls_enter(tls);
         result = tls->said ? FIN_LAYER_DONE : say(tls);
-        fin__py_tls_leave(arg);
+        leave_openssl(arg);
     }
     tls->said |= result == FIN_LAYER_DONE;
     tls->raw = result == FIN_LAYER_NONE || result == FIN_LAYER_BROKEN;
@@ -168,7 +176,7 @@ static int read_layer(void *arg, uint64_t most, uint64_t *count)
     fin__py_tls_enter(tls);
     tls->wire->drained = false; /* bytes that are left unread would make RST of FIN */
     result = read_session(tls, scratch, room, count);
-    fin__py_tls_leave(t);
+    leave_openssl(t);
     return result;
 }
 

@@ -40,17 +40,22 @@ void fin__py_tls_raise(struct fin__py_transport *t)
 /* What came before the failure is delivered first. */
 static void keep_failure(struct fin__py_transport *t)
 {
+    if (t->tls->failure)
+        return;
     raise_noted(t);
-    Py_XSETREF(t->tls->failure, fin__py_take_error());
+    t->tls->failure = fin__py_take_error();
 }
 
 /* What OpenSSL has noted of an error is kept for that. */
-static void leave(struct fin__py_transport *t, int why)
+static int leave(struct fin__py_transport *t, int why)
 {
-    if (why == FIN_LAYER_BROKEN)
+    int result = fin__py_tls_raised(t->tls, why);
+
+    if (result == FIN_LAYER_BROKEN && !t->tls->failure)
         t->tls->busy = false;
     else
         fin__py_tls_leave(t);
+    return result;
 }
 
 /* ---- reading ---- */
@@ -100,12 +105,14 @@ ssize_t fin__py_tls_read(struct fin__py_transport *t, char *bytes, size_t room)
             break;
         }
         total += got;
+        if (PyErr_Occurred())
+            break;
         if (!may_have_more(tls)) {
             t->drained = true;
             break;
         }
     }
-    leave(t, why);
+    why = leave(t, why);
     if (total == 0)
         return nothing_read(t, why);
     if (why == FIN_LAYER_BROKEN)
@@ -188,8 +195,7 @@ int fin__py_tls_send(struct fin__py_transport *t, const char *bytes, size_t coun
     *sent = tls->held;
     tls->held = 0;
     fin__py_tls_enter(tls);
-    while (*sent < count && why == FIN_LAYER_DONE && tls->held == 0)
+    while (*sent < count && why == FIN_LAYER_DONE && tls->held == 0 && !PyErr_Occurred())
         why = send_record(tls, bytes + *sent, count - *sent, sent);
-    leave(t, why);
-    return nothing_sent(tls, why);
+    return nothing_sent(tls, leave(t, why));
 }

@@ -45,19 +45,31 @@ PyObject *fin__py_make_tls_transport(PyObject *object, PyObject *args)
     return (PyObject *) t;
 }
 
+static int put_layer(struct fin__py_transport *t, PyObject *make_layer)
+{
+    PyObject *layer = PyObject_CallOneArg(make_layer, t->protocol);
+    int result = layer ? fin__py_transport_set_protocol(t, layer) : -1;
+
+    Py_XDECREF(layer);
+    return result;
+}
+
 int fin__py_tls_accept(struct fin__py_transport *t, PyObject *tuple)
 {
     struct fin__py_wanted wanted = { .server_side = true };
-    PyObject *wrap;
+    PyObject *wrap, *make_layer;
     int result;
 
-    if (!PyArg_ParseTuple(tuple, "OOdd:TLS", &wrap, &wanted.context, &wanted.handshake_timeout,
-                          &wanted.shutdown_timeout))
+    if (!PyArg_ParseTuple(tuple, "OOOdd:TLS", &wrap, &make_layer, &wanted.context,
+                          &wanted.handshake_timeout, &wanted.shutdown_timeout))
         return -1;
     wanted.object = PyObject_CallNoArgs(wrap);
     if (!wanted.object)
         return -1;
-    result = fin__py_tls_put(t, &wanted);
+    if (Py_IsNone(wanted.object))
+        result = put_layer(t, make_layer);
+    else
+        result = fin__py_tls_put(t, &wanted);
     Py_DECREF(wanted.object);
     return result;
 }

@@ -182,6 +182,14 @@ void fin__py_tls_leave(struct fin__py_transport *t)
         PyErr_WriteUnraisable((PyObject *) t);
 }
 
+int fin__py_tls_raised(struct fin__py_tls *tls, int why)
+{
+    if (!PyErr_Occurred())
+        return why;
+    Py_XSETREF(tls->failure, fin__py_take_error());
+    return FIN_LAYER_BROKEN;
+}
+
 bool fin__py_tls_postpones(struct fin__py_transport *t, enum fin__py_later what, PyObject *error)
 {
     struct fin__py_tls *tls = t->tls;

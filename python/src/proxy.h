@@ -112,6 +112,9 @@ void fin__py_edge_remove(struct fin__py_selector *self, int fd, PyObject *owner)
 /* The owner, borrowed, or NULL. */
 PyObject *fin__py_edge_at(const struct fin__py_selector *self, int fd);
 
+/* What is ready of it is told once more, where an event could not be made use of. */
+void fin__py_edge_ask_again(struct fin__py_selector *self, int fd, PyObject *owner);
+
 /* An event of the owner's. 0, or -1 with an exception. */
 int fin__py_edge_news(struct fin__py_selector *self, PyObject *owner, uint32_t events);
 

@@ -55,6 +55,12 @@ void fin__py_edge_remove(struct fin__py_selector *self, int fd, PyObject *owner)
         remove_at(self, fd);
 }
 
+void fin__py_edge_ask_again(struct fin__py_selector *self, int fd, PyObject *owner)
+{
+    if (fin__py_is_open(self) && fin__py_edge_at(self, fd) == owner)
+        fin__selector_ask_again(self->selector, fd);
+}
+
 int fin__py_edge_news(struct fin__py_selector *self, PyObject *owner, uint32_t events)
 {
     if (Py_IS_TYPE(owner, self->module->asyncio.listener_type))

@@ -104,6 +104,20 @@ static int hand_over(struct wait *w, PyObject *data, int events, uint32_t raw)
     return result;
 }
 
+/* An edge comes once, and the exception that is set ends the turn: what is left of a batch is asked
+ * for again. Other events come again by themselves. */
+static void leave_for_later(struct wait *w, int from, int count)
+{
+    for (int i = from; i < count && !w->self->closed; i++) {
+        int fd, events;
+        const struct fin__slot *slot =
+            fin__selector_resolve(w->self->selector, &w->events[i], &fd, &events);
+
+        if (slot && slot->events == FIN__EDGE)
+            fin__selector_ask_again(w->self->selector, fd);
+    }
+}
+
 static int selector_wait_collect(struct wait *w, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -119,6 +133,7 @@ static int selector_wait_collect(struct wait *w, int count)
         } else if (hand_over(w, slot->data, slot->events == FIN__EDGE ? FIN__EDGE : events,
                              w->events[i].events)
                    < 0) {
+            leave_for_later(w, i + 1, count);
             return -1;
         }
     }

@@ -204,6 +204,14 @@ int fin__selector_rewatch(struct fin_selector *s, int fd, int events)
     return control(s, EPOLL_CTL_ADD, fd, events, slot->generation);
 }
 
+void fin__selector_ask_again(struct fin_selector *s, int fd)
+{
+    const struct fin__slot *slot = fin__table_find(&s->table, fd);
+
+    if (slot && has_set(s)) /* ep_modify() looks what is ready, of edge-triggered entries too */
+        (void) control(s, EPOLL_CTL_MOD, fd, slot->events, slot->generation);
+}
+
 /* That it can't be taken out (the descriptor was closed, the number has another file) is no error:
  * should the entry live on, its events are found to be stale. */
 void fin__selector_remove(struct fin_selector *s, int fd)

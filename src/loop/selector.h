@@ -47,6 +47,10 @@ bool fin__selector_fits(const struct fin_selector *selector, const struct fin__s
  * the caller's then. */
 int fin__selector_rewatch(struct fin_selector *selector, int fd, int events);
 
+/* An event of an edge-triggered registration could not be made use of: what is ready is told
+ * again. */
+void fin__selector_ask_again(struct fin_selector *selector, int fd);
+
 /* Takes a registration out of the kernel and the table. Tells nobody. */
 void fin__selector_remove(struct fin_selector *selector, int fd);
 

@@ -237,7 +237,12 @@ class Streams(Turning):
             shown = trsock.TransportSocket(sock)
             self.call_exception_handler({"message": message, "exception": error, "socket": shown})
 
-    def _write_lost(self) -> None:
+
+def tell_of_lost_write(secure: bool) -> None:
+    """As asyncio tells it."""
+    if secure:
+        _private.tls_logger().warning("SSL connection is closed")
+    else:
         _events.logger.warning("socket.send() raised exception.")
 
 

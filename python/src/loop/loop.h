@@ -143,6 +143,11 @@ struct fin__py_loop {
 int fin__py_ring_push(struct fin__py_loop *loop, fin__py_step_fn step, PyObject *self,
                       PyObject *arg);
 
+/* The same for the owner of an edge-triggered entry, whose events the step looks at: if it can't be
+ * queued, the kernel tells of them again. */
+int fin__py_ring_push_look(struct fin__py_loop *loop, fin__py_step_fn step, PyObject *owner,
+                           int fd);
+
 static inline size_t fin__py_ring_count(const struct fin__py_ring *ring)
 {
     return ring->tail - ring->head;

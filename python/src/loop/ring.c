@@ -36,6 +36,16 @@ int fin__py_ring_push(struct fin__py_loop *loop, fin__py_step_fn step, PyObject 
     return 0;
 }
 
+int fin__py_ring_push_look(struct fin__py_loop *loop, fin__py_step_fn step, PyObject *owner, int fd)
+{
+    struct fin__py_selector *selector = fin__py_loop_selector(loop);
+    int result = fin__py_ring_push(loop, step, Py_NewRef(owner), NULL);
+
+    if (result < 0 && selector)
+        fin__py_edge_ask_again(selector, fd, owner);
+    return result;
+}
+
 struct fin__py_entry fin__py_ring_take(struct fin__py_ring *ring)
 {
     return ring->entries[ring->head++ & ring->mask];

@@ -75,7 +75,6 @@ static int name_all(struct fin__py_asyncio *a)
         { &a->name_attach, "_attach" },
         { &a->name_detach, "_detach" },
         { &a->name_transport_failed, "_transport_failed" },
-        { &a->name_write_lost, "_write_lost" },
         { &a->name_accept_failed, "_accept_failed" },
         { &a->name_closed_one, "_closed_one" },
     };

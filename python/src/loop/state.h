@@ -32,7 +32,7 @@ struct fin__py_asyncio {
     PyObject *name_eof_received, *name_connection_lost, *name_pause_writing, *name_resume_writing;
     PyObject *name_done, *name_set_result, *name_set_exception, *name_blocking;
     PyObject *name_attach, *name_detach;
-    PyObject *name_transport_failed, *name_write_lost, *name_accept_failed;
+    PyObject *name_transport_failed, *name_accept_failed;
     PyObject *name_closed_one;
 };
 

@@ -6,10 +6,13 @@
 
 #include "slots.h"
 
+#include "base/clock.h"
 #include "base/descriptor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 
 #define FORCED_AT_ONCE 16
 #define RETRY 1.0 /* seconds: asyncio's ACCEPT_RETRY_DELAY */
@@ -25,6 +28,8 @@ struct listener {
     bool queued, waiting;      /* waiting: there was no descriptor to be had */
     struct fin__py_address at; /* if it is bound to one address */
     bool told;                 /* of that, and nothing was accepted since */
+    bool blocks;               /* accept4(2) would wait, */
+    uint64_t looked;           /* and when that was looked at */
 };
 
 void fin__py_no_delay(int fd)
@@ -114,8 +119,8 @@ static int accept_queue(struct listener *l)
 {
     if (l->queued)
         return 0;
-    l->queued = true;
-    return fin__py_ring_push(l->loop, accept_look, Py_NewRef(l), NULL);
+    l->queued = fin__py_ring_push_look(l->loop, accept_look, (PyObject *) l, l->fd) == 0;
+    return l->queued ? 0 : -1;
 }
 
 /* Closes that linger give way first. Else the socket waits until there may be descriptors again;
@@ -168,6 +173,20 @@ static bool accepts(const struct listener *l)
     return l->fd >= 0 && !l->waiting;
 }
 
+/* accept4(2) has no MSG_DONTWAIT, and somebody else may clear O_NONBLOCK. To ask each time would be
+ * a system call more for each connection: it is believed for a millisecond. */
+static bool would_wait(struct listener *l)
+{
+    struct pollfd one = { .fd = l->fd, .events = POLLIN };
+    uint64_t now = fin__now();
+
+    if (now - l->looked >= FIN__NS_PER_MS) {
+        l->looked = now;
+        l->blocks = !(fcntl(l->fd, F_GETFL) & O_NONBLOCK);
+    }
+    return l->blocks && poll(&one, 1, 0) == 0;
+}
+
 /* The exception that is set ends the loop's run. The kernel will not tell of the others again. */
 static int leave(struct listener *l)
 {
@@ -190,8 +209,11 @@ static int accept_look(struct fin__py_loop *loop, PyObject *self, PyObject *unus
     for (int i = 0; result == 0 && i < l->backlog && accepts(l); i++) {
         struct sockaddr_storage peer = { 0 };
         socklen_t size = sizeof peer;
-        int fd = accept4(l->fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd;
 
+        if (would_wait(l))
+            return 0;
+        fd = accept4(l->fd, (struct sockaddr *) &peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             return refused(l, errno);
         l->told = false;

@@ -263,13 +263,26 @@ static int outcome(ssize_t sent)
     return -1;
 }
 
+/* A method of the program's own make takes what asyncio gives it. */
+static PyObject *send_by(PyObject *sock, PyObject *data, PyObject *to)
+{
+    PyObject *method = PyObject_GetAttrString(sock, "sendto"), *result = NULL;
+
+    if (method && PyCFunction_Check(method))
+        result = PyObject_CallFunction(method, "OiO", data, MSG_DONTWAIT, to);
+    else if (method)
+        result = PyObject_CallFunction(method, "OO", data, to);
+    Py_XDECREF(method);
+    return result;
+}
+
 /* Names, and what is no address, are the socket module's to judge. */
 static int put_by_socket(struct fin__py_datagrams *d, const Py_buffer *view, PyObject *to)
 {
     PyObject *sock = fin__py_transport_sock(&d->base), *result = NULL;
 
     if (sock)
-        result = PyObject_CallMethod(sock, "sendto", "OO", view->obj, to ? to : Py_None);
+        result = send_by(sock, view->obj, to ? to : Py_None);
     Py_XDECREF(sock);
     Py_XDECREF(result);
     if (result)

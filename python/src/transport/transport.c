@@ -232,8 +232,8 @@ int fin__py_transport_queue(struct fin__py_transport *t)
 {
     if (t->queued || !t->loop)
         return 0;
-    t->queued = true;
-    return fin__py_ring_push(t->loop, transport_look, Py_NewRef(t), NULL);
+    t->queued = fin__py_ring_push_look(t->loop, transport_look, (PyObject *) t, t->fd) == 0;
+    return t->queued ? 0 : -1;
 }
 
 static bool is_of_interest(const struct fin__py_transport *t)

@@ -221,14 +221,18 @@ int fin__py_transport_writable(struct fin__py_transport *t)
 
 /* ---- write() ---- */
 
+/* asyncio counts the loss too: of a plain transport it comes first, of one with TLS at its end. */
 int fin__py_transport_write_lost(struct fin__py_transport *t)
 {
-    PyObject *done;
+    unsigned before = t->lost_writes++ + (t->lost || !t->tls);
+    PyObject *tell, *done = NULL;
 
-    if (t->lost_writes++ < LOUD_AFTER || !t->loop)
+    if (before < LOUD_AFTER)
         return 0;
-    done =
-        PyObject_CallMethodNoArgs((PyObject *) t->loop, t->loop->module->asyncio.name_write_lost);
+    tell = fin__py_fetch("finack._loop.streams", "tell_of_lost_write"); /* the loop may be gone */
+    if (tell)
+        done = PyObject_CallOneArg(tell, t->tls ? Py_True : Py_False);
+    Py_XDECREF(tell);
     Py_XDECREF(done);
     return done ? 0 : -1;
 }

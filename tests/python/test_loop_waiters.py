@@ -286,6 +286,30 @@ def test_await_fd_close_elsewhere() -> None:
     two.close()
 
 
+@pytest.mark.parametrize("proof", ["released", "unreferenced"])
+def test_a_close_that_is_released_is_waited_for_as_long_as_is_asked(proof: Any) -> None:
+    """Not as long as the policy says by which it was begun."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, sock=ours
+        )
+        number = ours.fileno()
+        with theirs, socket.socket(fileno=os.dup(number)):
+            transport.close()
+            while ours.fileno() >= 0:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            policy = finack.Policy(proof=proof, proof_wait=0, find_holders=False)
+            receipt = await asyncio.wait_for(finack.aclose(transport, policy), BOUND)
+            assert (receipt.outcome, receipt.held, receipt.search) == ("prompt", True, "none")
+
+    long = finack.Policy(courtesy="prompt", proof_wait=3600)
+    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(close_policy=long)) as runner:
+        runner.run(main())
+
+
 def test_an_abort_of_a_close_at_work_has_its_own_proof() -> None:
     """Not that of the policy by which the close was begun, which would look for who holds it."""
 

@@ -196,13 +196,32 @@ int fin__py_ending_deadline(struct fin__py_ending *c)
     return transport_close_step(c, &ev);
 }
 
+/* It is released: what is left of the policy is how long it may take to see the proof. */
+static int adopt_proof(struct fin__py_ending *c, const struct fin__plan *plan, uint64_t now)
+{
+    struct fin__machine *m = &c->machine;
+    uint64_t released = m->start + (uint64_t) m->stage[FIN_STAGE_RELEASED];
+    uint64_t end = plan->proof == FIN_STAGE_RELEASED ? now : now + plan->proof_wait;
+
+    c->plan.proof_wait = end - released;
+    c->plan.find_holders = plan->find_holders;
+    if (c->action != FIN__WAIT || end >= m->deadline)
+        return 0;
+    m->deadline = end;
+    return transport_close_arm(c);
+}
+
 int fin__py_ending_adopt(struct fin__py_ending *c, const struct fin_policy *policy)
 {
     uint64_t now = fin__now();
+    struct fin__plan plan;
 
-    if (c->over || c->ep.fd < 0)
+    if (c->over)
         return 0;
-    fin__plan_make(policy, false, &c->plan); /* an abort has its proof too */
+    fin__plan_make(policy, false, &plan);
+    if (c->ep.fd < 0)
+        return adopt_proof(c, &plan, now);
+    c->plan = plan; /* an abort has its proof too */
     if (policy->courtesy == FIN_COURTESY_ABORT)
         return fin__py_ending_abort(c, NULL);
     if (c->transport->tls) /* who has a policy says close_notify in any case */

@@ -170,10 +170,6 @@ static void carry_out(struct fin__py_close *c, enum fin__action action, struct f
         if (action == FIN__RESET || (action == FIN__TALLY && c->plan.descriptor_only))
             ev->unsent = c->unsent;
     }
-    /* Its owner has ended it meanwhile, as a transport that watches for the peer's end does, and
-     * how can't be known any more. */
-    if (c->ep.fd < 0 && ev->kind == FIN__FAILED && ev->error == -EBADF)
-        ev->error = -ENOTCONN;
 }
 
 /* ---- steps that do ---- */
@@ -405,6 +401,9 @@ static PyObject *receipt(PyObject *object, PyObject *unused)
     if (at_rest(c) < 0)
         return NULL;
     fin__machine_report(&c->machine, &receipt);
+    /* Its owner has ended it meanwhile, and how can't be known any more. */
+    if (c->lent && receipt.error == -EBADF)
+        receipt.error = -ENOTCONN;
     receipt.tombstone = c->tombstone;
     inode = c->plan.find_holders && c->machine.held == FIN_YES ? c->proof.inode : 0;
     until = fin__proof_time(&c->machine);

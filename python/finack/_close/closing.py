@@ -192,9 +192,15 @@ class Closing:
     def _tell(self, event: str, *, bytes: int = 0, error: int = 0, progress: bool = False) -> str:
         if self._cut:
             return "finish"
-        if self.lent and self.owner.is_gone():
-            self._core.lose()
+        self._is_lost()
         return self._core.tell(event, bytes, error, progress, True)
+
+    def _is_lost(self) -> bool:
+        """Whether the number was lent, and its owner has closed it: its end was not seen."""
+        if not self.lent or not self.owner.is_gone():
+            return False
+        self._core.lose()
+        return True
 
     # ---- what is buffered above the kernel ----
 
@@ -202,7 +208,7 @@ class Closing:
         fd, owner = self._core.fileno(), self.owner
         if owner.is_closing():
             await turn()  # to hear why
-        if failure := owner.failure():
+        if failure := owner.failure() or (errno.EBADF if self._is_lost() else 0):
             return self._flushed(owner.unsent(), failure)
         try:
             owner.send(fd)
@@ -254,6 +260,8 @@ class Closing:
 
     async def _notify(self) -> str:
         fd = self._core.fileno()
+        if self._is_lost():
+            return self._tell("failed", error=errno.EBADF)
         try:
             said = self.owner.send(fd) if self._said else await self.owner.say_farewell(fd)
         except OSError as error:
@@ -262,6 +270,8 @@ class Closing:
         return self._tell(said)
 
     def _read(self) -> str:
+        if self._is_lost():
+            return self._tell("failed", error=errno.EBADF)
         found = self.owner.read(self._core.fileno(), self._drain)
         self._drain -= found.bytes
         return self._tell(found.event, bytes=found.bytes, error=found.error)

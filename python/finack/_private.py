@@ -355,6 +355,17 @@ def reader_of(writer: asyncio.StreamWriter) -> Any:
     return getattr(writer, "_reader", None)
 
 
+def close_waiter_of(writer: asyncio.StreamWriter) -> Any:
+    """The future that its wait_closed() waits for; None: there is none."""
+    find = getattr(getattr(writer, "_protocol", None), "_get_close_waiter", None)
+    return find(writer) if find else None
+
+
+def is_child_watcher(x: object) -> bool:
+    """What waits for a child by a pidfd; its name has changed with the releases."""
+    return type(x).__name__.lstrip("_") == "PidfdChildWatcher"
+
+
 # ---- the interpreter ----
 
 frame_at: Callable[[int], FrameType] = sys._getframe

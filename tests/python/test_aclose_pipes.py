@@ -8,7 +8,7 @@ import gc
 import os
 import select
 import socket
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import DEVNULL, PIPE, SubprocessStreamProtocol
 from typing import Any
 
 import pytest
@@ -94,6 +94,31 @@ def test_pipe_whose_reader_ends(run: Run) -> None:
         receipt = await close
         assert receipt.outcome == "reset"
         assert receipt.unsent > 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_subprocess_that_wants_no_more_input(run: Run, whole: bool) -> None:
+    """What was buffered is lost: the transport of its stdin had found that out by itself."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: SubprocessStreamProtocol(1 << 16, loop),
+            *("sh", "-c", "head --bytes=1; exec <&-; exec sleep 60"),
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=None,
+        )
+        assert protocol.stdin
+        protocol.stdin.write(bytes(1 << 20))
+        with pytest.raises(OSError) as lost:
+            await protocol.stdin.wait_closed()
+        receipt = await finack.aclose(transport if whole else protocol.stdin, QUICK)
+        assert receipt.outcome == "reset"
+        assert type(receipt.error) is type(lost.value)
+        await finack.aclose(transport, QUICK)
 
     run(main())
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from asyncio import sslproto
+from asyncio import sslproto, unix_events
 from collections.abc import Coroutine
 from typing import Any
 
@@ -291,6 +291,7 @@ def test_tls(certificate: Certificate) -> None:
             writer.write(bytes(1 << 20))
         assert _private.layer_of(_private.below(layer)) is None
         assert _private.reader_of(writer) is reader
+        assert not _private.close_waiter_of(writer).done()
         assert _private.has_met_fin(layer) is False
         writer.close()
         assert _private.ends(layer)
@@ -323,6 +324,13 @@ def test_socket(certificate: Certificate) -> None:
 
 
 # ---- the interpreter ----
+
+
+def test_child_watcher() -> None:
+    found: Any = vars(unix_events)
+    kind = found.get("PidfdChildWatcher") or found["_PidfdChildWatcher"]  # before 3.14, and since
+    assert _private.is_child_watcher(kind())
+    assert not _private.is_child_watcher(None)
 
 
 def test_frames() -> None:

@@ -20,7 +20,7 @@ from finack._close.owners import SocketOwner, extra, number_of, turn
 from finack._close.remembered import remembered
 from finack._close.tls_layers import was_cut
 from finack._close.transport_owners import owner_of
-from finack._close.unseen import Kind, kind_of, unseen
+from finack._close.unseen import Kind, heard, kind_of, unseen
 from finack._close.watch import Watch
 from finack._policy import Policy
 from finack._receipt import End, Receipt
@@ -217,7 +217,7 @@ class _Gone:
     """It was closed before anybody looked."""
 
     def __init__(self, policy: Policy, x: Any, requested: float, asked: Any) -> None:
-        now, why = time.monotonic(), _heard(asked)
+        now, why = time.monotonic(), heard(asked)
         self._receipt = unseen(policy, kind_of(x), requested, now, before=True, why=why)
         if why is None and policy.courtesy in ("orderly", "full") and was_cut(x):
             self._receipt = replace(self._receipt, outcome="truncated", error=None)
@@ -230,12 +230,6 @@ class _Gone:
 
     def receipt(self) -> Receipt:
         return self._receipt
-
-
-def _heard(x: Any) -> BaseException | None:
-    """Why the transport of a stream was closed; those of other protocols tell nobody else."""
-    reader = _private.reader_of(x) if isinstance(x, asyncio.StreamWriter) else None
-    return reader.exception() if reader else None
 
 
 async def aclose_anyhow(x: Any, policy: Policy) -> Receipt:

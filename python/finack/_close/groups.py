@@ -15,7 +15,7 @@ from finack._close.by_engine import follow
 from finack._close.closing import Closing
 from finack._close.owners import ListenerOwner, number_of, turn
 from finack._close.remembered import remembered
-from finack._close.unseen import unseen
+from finack._close.unseen import heard, unseen
 from finack._policy import Policy
 from finack._receipt import Outcome, Receipt, Straggler
 from finack._sockets.names import name_of
@@ -248,6 +248,18 @@ class SubprocessWork:
         pipe = self._transport.get_pipe_transport(number)
         if pipe is not None and number_of(pipe) >= 0:
             self._receipts.append(await self._close(pipe, self._policy))
+        elif number == 0:
+            self._note_what_broke()
+
+    def _note_what_broke(self) -> None:
+        """stdin may have ended by itself, with bytes that nobody took."""
+        now, why = time.monotonic(), None
+        with contextlib.suppress(AttributeError):  # a protocol of the program's own
+            why = heard(self._transport.get_protocol().stdin)
+        if why is not None:
+            self._receipts.append(
+                unseen(self._policy, "other", self._requested, now, before=True, why=why)
+            )
 
     async def _exit(self, span: float) -> None:
         """Nothing public tells of it but the transport's protocol, which is the program's."""

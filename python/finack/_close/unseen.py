@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Receipts of closes that nobody drove: what they say is the core's to decide."""
 
+import asyncio
 import errno
 import socket
 from typing import Any, Literal, TypeAlias
 
-from finack import _core
+from finack import _core, _private
 from finack._close.owners import errno_of, extra
 from finack._policy import Policy
 from finack._receipt import Receipt
@@ -21,6 +22,20 @@ def kind_of(x: Any) -> Kind:
     if isinstance(x, socket.socket):
         return "stream" if x.type in _STREAMS else "other"
     return "other" if hasattr(x, "sendto") or extra(x, "pipe") is not None else "stream"
+
+
+def heard(x: Any) -> BaseException | None:
+    """Why the transport of a stream was closed; those of other protocols tell nobody else.
+
+    What writes to a subprocess has no reader beside it.
+    """
+    if not isinstance(x, asyncio.StreamWriter):
+        return None
+    reader, waiter = _private.reader_of(x), _private.close_waiter_of(x)
+    why = reader.exception() if reader else None
+    if why is None and waiter is not None and waiter.done() and not waiter.cancelled():
+        why = waiter.exception()
+    return why
 
 
 def _error_of(why: BaseException | None) -> int:

@@ -34,7 +34,7 @@ def release_watcher(key: Any) -> bool:
     """
     reader = key.data[0] if isinstance(key.data, tuple) and key.data else None
     callback = _private.callback_of(reader)
-    if type(getattr(callback, "__self__", None)).__name__.lstrip("_") != "PidfdChildWatcher":
+    if not _private.is_child_watcher(getattr(callback, "__self__", None)):
         return False
     with contextlib.suppress(OSError):
         os.close(key.fd)

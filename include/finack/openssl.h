@@ -36,7 +36,8 @@ struct fin_ssl_write {
  * No close_notify is sent in the middle of a handshake or after a fatal TLS error (stage `notified`
  * stays empty). After an error, which the peer's FIN without close_notify is too, the outcome is
  * truncated. What an SSL_shutdown() of the program's claimed under quiet shutdown is not
- * believed. The thread's error queue is left as it was. Nothing else may use `ssl` meanwhile. The
+ * believed; what the program set itself, by SSL_set_shutdown(), can't be told from the truth, and
+ * is. The thread's error queue is left as it was. Nothing else may use `ssl` meanwhile. The
  * handle's thread.
  *
  * Errors: as fin_close(), and -EINVAL (ssl is NULL, unfinished without buf), -ENOTCONN (no socket

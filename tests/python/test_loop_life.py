@@ -216,19 +216,20 @@ def test_sendfile(tmp_path: Path) -> None:
         server = await asyncio.start_server(lambda *pair: accepted.set_result(pair), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         their_reader, their_writer = await accepted
+        transport: Any = writer.transport
         for reads in (True, False):
             if not reads:
-                writer.transport.pause_reading()
+                transport.pause_reading()
             writer.write(b"begin")
             with path.open("rb") as file:
-                sending = loop.sendfile(writer.transport, file, 100)
+                sending = loop.sendfile(transport, file, 100)
                 sent, got = await asyncio.gather(
                     sending, their_reader.readexactly(len(content) - 95)
                 )
             assert (sent, got) == (len(content) - 100, b"begin" + content[100:])
-            assert writer.transport.is_reading() is reads
+            assert transport.is_reading() is reads
         their_writer.write(b"answer")
-        writer.transport.resume_reading()
+        transport.resume_reading()
         assert await reader.readexactly(6) == b"answer"
         receipts = await asyncio.gather(finack.aclose(writer), finack.aclose(their_writer))
         assert [receipt.outcome for receipt in receipts] == ["graceful"] * 2

@@ -154,6 +154,8 @@ static PyObject *prepare(PyObject *module, PyObject *unused)
 
 static PyMethodDef functions[] = {
     { "prepare", prepare, METH_NOARGS, "Make the types that need asyncio: Loop and its own." },
+    { "receipt_of", (PyCFunction) (void (*)(void)) fin__py_receipt_of, METH_FASTCALL,
+      "The receipt of an Ending: of this class, which finds out by that function what it names." },
     { "find_openssl", fin__py_find_openssl, METH_O, "Why TLS can't be in C; None: it can." },
     { "is_known_layout", fin__py_is_known_layout, METH_O, "Are sessions laid out as is known?" },
     { "is_half_written", fin__py_is_half_written, METH_O, "Is a record of the program's?" },

@@ -58,7 +58,7 @@ struct fin__py_aside {
 
 static inline struct fin__py_aside fin__py_set_aside(void)
 {
-    return (struct fin__py_aside) { PyErr_GetRaisedException() };
+    return (struct fin__py_aside) { PyErr_Occurred() ? PyErr_GetRaisedException() : NULL };
 }
 
 static inline bool fin__py_is_any(const struct fin__py_aside *aside)
@@ -68,7 +68,8 @@ static inline bool fin__py_is_any(const struct fin__py_aside *aside)
 
 static inline void fin__py_restore(const struct fin__py_aside *aside)
 {
-    PyErr_SetRaisedException(aside->value);
+    if (aside->value || PyErr_Occurred())
+        PyErr_SetRaisedException(aside->value);
 }
 
 static inline void fin__py_forget(const struct fin__py_aside *aside)
@@ -82,9 +83,10 @@ struct fin__py_aside {
 
 static inline struct fin__py_aside fin__py_set_aside(void)
 {
-    struct fin__py_aside aside;
+    struct fin__py_aside aside = { NULL, NULL, NULL };
 
-    PyErr_Fetch(&aside.type, &aside.value, &aside.trace);
+    if (PyErr_Occurred()) /* mostly there is none */
+        PyErr_Fetch(&aside.type, &aside.value, &aside.trace);
     return aside;
 }
 
@@ -95,7 +97,8 @@ static inline bool fin__py_is_any(const struct fin__py_aside *aside)
 
 static inline void fin__py_restore(const struct fin__py_aside *aside)
 {
-    PyErr_Restore(aside->type, aside->value, aside->trace);
+    if (aside->type || PyErr_Occurred())
+        PyErr_Restore(aside->type, aside->value, aside->trace);
 }
 
 static inline void fin__py_forget(const struct fin__py_aside *aside)

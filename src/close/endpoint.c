@@ -220,6 +220,15 @@ bool fin__endpoint_is_plain_tcp(int fd)
     return option(fd, SO_PROTOCOL, &protocol) == 0 && protocol == IPPROTO_TCP;
 }
 
+int fin__endpoint_queued(int fd)
+{
+    struct tcp_info info;
+
+    if (fin__tcp_info(fd, &info) < 0 || info.tcpi_state != FIN__LISTEN)
+        return -1;
+    return (int) info.tcpi_unacked;
+}
+
 bool fin__endpoint_has_linger(int fd)
 {
     struct linger linger = { 0 };

@@ -47,6 +47,9 @@ struct fin__past {
 /* The same of such a socket: with fewer questions. */
 int fin__endpoint_examine_tcp(int fd, const struct fin__past *past, struct fin__endpoint *ep);
 
+/* How many connections wait to be accepted by a listening TCP socket; -1: not to be known. */
+int fin__endpoint_queued(int fd);
+
 /* What an accepted socket has from its listening one: the protocol, for good, and SO_LINGER. */
 bool fin__endpoint_is_plain_tcp(int fd);
 bool fin__endpoint_has_linger(int fd);

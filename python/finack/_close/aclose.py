@@ -37,6 +37,8 @@ _ACCEPTED = (
 
 _T = TypeVar("_T")
 
+_DEFAULT = Policy()
+
 
 # ---- what may be closed ----
 
@@ -150,9 +152,8 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     ...     receipt = await finack.aclose(writer, finack.Policy(linger=0.5))
     ...     print(receipt)
     """
-    requested = time.monotonic()
     if policy is None:
-        policy = Policy()
+        policy = _DEFAULT
     elif not isinstance(policy, Policy):
         raise _wrong_policy(policy)
     loop = asyncio.get_running_loop()
@@ -162,6 +163,7 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     if isinstance(x, _core.SocketTransport) and (ending := by_engine.begin(x, policy, loop)):
         await ending
         return receipt_of(ending)
+    requested = time.monotonic()
     if fits(x, policy, loop) and x not in pending and (brief := _brief(x, policy, requested)):
         pending.enter(x, brief)
         try:

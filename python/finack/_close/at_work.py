@@ -70,24 +70,24 @@ class Pending:
 
     def __init__(self) -> None:
         # Weak: a close whose loop was closed under it ends with the task that ran it.
-        self._closes: dict[Any, weakref.ref[AtWork]] = {}
-        os.register_at_fork(after_in_child=self._closes.clear)
+        self.closes: dict[Any, weakref.ref[AtWork]] = {}
+        os.register_at_fork(after_in_child=self.closes.clear)
 
     def __len__(self) -> int:
-        return len(self._closes)
+        return len(self.closes)
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._closes
+        return key in self.closes
 
     def get(self, key: Any) -> AtWork | None:
-        found = self._closes.get(key)
+        found = self.closes.get(key)
         return found() if found else None
 
     def enter(self, key: Any, close: AtWork) -> None:
-        self._closes[key] = weakref.ref(close)
+        self.closes[key] = weakref.ref(close)
 
     def leave(self, key: Any) -> None:
-        self._closes.pop(key, None)
+        self.closes.pop(key, None)
 
 
 pending = Pending()

@@ -22,7 +22,7 @@ def begin(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop) -> "_core.End
     if policy.scope == "descriptor" or not mine:
         return ending if its_loop is None else None
     if ending is None:
-        return None if x in pending else x._close_by(policy._as_tuple())
+        return None if x in pending.closes else x._close_by(policy._as_tuple())
     if not ending.over and not ending.driven:  # begun by the loop's close_policy
         ending.adopt(policy._as_tuple())
     return ending

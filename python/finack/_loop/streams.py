@@ -117,19 +117,9 @@ class Streams(Turning):
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
     ) -> Any:
         """As in asyncio; to an address, without options, in a shorter way."""
-        if (
-            not options
-            and type(host) is str
-            and type(port) is int
-            and self._native
-            and self._in_c
-            and not places.users
-            and self._plain
-            and self.__dict__.keys().isdisjoint(_WAYS)
-        ):
-            quick = self._connect(protocol_factory, host, port)
-            if quick is not None:
-                return quick
+        quick = None if options else self._connect(protocol_factory, host, port)
+        if quick is not None:
+            return quick
         return super().create_connection(protocol_factory, host, port, **options)
 
     def _start_serving(
@@ -212,7 +202,7 @@ class Streams(Turning):
         """A close that somebody wants to hear of is complete."""
         receipt = receipt_of(ending)
         identity = ending.identity
-        if ending.prompt and identity[1]:
+        if ending.prompt and ending.noted:
             recent.note_prompt(receipt, identity, places.of(identity[2]))
         else:
             recent.note(receipt, identity)

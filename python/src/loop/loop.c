@@ -59,6 +59,7 @@ static int loop_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(loop->on_closed);
     Py_VISIT(loop->listeners);
     Py_VISIT(loop->note_left);
+    Py_VISIT(loop->parsed);
     Py_VISIT(loop->placed);
     for (int i = 0; i < FIN__PY_RECORDS; i++)
         Py_VISIT(loop->records[i]);
@@ -102,6 +103,7 @@ static int loop_clear(PyObject *object)
     Py_CLEAR(loop->on_closed);
     Py_CLEAR(loop->listeners);
     Py_CLEAR(loop->note_left);
+    Py_CLEAR(loop->parsed);
     Py_CLEAR(loop->placed);
     Py_CLEAR(loop->selector);
     Py_CLEAR(loop->task_factory);
@@ -333,7 +335,7 @@ static PyMethodDef methods[] = {
     { "_make_tls_transport", fin__py_make_tls_transport, METH_VARARGS, NULL },
     { "_make_transport", fin__py_make_transport, METH_VARARGS, NULL },
     { "_make_datagram", fin__py_make_datagram_transport, METH_VARARGS, NULL },
-    { "_connect", fin__py_connect, METH_VARARGS, NULL },
+    { "_connect", VECTOR(fin__py_connect), METH_FASTCALL, NULL },
     { "_serve", fin__py_serve, METH_VARARGS, NULL },
     { "_unserve", fin__py_unserve, METH_O, NULL },
     { "_set_close", fin__py_set_close, METH_VARARGS, NULL },

@@ -117,6 +117,8 @@ struct fin__py_loop {
     struct fin_kernel kernel;
     struct fin__fork_guard guard;
     struct fin_policy close_policy;
+    PyObject *parsed; /* the tuple of the last aclose()'s policy; NULL: there was none */
+    struct fin_policy parsed_policy;
     struct fin__py_ending *checks;          /* released in this turn */
     struct fin__py_ending *oldest, *newest; /* connection_lost() was called, and they go on */
     int lingering, close_cap;
@@ -178,6 +180,12 @@ void fin__py_scheduled_settle(struct fin__py_loop *loop);
 
 /* What self.time() says, which a subclass may have made its own. 0 or -1. */
 int fin__py_loop_time(struct fin__py_loop *loop, double *now);
+
+/* Of loop->listeners and loop->placed: is there anybody? */
+static inline bool fin__py_is_filled(const PyObject *list)
+{
+    return list && PyList_Check(list) && PyList_GET_SIZE(list) > 0;
+}
 
 /* `room` bytes to read into; NULL with MemoryError. */
 char *fin__py_loop_buffer(struct fin__py_loop *loop, size_t room);

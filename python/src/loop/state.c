@@ -13,6 +13,8 @@ static int fetch_all(struct fin__py_asyncio *a)
         { &a->future, "asyncio.futures", "Future", NULL },
         { &a->tasks, "asyncio.tasks", "__dict__", NULL },
         { &a->extract_stack, "asyncio.format_helpers", "extract_stack", NULL },
+        { &a->invalid_state, "asyncio.exceptions", "InvalidStateError", NULL },
+        { &a->protocol, "asyncio.protocols", "Protocol", NULL },
         { &a->buffered_protocol, "asyncio.protocols", "BufferedProtocol", NULL },
         { &a->transport_socket, "asyncio.trsock", "TransportSocket", NULL },
         { &a->try_native, "asyncio.constants", "_SendfileMode", "TRY_NATIVE" },
@@ -72,11 +74,16 @@ static int name_all(struct fin__py_asyncio *a)
         { &a->name_set_result, "set_result" },
         { &a->name_set_exception, "set_exception" },
         { &a->name_blocking, "_asyncio_future_blocking" },
+        { &a->name_plain, "_plain" },
+        { &a->name_sock_connect, "sock_connect" },
+        { &a->name_resolved, "_ensure_resolved" },
+        { &a->name_make_transport, "_make_socket_transport" },
         { &a->name_attach, "_attach" },
         { &a->name_detach, "_detach" },
         { &a->name_transport_failed, "_transport_failed" },
         { &a->name_accept_failed, "_accept_failed" },
         { &a->name_closed_one, "_closed_one" },
+        { &a->name_source, "_source" },
     };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

@@ -14,12 +14,14 @@ struct fin__py_asyncio {
     PyTypeObject *listener_type, *connect_type, *ending_type, *waiting_type;
     PyObject *future;                  /* asyncio.Future */
     PyObject *tasks;                   /* what is in asyncio.tasks, where Task may be another one */
+    PyObject *invalid_state;           /* asyncio.InvalidStateError */
     PyObject *create_task;             /* BaseEventLoop's */
     PyObject *add_reader, *add_writer; /* BaseSelectorEventLoop's, ... */
     PyObject *remove_reader, *remove_writer;
     PyObject *extract_stack;
     PyObject *with_loop; /* ("loop",) */
-    PyObject *buffered_protocol, *transport_socket, *try_native, *fall_back, *socket_of;
+    PyObject *protocol, *buffered_protocol, *transport_socket;
+    PyObject *try_native, *fall_back, *socket_of;
     PyObject *ssl_want_read, *ssl_want_write; /* NULL: TLS in C was not asked for yet */
     PyObject *attach_takes_transport; /* Server._attach() does, since 3.13; NULL: it doesn't */
     /* Interned. */
@@ -32,8 +34,9 @@ struct fin__py_asyncio {
     PyObject *name_eof_received, *name_connection_lost, *name_pause_writing, *name_resume_writing;
     PyObject *name_done, *name_set_result, *name_set_exception, *name_blocking;
     PyObject *name_attach, *name_detach;
+    PyObject *name_plain, *name_sock_connect, *name_resolved, *name_make_transport;
     PyObject *name_transport_failed, *name_accept_failed;
-    PyObject *name_closed_one;
+    PyObject *name_closed_one, *name_source;
 };
 
 /* 0, or -1 with an exception. */

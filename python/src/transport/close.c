@@ -276,14 +276,9 @@ static int announce(struct fin__py_loop *loop, PyObject *self, PyObject *unused)
     return done ? 0 : -1;
 }
 
-static bool is_filled(const PyObject *list)
-{
-    return list && PyList_Check(list) && PyList_GET_SIZE(list) > 0;
-}
-
 static bool has_listeners(const struct fin__py_loop *loop)
 {
-    return is_filled(loop->listeners);
+    return fin__py_is_filled(loop->listeners);
 }
 
 /* The kernel may be at work on it yet. */
@@ -299,7 +294,7 @@ static bool may_be_left(const struct fin__py_ending *c)
 static bool is_kept_as_it_is(const struct fin__py_ending *c)
 {
     return c->machine.outcome == FIN_OUTCOME_PROMPT && c->machine.held == FIN_NO
-        && c->proof.id.device && c->loop->note_left && !is_filled(c->loop->placed);
+        && c->proof.id.cookie && c->loop->note_left && !fin__py_is_filled(c->loop->placed);
 }
 
 /* What is forgotten for it may be anything. */
@@ -707,9 +702,11 @@ static void note(struct fin__py_ending *c)
     struct stat st;
 
     c->noted = true;
+    c->proof.id.cookie = fin__cookie(c->ep.fd);
+    if (c->ep.plain_tcp && !has_listeners(c->loop) && !fin__py_is_filled(c->loop->placed))
+        return; /* the inode tells who holds it, and is known by then; or where it was made */
     if (fstat(c->ep.fd, &st) < 0)
         return;
-    c->proof.id.cookie = fin__cookie(c->ep.fd);
     c->proof.id.device = st.st_dev;
     c->proof.id.inode = st.st_ino;
 }

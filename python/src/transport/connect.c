@@ -110,7 +110,7 @@ static int connect_begin(struct attempt *c)
         fin__py_transport_new(c->loop, c->loop->module->asyncio.transport_type, fd, NULL);
     if (!t)
         return -1;
-    fin__py_no_delay(fd);
+    t->delays = true;
     t->connecting = true;
     t->no_linger = true;
     t->tcp = is_tcp(c->loop, fd);
@@ -335,26 +335,70 @@ int fin__py_add_connect(PyObject *module, struct fin__py_asyncio *a)
 
 /* ---- of the loop ---- */
 
-/* _connect(factory, host, port): None if the host is no address. */
-PyObject *fin__py_connect(PyObject *object, PyObject *args)
+/* Is asyncio's way to connect the class's and the loop's own, and does nobody want to know where
+ * sockets are made? 0, 1, or -1 with an exception. */
+static int may_be_quick(PyObject *object)
+{
+    const struct fin__py_loop *loop = (struct fin__py_loop *) object;
+    const struct fin__py_asyncio *a = &loop->module->asyncio;
+    PyObject *const ways[] = { a->name_sock_connect, a->name_resolved, a->name_make_transport };
+    PyObject *plain, *dict = NULL;
+    int own = 0, result = 0;
+
+    if (!fin__py_loop_selector(loop) || fin__py_is_filled(loop->placed) || !a->connect_type)
+        return 0;
+    plain = PyObject_GetAttr(object, a->name_plain);
+    if (plain)
+        dict = PyObject_GenericGetDict(object, NULL);
+    for (size_t i = 0; dict && own == 0 && i < sizeof ways / sizeof *ways; i++)
+        own = PyDict_Contains(dict, ways[i]);
+    result = !dict || own < 0 ? -1 : own ? 0 : PyObject_IsTrue(plain);
+    Py_XDECREF(plain);
+    Py_XDECREF(dict);
+    return result;
+}
+
+static bool connect_parse(PyObject *const *args, struct fin__py_address *to)
+{
+    Py_ssize_t size;
+    const char *host;
+    int overflow;
+    long port;
+
+    if (!PyUnicode_CheckExact(args[1]) || !PyLong_CheckExact(args[2]))
+        return false;
+    port = PyLong_AsLongAndOverflow(args[2], &overflow);
+    host = PyUnicode_AsUTF8AndSize(args[1], &size);
+    if (!host)
+        PyErr_Clear();
+    return host && !overflow && strlen(host) == (size_t) size
+        && fin__py_address_parse(host, port, to);
+}
+
+static PyObject *make_attempt(PyObject *object, PyObject *factory, const struct fin__py_address *to)
 {
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
     PyTypeObject *type = loop->module->asyncio.connect_type;
-    struct fin__py_address to;
-    PyObject *factory;
-    struct attempt *c;
-    const char *host;
-    int port;
+    struct attempt *c = (struct attempt *) type->tp_alloc(type, 0);
 
-    if (!PyArg_ParseTuple(args, "Osi", &factory, &host, &port))
-        return NULL;
-    if (!fin__py_address_parse(host, port, &to) || !type)
-        Py_RETURN_NONE;
-    c = (struct attempt *) type->tp_alloc(type, 0);
     if (!c)
         return NULL;
     c->loop = (struct fin__py_loop *) Py_NewRef(loop);
     c->factory = Py_NewRef(factory);
-    c->to = to;
+    c->to = *to;
     return (PyObject *) c;
+}
+
+/* _connect(factory, host, port): None if asyncio's way has to be taken. */
+PyObject *fin__py_connect(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    struct fin__py_address to;
+    int quick;
+
+    if (count != 3)
+        return PyErr_Format(PyExc_TypeError, "_connect() takes a factory, a host and a port");
+    quick = connect_parse(args, &to) ? may_be_quick(object) : 0;
+    if (quick < 0)
+        return NULL;
+    return quick ? make_attempt(object, args[0], &to) : Py_NewRef(Py_None);
 }

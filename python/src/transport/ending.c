@@ -62,6 +62,20 @@ static PyObject *force_(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* The same; programs close many by one policy. */
+static int parse_again(struct fin__py_loop *loop, PyObject *tuple, struct fin_policy *policy)
+{
+    if (loop->parsed == tuple) {
+        *policy = loop->parsed_policy;
+        return 0;
+    }
+    if (parse(tuple, policy) < 0)
+        return -1;
+    loop->parsed_policy = *policy;
+    Py_XSETREF(loop->parsed, Py_NewRef(tuple));
+    return 0;
+}
+
 /* adopt(policy): the close that was begun by another goes on by this one, from now on. */
 static PyObject *adopt(PyObject *object, PyObject *tuple)
 {
@@ -100,14 +114,15 @@ static PyObject *names(PyObject *object, PyObject *unused)
     return result;
 }
 
-/* As identify() has it. Of one that nobody was to hear of, and that is held, the inode is known. */
+/* As identify() has it, what is known of it: the inode if somebody was to hear of the close, or who
+ * holds it is to be found; the cookie of one that ghosts() may be asked for. */
 static PyObject *get_identity(PyObject *object, void *unused)
 {
     const struct fin__py_ending *c = (struct fin__py_ending *) object;
     const struct fin_identity *id = &c->proof.id;
 
     (void) unused;
-    return Py_BuildValue("(KKK)", (unsigned long long) (id->inode ? id->cookie : UINT64_MAX),
+    return Py_BuildValue("(KKK)", (unsigned long long) (id->cookie ? id->cookie : UINT64_MAX),
                          (unsigned long long) id->device,
                          (unsigned long long) (id->inode ? id->inode : c->proof.inode));
 }
@@ -177,6 +192,7 @@ static PyMethodDef methods[] = {
 
 static PyMemberDef members[] = {
     { "datagram", T_BOOL, offsetof(struct fin__py_ending, datagram), READONLY, NULL },
+    { "noted", T_BOOL, offsetof(struct fin__py_ending, noted), READONLY, NULL },
     { "over", T_BOOL, offsetof(struct fin__py_ending, over), READONLY, NULL },
     { "driven", T_INT, offsetof(struct fin__py_ending, driven), READONLY, NULL },
     { NULL, 0, 0, 0, NULL },
@@ -219,6 +235,54 @@ static int set_known(PyObject *object, PyObject *known, void *unused)
         PyObject_GC_Track(object);
     Py_XSETREF(((struct fin__py_ending *) object)->known, Py_XNewRef(known));
     return 0;
+}
+
+/* The receipt that there is; None: there is none. */
+static PyObject *known_receipt(struct fin__py_ending *c)
+{
+    PyObject *known = Py_NewRef(c->known ? c->known : Py_None), *receipt;
+
+    if (!PyWeakref_CheckRefExact(known))
+        return known;
+    receipt = PyObject_CallNoArgs(known);
+    Py_DECREF(known);
+    return receipt;
+}
+
+/* As Receipt._from_core() makes one: what is in it is worked out when somebody looks. */
+static PyObject *make_receipt(PyTypeObject *kind, PyObject *namer, PyObject *ending, PyObject *key)
+{
+    PyObject *args = PyTuple_New(0), *names = PyTuple_Pack(1, ending), *source = NULL;
+    PyObject *receipt = args ? kind->tp_new(kind, args, NULL) : NULL, *weak = NULL;
+
+    if (receipt && names)
+        source = PyTuple_Pack(3, ending, namer, names);
+    if (source && PyObject_GenericSetAttr(receipt, key, source) == 0)
+        weak = PyWeakref_NewRef(receipt, NULL);
+    if (!weak || set_known(ending, weak, NULL) < 0)
+        Py_CLEAR(receipt);
+    Py_XDECREF(weak);
+    Py_XDECREF(source);
+    Py_XDECREF(names);
+    Py_XDECREF(args);
+    return receipt;
+}
+
+/* receipt_of(class, function, ending) */
+PyObject *fin__py_receipt_of(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const struct fin__py_module *m = PyModule_GetState(module);
+    const struct fin__py_asyncio *a = &m->asyncio;
+    PyObject *known;
+
+    if (count != 3 || !a->ending_type || !Py_IS_TYPE(args[2], a->ending_type)
+        || !PyType_Check(args[0]) || ((PyTypeObject *) args[0])->tp_new != PyBaseObject_Type.tp_new)
+        return PyErr_Format(PyExc_TypeError, "a class, a function and an Ending are accepted");
+    known = known_receipt((struct fin__py_ending *) args[2]);
+    if (!known || known != Py_None)
+        return known;
+    Py_DECREF(known);
+    return make_receipt((PyTypeObject *) args[0], args[1], args[2], a->name_source);
 }
 
 static PyGetSetDef attributes[] = {
@@ -280,10 +344,14 @@ PyObject *fin__py_set_close(PyObject *object, PyObject *args)
 PyObject *fin__py_close_by(PyObject *object, PyObject *tuple)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
+    struct fin__py_loop *loop = (struct fin__py_loop *) Py_XNewRef(t->loop);
     struct fin_policy policy;
     int result;
 
-    if (parse(tuple, &policy) < 0) /* which may run the program's code */
+    /* Which may run the program's code. */
+    result = loop ? parse_again(loop, tuple, &policy) : parse(tuple, &policy);
+    Py_XDECREF(loop);
+    if (result < 0)
         return NULL;
     if (t->ending)
         return Py_NewRef(t->ending);

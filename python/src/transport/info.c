@@ -160,6 +160,7 @@ PyObject *fin__py_transport_sock(struct fin__py_transport *t)
     if (t->fd < 0 || !t->loop)
         return Py_NewRef(Py_None);
     a = &t->loop->module->asyncio;
+    fin__py_transport_hurry(t);
     t->sock = PyObject_CallFunction(a->socket_of, "i", t->fd);
     return Py_XNewRef(t->sock);
 }

@@ -114,19 +114,47 @@ int fin__py_transport_fail_errno(struct fin__py_transport *t, int error, const c
 
 /* ---- futures ---- */
 
+static int future_set(const struct fin__py_asyncio *a, PyObject *future, PyObject *error)
+{
+    PyObject *result = PyObject_CallMethodOneArg(
+        future, error ? a->name_set_exception : a->name_set_result, error ? error : Py_None);
+
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+static int future_is_done(const struct fin__py_asyncio *a, PyObject *future)
+{
+    PyObject *done = PyObject_CallMethodNoArgs(future, a->name_done);
+    int result = done ? PyObject_IsTrue(done) : -1;
+
+    Py_XDECREF(done);
+    return result;
+}
+
+/* asyncio's own says itself that it is done. */
+static int own_future_done(const struct fin__py_asyncio *a, PyObject *future, PyObject *error)
+{
+    if (future_set(a, future, error) == 0)
+        return 0;
+    if (!PyErr_ExceptionMatches(a->invalid_state))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
 int fin__py_future_done(const struct fin__py_asyncio *a, PyObject *future, PyObject *error)
 {
-    PyObject *done, *result = NULL;
-    int is_done;
+    int result;
 
     Py_INCREF(future); /* a future of the program's own make may do anything */
-    done = PyObject_CallMethodNoArgs(future, a->name_done);
-    is_done = done ? PyObject_IsTrue(done) : -1;
-    Py_XDECREF(done);
-    if (is_done == 0)
-        result = PyObject_CallMethodOneArg(
-            future, error ? a->name_set_exception : a->name_set_result, error ? error : Py_None);
+    if (Py_IS_TYPE(future, (PyTypeObject *) a->future))
+        result = own_future_done(a, future, error);
+    else {
+        result = future_is_done(a, future);
+        if (result == 0)
+            result = future_set(a, future, error);
+    }
     Py_DECREF(future);
-    Py_XDECREF(result);
-    return is_done > 0 || result ? 0 : -1;
+    return result < 0 ? -1 : 0;
 }

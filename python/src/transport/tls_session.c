@@ -89,6 +89,7 @@ int fin__py_tls_put(struct fin__py_transport *t, const struct fin__py_wanted *wa
         return -1;
     }
     fin__py_need_witness(t->loop); /* aclose() is the engine's, whatever the loop's policy */
+    fin__py_transport_hurry(t);
     t->tls = tls;
     t->high = HIGH;
     t->low = HIGH / 4;

@@ -46,9 +46,18 @@ struct fin__py_transport *fin__py_transport_new(struct fin__py_loop *loop, PyTyp
     return t;
 }
 
+/* Most are a Protocol: for what is none isinstance() looks further. */
+static int is_buffered(const struct fin__py_asyncio *a, PyObject *protocol)
+{
+    if (PyObject_TypeCheck(protocol, (PyTypeObject *) a->protocol)
+        && !PyObject_TypeCheck(protocol, (PyTypeObject *) a->buffered_protocol))
+        return 0;
+    return PyObject_IsInstance(protocol, a->buffered_protocol);
+}
+
 int fin__py_transport_set_protocol(struct fin__py_transport *t, PyObject *protocol)
 {
-    int buffered = PyObject_IsInstance(protocol, t->loop->module->asyncio.buffered_protocol);
+    int buffered = is_buffered(&t->loop->module->asyncio, protocol);
 
     if (buffered < 0)
         return -1;
@@ -137,7 +146,7 @@ void fin__py_transport_dealloc(PyObject *object)
     struct fin__py_transport *t = (struct fin__py_transport *) object;
     PyTypeObject *type = Py_TYPE(object);
 
-    if (PyObject_CallFinalizerFromDealloc(object) < 0)
+    if (t->fd >= 0 && PyObject_CallFinalizerFromDealloc(object) < 0)
         return;
     PyObject_GC_UnTrack(object);
     if (t->weak)

@@ -80,6 +80,8 @@ struct fin__py_transport {
     bool no_linger : 1; /* SO_LINGER was off while nobody had the socket object */
     bool datagram : 1;  /* it is a struct fin__py_datagrams */
     bool plain : 1;     /* asyncio's way to close: somebody else closes it by the engine */
+    bool delays : 1;    /* TCP_NODELAY is not set yet */
+    bool wrote : 1;     /* while it delays */
 };
 
 /* ---- transport.c ---- */
@@ -241,7 +243,16 @@ PyObject *fin__py_serve(PyObject *object, PyObject *args);
 PyObject *fin__py_unserve(PyObject *object, PyObject *number);
 int fin__py_listener_news(PyObject *listener);
 void fin__py_no_delay(int fd);
-PyObject *fin__py_connect(PyObject *object, PyObject *args);
+
+/* TCP_NODELAY has to be set by now. */
+static inline void fin__py_transport_hurry(struct fin__py_transport *t)
+{
+    if (t->delays)
+        fin__py_no_delay(t->fd);
+    t->delays = false;
+}
+
+PyObject *fin__py_connect(PyObject *object, PyObject *const *args, Py_ssize_t count);
 int fin__py_connected(struct fin__py_transport *t);
 
 /* ---- close.c ---- */
@@ -250,6 +261,7 @@ PyObject *fin__py_set_close(PyObject *object, PyObject *args);
 PyObject *fin__py_close_by(PyObject *object, PyObject *tuple);
 PyObject *fin__py_force_closes(PyObject *object, PyObject *unused);
 PyObject *fin__py_records(PyObject *object, PyObject *unused);
+PyObject *fin__py_receipt_of(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* ---- of the loop ---- */
 

@@ -17,6 +17,8 @@
 #define LOUD_AFTER 5 /* asyncio's LOG_THRESHOLD_FOR_CONNLOST_WRITES */
 #define HIGH (64 * 1024)
 
+#define SEGMENT 536 /* any peer takes so much (RFC 9293, 3.7.1) */
+
 #define WRITE_ERROR "Fatal write error on socket transport"
 
 /* ---- the buffer ---- */
@@ -66,6 +68,15 @@ static bool is_later(int error)
     return error == EAGAIN || error == EINTR;
 }
 
+/* What is held back without TCP_NODELAY is a small segment while another is not acknowledged (RFC
+ * 9293, 3.7.4): not what is sent first, if it is one. */
+static void before_sending(struct fin__py_transport *t, size_t count)
+{
+    if (t->wrote || count > SEGMENT)
+        fin__py_transport_hurry(t);
+    t->wrote = true;
+}
+
 /* What there is room for. 0 or a negative errno; `*sent` is always set. */
 static int give(struct fin__py_transport *t, const char *bytes, size_t count, size_t *sent)
 {
@@ -73,6 +84,8 @@ static int give(struct fin__py_transport *t, const char *bytes, size_t count, si
 
     if (t->tls)
         return fin__py_tls_send(t, bytes, count, sent);
+    if (t->delays)
+        before_sending(t, count);
     result = send(t->fd, bytes, count, FIN__PY_SEND_FLAGS);
     *sent = result > 0 ? (size_t) result : 0;
     return result < 0 && !is_later(errno) ? -errno : 0;
@@ -362,6 +375,8 @@ static int put_lines(struct fin__py_transport *t, struct lines *lines)
     if (lines->total == 0)
         return 0;
     if (t->output.count == 0) {
+        if (t->delays)
+            before_sending(t, lines->total);
         sent = send_lines(t->fd, lines);
         if (sent < 0 && !is_later(errno))
             return fin__py_transport_fail_errno(t, -errno, WRITE_ERROR);

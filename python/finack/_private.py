@@ -176,6 +176,11 @@ def is_ending(transport: Any) -> bool:
     return bool(transport._conn_lost)
 
 
+def has_dropped(transport: Any) -> bool:
+    """Whether abort(), or an error, met more bytes than its high-water mark lets be buffered."""
+    return bool(getattr(transport, "_conn_lost", 0) and getattr(transport, "_protocol_paused", 0))
+
+
 def force_close(transport: Any, error: BaseException | None) -> None:
     """Have it released in the next turn."""
     transport._force_close(error)

@@ -675,28 +675,6 @@ def test_closed_without_descriptors(run: Run, lab: Lab) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("end", ["close", "abort"])
-def test_closed_before_without_descriptors(run: Run, lab: Lab, end: str) -> None:
-    """No dup is to be had, and the transport's own number goes: nobody saw how it ended."""
-
-    async def main() -> None:
-        peer, transport, _ = await lab.connect("clean")
-        with no_descriptors():
-            getattr(transport, end)()
-            receipt = await finack.aclose(transport, QUICK)
-        assert fileno(transport) == -1
-        if lab.by_engine(run):
-            assert receipt.outcome == ("graceful" if end == "close" else "aborted")
-        elif lab.tls and end == "close":  # it waits for the peer's farewell, and is seen
-            assert receipt.outcome == "graceful" and {"shut", "acked"} <= {*receipt.stages}
-        else:
-            assert (receipt.outcome, receipt.end) == ("error", "kernel")
-            assert isinstance(receipt.error, OSError) and receipt.error.errno == errno.ENOTCONN
-        peer.stop()
-
-    run(main())
-
-
 def test_closed_after_close(run: Run, lab: Lab) -> None:
     async def main() -> None:
         peer, transport, recorder = await lab.connect("clean")

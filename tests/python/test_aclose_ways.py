@@ -23,6 +23,7 @@ from asyncio_lab import (
     Lab,
     Run,
     fileno,
+    no_descriptors,
     our_end,
     seen,
     two_turns,
@@ -336,6 +337,47 @@ def test_aborted_meanwhile(run: Run, lab: Lab) -> None:
         assert (receipt.end, end.end) == (
             ("kernel", "eof") if lab.kind == "unix" else ("reset", "reset")
         )
+
+    run(main())
+
+
+@pytest.mark.parametrize("run", LOOPS_IN_PYTHON, indirect=True)
+def test_aborted_before(run: Run, peers: Peers) -> None:
+    """What the program has dropped a moment ago is missing, too."""
+
+    async def main() -> None:
+        peer = peers.listen("clean")
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *peer.address)
+        transport.write(MEGABYTES)
+        transport.abort()
+        receipt = await finack.aclose(transport, PATIENT)
+        outcome = "aborted" if run.loop == "finack" else "error"
+        assert (receipt.outcome, receipt.end) == (outcome, "reset")
+        assert receipt.unsent > 0
+        assert (await seen(peer)).end == "reset"
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_closed_before_without_descriptors(run: Run, lab: Lab, end: str) -> None:
+    """No dup is to be had, and the transport's own number goes: nobody saw how it ended."""
+
+    async def main() -> None:
+        peer, transport, _ = await lab.connect("clean")
+        with no_descriptors():
+            getattr(transport, end)()
+            receipt = await finack.aclose(transport, QUICK)
+        assert fileno(transport) == -1
+        if lab.by_engine(run):
+            assert receipt.outcome == ("graceful" if end == "close" else "aborted")
+        elif lab.tls and end == "close":  # it waits for the peer's farewell, and is seen
+            assert receipt.outcome == "graceful" and {"shut", "acked"} <= {*receipt.stages}
+        else:
+            assert (receipt.outcome, receipt.end) == ("error", "kernel")
+            assert isinstance(receipt.error, OSError) and receipt.error.errno == errno.ENOTCONN
+        peer.stop()
 
     run(main())
 

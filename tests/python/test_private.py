@@ -165,6 +165,18 @@ def test_transport() -> None:
     stock(main())
 
 
+def test_dropped() -> None:
+    async def main() -> None:
+        transport, _, theirs = await pair()
+        transport.write(bytes(1 << 24))
+        assert not _private.has_dropped(transport)
+        transport.abort()
+        assert _private.has_dropped(transport)
+        theirs.close()
+
+    stock(main())
+
+
 def test_connection_lost() -> None:
     async def main() -> None:
         transport, protocol, theirs = await pair()

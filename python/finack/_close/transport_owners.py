@@ -45,11 +45,13 @@ class TransportOwner(Owner):
         self.transport = transport
         self._listener: _Listener | None = None
         self._saw_it_go = False
+        self._dropped = False  # what was buffered, before this close began
 
     def begin(self) -> None:
         lower = lowest(self.transport)
         if isinstance(lower, _core.SocketTransport):
             lower._close_plainly()  # the connection stays as it is, for the dup
+        self._dropped = _private.has_dropped(lower)
         with contextlib.suppress(Exception):  # it is gone, or has no protocol
             protocol = self.transport.get_protocol()
             self._listener = listener = _Listener(protocol, drained=self.unsent() == 0)
@@ -77,7 +79,7 @@ class TransportOwner(Owner):
         return 0
 
     def has_dropped(self) -> bool:
-        return self._listener is not None and not self._listener.drained
+        return self._dropped or (self._listener is not None and not self._listener.drained)
 
     def failure(self) -> int:
         return errno_of(self._listener.why) if self._listener else 0

@@ -311,14 +311,15 @@ def test_server_cancelled_early(run: Run, peers: Peers, turns: int) -> None:
     run(main())
 
 
-def test_server_without_descriptors(run: Run, peers: Peers) -> None:
+@pytest.mark.parametrize("scope", ["default", "connection"])
+def test_server_without_descriptors(run: Run, peers: Peers, scope: Any) -> None:
     """From the first to the last step; what it can't look at is unverifiable."""
 
     async def main() -> None:
         server, made, peer = await server_of_three(peers)
         made[2].transport.write(MEGABYTES)
         with no_descriptors():
-            receipt = await finack.aclose(server, QUICK)
+            receipt = await finack.aclose(server, dataclasses.replace(QUICK, scope=scope))
         assert [fileno(writer.transport) for writer in made] == [-1] * 3
         assert (receipt.outcome, receipt.held) == ("timed_out", None)
         assert "unreferenced" in receipt.unverifiable

@@ -98,6 +98,31 @@ static void test_drain_with_stragglers(void **state)
     fin_closer_free(l.closer);
 }
 
+/* Its time begins when the flush has ended, however little of the flush's own is left. */
+static void test_farewell_has_its_own_time(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    struct fake_layer fake;
+    uint64_t begin = clock_ns();
+    int fds[2];
+
+    (void) state;
+    policy.flush_ms = policy.linger_ms = 0;
+    policy.farewell_ms = 100;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    fake_layer(&fake);
+    fake.notify = FIN_LAYER_WANT_READ;
+    submit_fake(closer, &one, fds[US], &fake, &policy);
+    await(closer, &one);
+    assert_true(clock_ns() - begin >= 100000000);
+    assert_int_equal(one.receipt.outcome, FIN_OUTCOME_TIMED_OUT);
+    assert_int_equal(one.receipt.phase, FIN_PHASE_FAREWELL);
+    drop_all(fds[THEM], -1);
+    fin_closer_free(closer);
+}
+
 /* It returns when the last one has ended, not later; and the closer is as good as new. */
 static void test_drain_without_stragglers(void **state)
 {
@@ -631,6 +656,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         GUARDED(test_free_with_closes_pending),
         GUARDED(test_drain_with_stragglers),
+        GUARDED(test_farewell_has_its_own_time),
         GUARDED(test_drain_without_stragglers),
         GUARDED(test_stale_identifiers),
         GUARDED(test_submitted_twice),

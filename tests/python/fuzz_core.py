@@ -19,6 +19,7 @@ import random
 import resource
 import selectors
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -563,10 +564,11 @@ def run_one(seed: int, allocator: str, folder: pathlib.Path) -> bool:
     """In a process of its own; was it fine?"""
     fuzz_notes.begin(folder)
     command = [sys.executable, __file__, "--round", str(seed)]
+    search = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         process = subprocess.Popen(
             [*command, str(folder)],
-            env={**os.environ, "PYTHONMALLOC": allocator},
+            env={**os.environ, "PYTHONMALLOC": allocator, "PYTHONPATH": search},
             stdout=subprocess.DEVNULL,
             stderr=errors,
         )
@@ -599,6 +601,8 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         Certificate.make(folder)
+        # Whoever builds the package meanwhile takes it away for a moment.
+        shutil.copytree(pathlib.Path(finack.__file__).parent, folder / "finack")
         if arguments[0] == "--round":
             return 1 - run_one(int(arguments[1]), os.environ.get("PYTHONMALLOC", "default"), folder)
         return run_all(float(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 1, folder)

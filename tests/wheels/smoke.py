@@ -89,6 +89,7 @@ async def connection(connect, **options):
 
 
 async def servers():
+    assert asyncio.get_running_loop().tls == "c"
     secure, client = contexts()
     plain = await asyncio.start_server(serve, "127.0.0.1", 0)
     tls = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secure)
@@ -109,6 +110,7 @@ async def servers():
     assert not report.stragglers, report
 
 
+assert finack._extension
 before = sorted(os.listdir("/proc/self/fd"))
 blocking(*tcp())
 blocking(*socket.socketpair())

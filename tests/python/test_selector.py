@@ -49,6 +49,19 @@ def test_course(selector: finack.ProxySelector, pair: Pair) -> None:
     assert selector.select(-1) == []
 
 
+def test_the_number_0(selector: finack.ProxySelector, pair: Pair) -> None:
+    """A program that was started without its standard input has a socket there."""
+    saved = os.dup(0)
+    os.dup2(pair[0].fileno(), 0)
+    try:
+        key = selector.register(0, READ)
+        assert dict(selector.get_map()) == {0: key} and selector.select(-1) == []
+        assert selector.unregister(0) == key and not selector.get_map()
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+
+
 def test_hash_of_a_key(selector: finack.ProxySelector, pair: Pair) -> None:
     """As the standard library's, whichever is in the set: a cached hash would differ."""
     key = selector.register(pair[0], READ, "data")

@@ -51,7 +51,8 @@ static void check_wait(struct monitor *mon, const struct view *view)
 {
     const struct fin__plan *plan = &mon->config->plan;
     uint64_t total = mon->start + plan->total, proof = mon->released_at + plan->proof_wait;
-    uint64_t answer = mon->notified_at + plan->farewell, last = answer < total ? answer : total;
+    uint64_t farewell = mon->farewell_at + plan->farewell;
+    uint64_t last = farewell < total ? farewell : total;
     uint8_t courtesy = plan->courtesy;
 
     demand(mon, !saw(mon, SEEN_FORCE) || view->deadline <= view->now, RULE_FORCED_WAITS);
@@ -60,8 +61,8 @@ static void check_wait(struct monitor *mon, const struct view *view)
         return;
     }
     demand(mon, view->deadline <= total, RULE_WAIT_BEYOND_TOTAL);
-    demand(mon, !mon->notified_at || saw(mon, SEEN_FORCE) || view->deadline == last,
-           RULE_ANSWER_TIME);
+    demand(mon, !mon->farewell_at || saw(mon, SEEN_FORCE) || view->deadline == last,
+           RULE_FAREWELL_TIME);
     demand(mon, view->interest != 0, RULE_WAIT_FOR_NOTHING);
     demand(mon, !(view->interest & FIN__READ && saw(mon, SEEN_EDGE)), RULE_EDGE_LOST);
     if (is(mon, FIN__STREAM)) {
@@ -281,10 +282,12 @@ static void flushed(struct monitor *mon, const struct fin__event *ev)
 {
     layer_waits(mon, ev);
     mon->unsent = (uint8_t) (ev->kind == FIN__DONE ? 0 : ev->bytes);
-    if (ev->kind == FIN__DONE)
+    if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(FLUSHED);
-    else if (ev->kind != FIN__AGAIN)
+        mon->farewell_at = ev->now;
+    } else if (ev->kind != FIN__AGAIN) {
         mon->seen |= SEEN_DROP;
+    }
 }
 
 static void notified(struct monitor *mon, const struct fin__event *ev)
@@ -292,7 +295,7 @@ static void notified(struct monitor *mon, const struct fin__event *ev)
     layer_waits(mon, ev);
     if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(NOTIFIED);
-        mon->notified_at = ev->now;
+        mon->farewell_at = ev->now;
     }
     if (ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_DROP;
@@ -309,7 +312,7 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
         return;
     }
     mon->stages |= STAGE(SHUT);
-    mon->notified_at = 0;
+    mon->farewell_at = 0;
     if (is(mon, FIN__ACK_AT_SHUT)) {
         mon->stages |= STAGE(ACKED);
         mon->seen |= SEEN_ACKED;

@@ -20,7 +20,7 @@ enum rule {
     RULE_EDGE_LOST,
     RULE_COURTESY_WAITS,
     RULE_FORCED_WAITS,
-    RULE_ANSWER_TIME,
+    RULE_FAREWELL_TIME,
     /* once, and in order */
     RULE_TWO_RELEASES,
     RULE_NO_RELEASE,
@@ -125,7 +125,7 @@ struct monitor {
     const struct config *config;
     uint64_t start, released_at;
     uint64_t deadline;    /* shown with the last action */
-    uint64_t notified_at; /* 0: the answer to the farewell is not waited for */
+    uint64_t farewell_at; /* it began, or the wait for the answer; 0: neither is going on */
     uint64_t seen;
     uint16_t stages; /* bit by stage: an event told it */
     uint8_t phase;

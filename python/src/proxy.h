@@ -21,6 +21,8 @@ struct fin__py_selector {
     int spare_size;
     int edges;   /* how many of the registrations are the loop's own */
     int waiting; /* threads inside the wait: the last one out ends a closed selector */
+    unsigned waits;
+    bool busy; /* the last look found events that were there at once */
     bool closed;
     PyObject *dict, *weak;
 };

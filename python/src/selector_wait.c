@@ -12,6 +12,7 @@
 #include <poll.h>
 
 #define ON_STACK 256
+#define LOOK_EACH 32
 
 struct wait {
     struct fin__py_selector *self;
@@ -218,10 +219,27 @@ static PyObject *filter(struct fin__py_selector *self, PyObject *ready)
 
 /* ---- waiting ---- */
 
+/* To give the interpreter's lock up for a look that does not wait costs more than it gives: other
+ * threads get it from the code in Python that the events lead to, and from the loop now and then
+ * (give_way()). Before a wait such a look is worth its system call where the last one found
+ * something; else it is tried now and then. */
+static bool may_look_first(struct fin__py_selector *self)
+{
+    return self->busy || ++self->waits % LOOK_EACH == 0;
+}
+
 static int wait_once(struct wait *w)
 {
     int set = w->self->selector->set, count;
 
+    if (w->timeout_ms == 0)
+        return fin__selector_wait(set, w->events, w->max, 0);
+    if (may_look_first(w->self)) {
+        count = fin__selector_wait(set, w->events, w->max, 0);
+        w->self->busy = count > 0;
+        if (count != 0)
+            return count;
+    }
     Py_BEGIN_ALLOW_THREADS
     count = fin__selector_wait(set, w->events, w->max, w->timeout_ms);
     Py_END_ALLOW_THREADS

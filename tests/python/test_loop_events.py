@@ -233,3 +233,31 @@ def test_writes_to_a_lost_connection_are_told_of_as_in_asyncio(
         told = finack.run(main())
         assert told == asyncio.run(main())
     assert told[0] == [] and len(told[-1]) == 1
+
+
+# ---- threads ----
+
+BUSY = """
+import socket, threading
+import finack
+
+loop = finack.EventLoop()
+ours, theirs = socket.socketpair()
+theirs.send(b"x")
+loop.add_reader(ours, int)  # there is always something to read, and nothing of it runs in Python
+
+def count():
+    for _ in range(3_000_000):
+        pass
+    loop.call_soon_threadsafe(loop.stop)
+
+loop.call_soon(threading.Thread(target=count).start)
+loop.run_forever()
+loop.remove_reader(ours)
+loop.close()
+print("done")
+"""
+
+
+def test_other_threads_run_while_events_are_always_there() -> None:
+    run_alone(BUSY)

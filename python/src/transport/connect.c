@@ -395,8 +395,10 @@ PyObject *fin__py_connect(PyObject *object, PyObject *const *args, Py_ssize_t co
     struct fin__py_address to;
     int quick;
 
-    if (count != 3)
-        return PyErr_Format(PyExc_TypeError, "_connect() takes a factory, a host and a port");
+    if (count != 3) {
+        PyErr_BadArgument();
+        return NULL;
+    }
     quick = connect_parse(args, &to) ? may_be_quick(object) : 0;
     if (quick < 0)
         return NULL;

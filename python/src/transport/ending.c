@@ -276,8 +276,11 @@ PyObject *fin__py_receipt_of(PyObject *module, PyObject *const *args, Py_ssize_t
     PyObject *known;
 
     if (count != 3 || !a->ending_type || !Py_IS_TYPE(args[2], a->ending_type)
-        || !PyType_Check(args[0]) || ((PyTypeObject *) args[0])->tp_new != PyBaseObject_Type.tp_new)
-        return PyErr_Format(PyExc_TypeError, "a class, a function and an Ending are accepted");
+        || !PyType_Check(args[0])
+        || ((PyTypeObject *) args[0])->tp_new != PyBaseObject_Type.tp_new) {
+        PyErr_BadArgument();
+        return NULL;
+    }
     known = known_receipt((struct fin__py_ending *) args[2]);
     if (!known || known != Py_None)
         return known;

@@ -357,7 +357,7 @@ CASES = {
 
         policy = finack.Policy(linger=60, total=60, proof="finished")._as_tuple()
         refused = 0
-        for _ in range(1000):
+        for _ in range(10000):
             closes = _core.CloseSet()
             listener = socket.create_server(("127.0.0.1", 0), backlog=100)
             clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]

@@ -263,7 +263,7 @@ static void a_long_response_is_not_drained_for_ever(void **state)
     unsigned port = start_nginx(&server);
 
     (void) state;
-    expect(probe("--tls --insecure --http /long --drain 64K localhost:%u", port), 1, "bounded",
+    expect(probe("--tls --insecure --http /long --drain 4K localhost:%u", port), 1, "bounded",
            "linger", "reset");
     program_stop(&server);
 }

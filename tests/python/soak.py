@@ -25,6 +25,7 @@ import gc
 import itertools
 import os
 import pathlib
+import pickle
 import random
 import subprocess
 import sys
@@ -32,7 +33,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import churn_lab
 import leaks
@@ -308,17 +309,25 @@ def grown(sizes: list[int]) -> int:
     return min(sizes[-third:]) - min(sizes[third : 2 * third])
 
 
+class Look(NamedTuple):
+    """What there is between two lives; bytes."""
+
+    mark: leaks.Footprint
+    in_use: int
+    resident: int
+    trimmed: int
+
+
 @dataclass
 class Soak:
-    """Lives one after the other, and what the memory was between them."""
+    """Lives one after the other, and what there was between them: in a file, since it grows."""
 
     seconds: float
     seed: int
     certificate: Certificate
     tallies: dict[str, Tally] = field(default_factory=lambda: {kind: Tally() for kind in KINDS})
-    marks: list[leaks.Footprint] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    residents: list[tuple[int, int]] = field(default_factory=list)
+    file: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
+    count: int = 0
 
     def run(self) -> None:
         until = time.monotonic() + self.seconds
@@ -326,8 +335,8 @@ class Soak:
         try:
             for number in itertools.count():
                 if number % WINDOW == 0:
-                    self.mark()
-                    if time.monotonic() > until and len(self.marks) >= LEAST:
+                    self.look()
+                    if time.monotonic() > until and self.count >= LEAST:
                         break
                 if self.live(number, peers) == "peers killed":
                     peers.stop()
@@ -346,12 +355,15 @@ class Soak:
             raise SystemExit(f"{where}: {error!r}") from error
         return kind
 
-    def mark(self) -> None:
-        self.marks.append(leaks.footprint())
-        self.sizes.append(in_use())
-        self.residents.append((resident() >> 10, trimmed() >> 10))
+    def look(self) -> None:
+        pickle.dump(Look(leaks.footprint(), in_use(), resident(), trimmed()), self.file)
+        self.count += 1
 
-    def report(self) -> None:
+    def looks(self) -> list[Look]:
+        self.file.seek(0)
+        return [pickle.load(self.file) for _ in range(self.count)]
+
+    def report(self, looks: list[Look]) -> None:
         print(f"{'kind':14}{'lives':>7}{'connections':>13}  outcomes; ends that the other side saw")
         for kind, tally in self.tallies.items():
             said = "; ".join(
@@ -360,15 +372,17 @@ class Soak:
             )
             print(f"{kind:14}{tally.lives:7}{tally.connections:13}  {said}")
         print(f"connections: {sum(one.connections for one in self.tallies.values())}")
-        print(f"descriptors: {sorted({mark.descriptors for mark in self.marks})}")
-        print(f"in use, KiB: {[size >> 10 for size in self.sizes]}")
-        print(f"resident, KiB, and trimmed: {self.residents}")
-        print(f"grown by {grown(self.sizes)} bytes between the second third and the last")
+        print(f"descriptors: {sorted({look.mark.descriptors for look in looks})}")
+        print(f"in use, KiB: {[look.in_use >> 10 for look in looks]}")
+        print(f"resident, KiB: {[look.resident >> 10 for look in looks]}")
+        print(f"trimmed, KiB: {[look.trimmed >> 10 for look in looks]}")
 
-    def check(self) -> None:
-        if grown(self.sizes) > SPARE:
+    def check(self, looks: list[Look]) -> None:
+        growth = grown([look.in_use for look in looks])
+        print(f"grown by {growth} bytes between the second third and the last")
+        if growth > SPARE:
             raise SystemExit("the memory in use grows")
-        leaks.check(self.marks[1:], WINDOW)
+        leaks.check([look.mark for look in looks[1:]], WINDOW)
 
 
 def main() -> None:
@@ -380,8 +394,9 @@ def main() -> None:
         seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
         soak = Soak(float(sys.argv[1]), seed, Certificate.make(pathlib.Path(folder)))
         soak.run()
-    soak.report()
-    soak.check()
+    looks = soak.looks()
+    soak.report(looks)
+    soak.check(looks)
 
 
 if __name__ == "__main__":

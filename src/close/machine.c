@@ -279,9 +279,15 @@ static void ended_before(struct fin__machine *m, const struct fin__event *ev)
         fin__machine_fail(m, -ENOTCONN);
 }
 
+/* We alone have ended it, and nothing is read any more (FIN_WAIT2): close(2) may still reset it. */
+static bool is_half_closed(const struct fin__machine *m)
+{
+    return m->input_over && m->acked && !settled(m, FIN_STAGE_EOF);
+}
+
 static enum fin__action emptied(struct fin__machine *m)
 {
-    if (!m->outstanding || m->over)
+    if (m->over || (!m->outstanding && !is_half_closed(m)))
         return fin__machine_unwatch(m);
     m->outstanding = 0;
     return go(m, TALLYING, FIN__TALLY);

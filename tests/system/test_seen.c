@@ -450,6 +450,26 @@ static void test_negative_linger2(void **state)
     drop_all(fds[THEM], -1);
 }
 
+/* The program has shut both ways, and its FIN is acknowledged: there is nothing to wait for or to
+ * read, and close(2) resets all the same. */
+static void test_negative_linger2_after_shutdown(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_PROMPT);
+    struct fin_receipt r;
+    int fds[2], never = -1;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(setsockopt(fds[US], IPPROTO_TCP, TCP_LINGER2, &never, sizeof never), 0);
+    assert_int_equal(shutdown(fds[US], SHUT_RDWR), 0);
+    await_state(fds[US], TCP_FIN_WAIT2);
+    r = closed(NULL, fds[US], &policy);
+    assert_outcome(&r, FIN_OUTCOME_PROMPT, FIN_END_RESET);
+    assert_true(reached(&r, FIN_STAGE_ACKED));
+    assert_int_equal(see(fds[THEM]).next_send, EPIPE);
+    drop_all(fds[THEM], -1);
+}
+
 /* ---- what an abort drops ---- */
 
 static void test_abort_tells_what_it_drops(void **state)
@@ -737,6 +757,7 @@ int main(void)
         GUARDED(test_urgent_byte),
         GUARDED(test_urgent_byte_and_reset),
         GUARDED(test_negative_linger2),
+        GUARDED(test_negative_linger2_after_shutdown),
         GUARDED(test_abort_tells_what_it_drops),
         GUARDED(test_descriptor_of_the_dead),
         GUARDED(test_descriptor_acks_nothing),

@@ -635,7 +635,7 @@ static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
                           &over, &blind, &requested, &lent, &unsent)
         || take_unsent(unsent, &left) < 0)
         return NULL;
-    if (fin__py_close_set_policy((struct fin__py_close_set *) set, tuple, &policy) < 0
+    if (fin__py_policy_again(&((struct fin__py_close_set *) set)->last, tuple, &policy) < 0
         || fin__py_moment(requested, &start) < 0)
         return NULL;
     c = (struct fin__py_close *) type->tp_alloc(type, 0);

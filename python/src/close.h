@@ -34,17 +34,12 @@ struct fin__py_close_set {
     unsigned proving;         /* closes with an entry in the witness that they may ask about */
     struct fin_kernel kernel; /* its witness is whole, the rest is opened when it is needed */
     struct fin__fork_guard guard;
-    PyObject *tuple; /* the policy of the last close, NULL: none; most have the same */
-    struct fin_policy policy;
+    struct fin__py_last_policy last;
 };
 
 /* 0, or -1 with an exception: it is closed, made by a parent process, or in use by another
  * thread. */
 int fin__py_close_set_usable(const struct fin__py_close_set *self);
-
-/* As fin__py_policy(). */
-int fin__py_close_set_policy(struct fin__py_close_set *self, PyObject *tuple,
-                             struct fin_policy *policy);
 
 /* Opens what a close needs that wants a proof. 0 or a negative errno. */
 int fin__py_close_set_need_proof(struct fin__py_close_set *self);

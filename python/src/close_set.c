@@ -34,20 +34,6 @@ int fin__py_close_set_usable(const struct fin__py_close_set *self)
     return 0;
 }
 
-int fin__py_close_set_policy(struct fin__py_close_set *self, PyObject *tuple,
-                             struct fin_policy *policy)
-{
-    if (tuple == self->tuple) {
-        *policy = self->policy;
-        return 0;
-    }
-    if (fin__py_policy(tuple, policy) < 0)
-        return -1;
-    self->policy = *policy;
-    Py_XSETREF(self->tuple, Py_NewRef(tuple));
-    return 0;
-}
-
 int fin__py_close_set_need_proof(struct fin__py_close_set *self)
 {
     struct fin__witness *witness = &self->kernel.witness;
@@ -256,7 +242,7 @@ static void close_set_dealloc(PyObject *object)
     drop_set(self);
     fin__kernel_end(&self->kernel);
     PyMem_RawFree(self->watched);
-    Py_XDECREF(self->tuple);
+    Py_XDECREF(self->last.tuple);
     type->tp_free(object);
     Py_DECREF(type);
 }

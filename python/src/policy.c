@@ -20,6 +20,20 @@ int fin__py_policy(PyObject *tuple, struct fin_policy *policy)
     return 0;
 }
 
+int fin__py_policy_again(struct fin__py_last_policy *last, PyObject *tuple,
+                         struct fin_policy *policy)
+{
+    if (tuple == last->tuple) {
+        *policy = last->policy;
+        return 0;
+    }
+    if (fin__py_policy(tuple, policy) < 0)
+        return -1;
+    last->policy = *policy;
+    Py_XSETREF(last->tuple, Py_NewRef(tuple));
+    return 0;
+}
+
 int fin__py_moment(PyObject *seconds, uint64_t *ns)
 {
     double value;

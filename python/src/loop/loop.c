@@ -59,7 +59,7 @@ static int loop_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(loop->on_closed);
     Py_VISIT(loop->listeners);
     Py_VISIT(loop->note_left);
-    Py_VISIT(loop->parsed);
+    Py_VISIT(loop->last_policy.tuple);
     Py_VISIT(loop->placed);
     for (int i = 0; i < FIN__PY_RECORDS; i++)
         Py_VISIT(loop->records[i]);
@@ -103,7 +103,7 @@ static int loop_clear(PyObject *object)
     Py_CLEAR(loop->on_closed);
     Py_CLEAR(loop->listeners);
     Py_CLEAR(loop->note_left);
-    Py_CLEAR(loop->parsed);
+    Py_CLEAR(loop->last_policy.tuple);
     Py_CLEAR(loop->placed);
     Py_CLEAR(loop->selector);
     Py_CLEAR(loop->task_factory);

@@ -8,6 +8,7 @@
 
 #include "module.h"
 #include "proxy.h"
+#include "values.h"
 
 #include "base/fork.h"
 #include "kernel/kernel.h"
@@ -117,8 +118,7 @@ struct fin__py_loop {
     struct fin_kernel kernel;
     struct fin__fork_guard guard;
     struct fin_policy close_policy;
-    PyObject *parsed; /* the tuple of the last aclose()'s policy; NULL: there was none */
-    struct fin_policy parsed_policy;
+    struct fin__py_last_policy last_policy;
     struct fin__py_ending *checks;          /* released in this turn */
     struct fin__py_ending *oldest, *newest; /* connection_lost() was called, and they go on */
     int lingering, close_cap;

@@ -14,9 +14,10 @@
 
 /* ---- methods ---- */
 
-static int parse(PyObject *tuple, struct fin_policy *policy)
+/* `last`, if it is not NULL, is the loop's. */
+static int parse(struct fin__py_last_policy *last, PyObject *tuple, struct fin_policy *policy)
 {
-    int result = fin__py_policy(tuple, policy);
+    int result = last ? fin__py_policy_again(last, tuple, policy) : fin__py_policy(tuple, policy);
 
     if (result == 0 && (result = fin__policy_check(policy)) < 0)
         (void) fin__py_os_error(result);
@@ -62,26 +63,12 @@ static PyObject *force_(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* The same; programs close many by one policy. */
-static int parse_again(struct fin__py_loop *loop, PyObject *tuple, struct fin_policy *policy)
-{
-    if (loop->parsed == tuple) {
-        *policy = loop->parsed_policy;
-        return 0;
-    }
-    if (parse(tuple, policy) < 0)
-        return -1;
-    loop->parsed_policy = *policy;
-    Py_XSETREF(loop->parsed, Py_NewRef(tuple));
-    return 0;
-}
-
 /* adopt(policy): the close that was begun by another goes on by this one, from now on. */
 static PyObject *adopt(PyObject *object, PyObject *tuple)
 {
     struct fin_policy policy;
 
-    if (parse(tuple, &policy) < 0
+    if (parse(NULL, tuple, &policy) < 0
         || fin__py_ending_adopt((struct fin__py_ending *) object, &policy) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -337,7 +324,7 @@ PyObject *fin__py_set_close(PyObject *object, PyObject *args)
     loop->closes = false;
     if (tuple == Py_None)
         Py_RETURN_NONE;
-    if (parse(tuple, &loop->close_policy) < 0)
+    if (parse(NULL, tuple, &loop->close_policy) < 0)
         return NULL;
     loop->closes = true;
     Py_RETURN_NONE;
@@ -352,7 +339,7 @@ PyObject *fin__py_close_by(PyObject *object, PyObject *tuple)
     int result;
 
     /* Which may run the program's code. */
-    result = loop ? parse_again(loop, tuple, &policy) : parse(tuple, &policy);
+    result = parse(loop ? &loop->last_policy : NULL, tuple, &policy);
     Py_XDECREF(loop);
     if (result < 0)
         return NULL;

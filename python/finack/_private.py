@@ -18,9 +18,11 @@ import warnings
 from asyncio import (
     base_events,
     base_subprocess,
+    constants,
     coroutines,
     events,
     format_helpers,
+    futures,
     selector_events,
     sslproto,
     tasks,
@@ -428,6 +430,9 @@ _FUNCTIONS: dict[tuple[Any, str], _Parameters] = {
     (sslproto, "SSLProtocol._check_shutdown_timeout"): ("self",),
     (sslproto, "SSLProtocol._get_write_buffer_size"): ("self",),
     (events, "Handle._run"): ("self",),
+    (base_events, "BaseEventLoop._ensure_resolved"): ("self", "address", ...),
+    (base_events, "Server._attach"): ("self", ...),
+    (base_events, "Server._detach"): ("self", ...),
     (sslproto, "_create_transport_context"): ("server_side", "server_hostname"),
     (tasks, "_unregister_task"): ("task",),
 }
@@ -438,7 +443,12 @@ _ATTRIBUTES: dict[tuple[Any, str], str] = {
     " _selector _closed _debug _stopping _thread_id _task_factory _clock_resolution _internal_fds"
     " _current_handle",
     (selector_events, "_SelectorTransport"): "_loop _sock _sock_fd _conn_lost _server _buffer",
-    (selector_events, "_SelectorSocketTransport"): "_read_ready_cb _write_ready",
+    (selector_events, "_SelectorSocketTransport"): "_read_ready_cb _write_ready"
+    " _sendfile_compatible",
+    (constants, "_SendfileMode"): "TRY_NATIVE FALLBACK",
+    (futures, "Future"): "_asyncio_future_blocking",
+    (events, "Handle"): "_callback _args _context _loop _cancelled _source_traceback _repr",
+    (events, "TimerHandle"): "_when _scheduled",
     (unix_events, "_UnixSelectorEventLoop"): "_signal_handlers _default_executor",
     (unix_events, "_UnixReadPipeTransport"): "_pipe _fileno _closing",
     (unix_events, "_UnixWritePipeTransport"): "_pipe _fileno _closing _buffer",

@@ -477,6 +477,11 @@ static PyObject *names(const char *(*name)(int), int count)
     return tuple;
 }
 
+static const char *ranked_name(int rank)
+{
+    return fin_outcome_name(fin__outcome_ranked(rank));
+}
+
 static int add_names(PyObject *module)
 {
     const struct {
@@ -486,6 +491,7 @@ static int add_names(PyObject *module)
     } all[] = {
         { "STAGES", fin_stage_name, FIN_STAGES },
         { "OUTCOMES", fin_outcome_name, FIN_OUTCOMES },
+        { "OUTCOMES_FROM_BEST", ranked_name, FIN_OUTCOMES },
         { "PHASES", fin_phase_name, FIN_PHASE_LINGER + 1 },
         { "ENDS", fin_end_name, FIN_END_KERNEL + 1 },
         { "COURTESIES", fin_courtesy_name, FIN_COURTESY_FULL + 1 },

@@ -3,7 +3,6 @@
 #include "module.h"
 
 #include "slots.h"
-#include "transport/tls.h"
 
 #include "base/clock.h"
 
@@ -13,17 +12,6 @@ PyObject *fin__py_os_error(int result)
 {
     errno = -result;
     return PyErr_SetFromErrno(PyExc_OSError);
-}
-
-PyObject *fin__py_fetch(const char *module, const char *name)
-{
-    PyObject *from = PyImport_ImportModule(module), *found;
-
-    if (!from)
-        return NULL;
-    found = PyObject_GetAttrString(from, name);
-    Py_DECREF(from);
-    return found;
 }
 
 /* ---- state ---- */
@@ -136,6 +124,8 @@ static int module_start(PyObject *module)
         return -1;
     if (fin__py_add_close_set(module, m) < 0 || fin__py_add_close(module) < 0)
         return -1;
+    if (fin__py_add_receipt_of(module) < 0 || fin__py_add_tls(module) < 0)
+        return -1;
     if (fin__py_add_map(module, m) < 0)
         return -1;
     return fin__py_add_selector(module, m);
@@ -154,12 +144,6 @@ static PyObject *prepare(PyObject *module, PyObject *unused)
 
 static PyMethodDef functions[] = {
     { "prepare", prepare, METH_NOARGS, "Make the types that need asyncio: Loop and its own." },
-    { "receipt_of", (PyCFunction) (void (*)(void)) fin__py_receipt_of, METH_FASTCALL,
-      "The receipt of an Ending: of this class, which finds out by that function what it names." },
-    { "find_openssl", fin__py_find_openssl, METH_O, "Why TLS can't be in C; None: it can." },
-    { "is_known_layout", fin__py_is_known_layout, METH_O, "Are sessions laid out as is known?" },
-    { "is_half_written", fin__py_is_half_written, METH_O, "Is a record of the program's?" },
-    { "is_known_session", fin__py_is_known_session, METH_O, "Is it a session of that layout?" },
     { NULL, NULL, 0, NULL },
 };
 

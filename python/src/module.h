@@ -39,15 +39,14 @@ int fin__py_add_close_now(PyObject *module);
 int fin__py_add_close_set(PyObject *module, struct fin__py_module *m);
 int fin__py_add_identity(PyObject *module);
 int fin__py_add_witness(PyObject *module);
+int fin__py_add_receipt_of(PyObject *module);
+int fin__py_add_tls(PyObject *module);
 
 /* What tombs hold. */
 int fin__py_tombs_traverse(struct fin__py_module *m, visitproc visit, void *arg);
 
 /* By which a type, or one derived from it, finds its module. */
 struct PyModuleDef *fin__py_definition(void);
-
-/* A module's attribute; a new reference, or NULL with an exception. */
-PyObject *fin__py_fetch(const char *module, const char *name);
 
 /* A negative errno as OSError. Returns NULL. */
 PyObject *fin__py_os_error(int result);

@@ -5,6 +5,7 @@
 #ifndef FIN_GIVEN_H
 #define FIN_GIVEN_H
 
+#include <errno.h>
 #include <finack.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +27,17 @@ static inline void fin__receipt_copy(struct fin_receipt *to, const struct fin_re
 
     memmove(to, from, size < from->size ? size : from->size); /* they may be the same */
     to->size = size;
+}
+
+/* A receipt of the caller's that is to be written into `buf`, as a whole one; 0 or -EINVAL. */
+static inline int fin__receipt_whole(const struct fin_receipt *receipt, const char *buf,
+                                     size_t size, struct fin_receipt *whole)
+{
+    if (!receipt || !fin__receipt_fits(receipt) || (!buf && size))
+        return -EINVAL;
+    *whole = (struct fin_receipt) FIN_RECEIPT_INIT;
+    fin__receipt_copy(whole, receipt);
+    return 0;
 }
 
 #endif

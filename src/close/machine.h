@@ -201,6 +201,9 @@ static inline uint64_t fin__drain_left(const struct fin__machine *m)
     return m->discarded < m->plan->drain ? m->plan->drain - m->discarded : 0;
 }
 
+/* Which outcome has that rank: 0 is the best of FIN_OUTCOMES. */
+enum fin_outcome fin__outcome_ranked(int wanted);
+
 /* The worst outcome wins, and the first of its kind. A driver says so what the program asked
  * for. */
 void fin__machine_decide(struct fin__machine *m, enum fin_outcome outcome);

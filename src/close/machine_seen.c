@@ -13,6 +13,15 @@ static const uint8_t rank[] = {
     [FIN_OUTCOME_ERROR] = 6,    [FIN_OUTCOME_ABORTED] = 7,
 };
 
+enum fin_outcome fin__outcome_ranked(int wanted)
+{
+    int outcome = 0;
+
+    while (rank[outcome] != wanted)
+        outcome++;
+    return (enum fin_outcome) outcome;
+}
+
 void fin__machine_decide(struct fin__machine *m, enum fin_outcome outcome)
 {
     if (rank[outcome] > rank[m->outcome]) {

@@ -3,7 +3,8 @@
 #ifndef FIN_READ_H
 #define FIN_READ_H
 
-#include "close/endpoint.h"
+#include "close/machine.h"
+#include "close/subject.h"
 
 /* Reads at most `max` bytes of input and throws them away; with max 0 only looks whether there is
  * any. Answers with BYTES, AGAIN, ANSWER, BROKEN, FAILED, or END for a read of 0. Never blocks. */

@@ -67,11 +67,11 @@ static void put_error(struct fin__line *line, int error)
 int fin_receipt_json(const struct fin_receipt *receipt, char *buf, size_t size)
 {
     struct fin__line line = { buf, size, 0 };
-    struct fin_receipt whole = FIN_RECEIPT_INIT;
+    struct fin_receipt whole;
+    int result = fin__receipt_whole(receipt, buf, size, &whole);
 
-    if (!receipt || !fin__receipt_fits(receipt) || (!buf && size))
-        return -EINVAL;
-    fin__receipt_copy(&whole, receipt);
+    if (result < 0)
+        return result;
     receipt = &whole;
     fin__put(&line, "{\"outcome\": \"%s\", \"phase\": \"%s\", \"end\": \"%s\", \"held\": \"%s\", ",
              fin_outcome_name(receipt->outcome), fin_phase_name(receipt->phase),

@@ -6,7 +6,8 @@
 #ifndef FIN_SIGHT_H
 #define FIN_SIGHT_H
 
-#include "close/endpoint.h"
+#include "close/machine.h"
+#include "close/subject.h"
 
 #include <linux/tcp.h>
 

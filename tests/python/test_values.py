@@ -35,6 +35,8 @@ def test_names_are_those_of_the_library() -> None:
     assert get_args(_policy.Scope) == _core.SCOPES
     assert get_args(_policy.Proof) == _core.STAGES[-4:]
     assert get_args(_receipt.Outcome) == _core.OUTCOMES
+    assert sorted(_core.OUTCOMES_FROM_BEST) == sorted(_core.OUTCOMES)
+    assert _core.OUTCOMES_FROM_BEST[::7] == ("graceful", "aborted")
     assert ("none", *get_args(_receipt.Phase)) == _core.PHASES
     assert get_args(_receipt.End) == _core.ENDS
     assert get_args(_receipt.Search) == _core.SEARCHES

@@ -22,10 +22,6 @@ from finack._sockets.names import name_of
 from finack._sockets.transports import Connection, accepting, connections, half_made
 
 _CUT = ("timed_out", "bounded", "aborted", "error")
-_BY_BADNESS = (
-    *("graceful", "prompt", "truncated", "bounded"),
-    *("timed_out", "reset", "error", "aborted"),
-)
 _PAUSE_MAX = 0.05
 
 Close = Callable[[Any, Policy], Awaitable[Receipt]]
@@ -46,7 +42,7 @@ def break_off(x: Any, *, reset: bool) -> int:
 def together(parts: Sequence[Receipt], whole: Sequence[Receipt]) -> Receipt:
     """One receipt: as bad as the worst of all, with the stages that all of `whole` have."""
     everything = [*whole, *parts]
-    worst = max(everything, key=lambda receipt: _BY_BADNESS.index(receipt.outcome))
+    worst = max(everything, key=lambda receipt: _core.OUTCOMES_FROM_BEST.index(receipt.outcome))
     held = next((r for r in everything if r.held), whole[0])
     common = [s for s in _core.STAGES if all(s in receipt.stages for receipt in whole)]
     return replace(

@@ -343,24 +343,15 @@ static PyGetSetDef timer_properties[] = {
         name, kind, offsetof(struct fin__py_handle, field), READONLY, NULL                         \
     }
 
+/* Of a timer all, of another one all but the first. */
 static PyMemberDef members[] = {
-    MEMBER("_callback", T_OBJECT, callback),
-    MEMBER("_context", T_OBJECT, context),
-    MEMBER("_loop", T_OBJECT, loop),
-    MEMBER("_cancelled", T_BOOL, cancelled),
-    MEMBER("_source_traceback", T_OBJECT, trace),
-    MEMBER("_repr", T_OBJECT, text),
-    { NULL, 0, 0, 0, NULL },
-};
-
-static PyMemberDef timer_members[] = {
-    MEMBER("_callback", T_OBJECT, callback),
-    MEMBER("_context", T_OBJECT, context),
-    MEMBER("_loop", T_OBJECT, loop),
-    MEMBER("_cancelled", T_BOOL, cancelled),
-    MEMBER("_source_traceback", T_OBJECT, trace),
-    MEMBER("_repr", T_OBJECT, text),
     MEMBER("_when", T_OBJECT, when),
+    MEMBER("_callback", T_OBJECT, callback),
+    MEMBER("_context", T_OBJECT, context),
+    MEMBER("_loop", T_OBJECT, loop),
+    MEMBER("_cancelled", T_BOOL, cancelled),
+    MEMBER("_source_traceback", T_OBJECT, trace),
+    MEMBER("_repr", T_OBJECT, text),
     { NULL, 0, 0, 0, NULL },
 };
 
@@ -369,7 +360,7 @@ static PyMemberDef timer_members[] = {
 static PyType_Slot slots[] = {
     { Py_tp_doc, "What call_soon() returns." },
     { Py_tp_methods, methods },
-    { Py_tp_members, members },
+    { Py_tp_members, members + 1 },
     { Py_tp_getset, properties },
     { Py_tp_traverse, loop_handle_traverse },
     { Py_tp_clear, loop_handle_clear },
@@ -380,7 +371,7 @@ static PyType_Slot slots[] = {
 static PyType_Slot timer_slots[] = {
     { Py_tp_doc, "What call_later() and call_at() return." },
     { Py_tp_methods, methods },
-    { Py_tp_members, timer_members },
+    { Py_tp_members, members },
     { Py_tp_getset, timer_properties },
     { Py_tp_traverse, loop_handle_traverse },
     { Py_tp_clear, loop_handle_clear },

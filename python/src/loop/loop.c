@@ -237,6 +237,13 @@ struct fin__py_selector *fin__py_loop_selector(const struct fin__py_loop *loop)
     return selector;
 }
 
+PyObject *fin__py_loop_edge_at(const struct fin__py_loop *loop, int fd)
+{
+    const struct fin__py_selector *selector = fin__py_loop_selector(loop);
+
+    return selector && fin__py_is_open(selector) ? fin__py_edge_at(selector, fd) : NULL;
+}
+
 char *fin__py_loop_buffer(struct fin__py_loop *loop, size_t room)
 {
     if (!loop->buffer)

@@ -197,6 +197,9 @@ int fin__py_loop_usable(const struct fin__py_loop *loop);
  * give the loop another one, so who runs any holds it meanwhile. */
 struct fin__py_selector *fin__py_loop_selector(const struct fin__py_loop *loop);
 
+/* What has the number there by fin__py_edge_add(), borrowed; or NULL. */
+PyObject *fin__py_loop_edge_at(const struct fin__py_loop *loop, int fd);
+
 /* ---- methods, by file ---- */
 
 #define FIN__PY_METHOD(name) PyObject *name(PyObject *, PyObject *const *, Py_ssize_t, PyObject *)

@@ -2,7 +2,16 @@
 
 #include "loop/state.h"
 
-#include "module.h"
+PyObject *fin__py_fetch(const char *module, const char *name)
+{
+    PyObject *from = PyImport_ImportModule(module), *found;
+
+    if (!from)
+        return NULL;
+    found = PyObject_GetAttrString(from, name);
+    Py_DECREF(from);
+    return found;
+}
 
 static int fetch_all(struct fin__py_asyncio *a)
 {

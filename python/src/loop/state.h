@@ -39,6 +39,9 @@ struct fin__py_asyncio {
     PyObject *name_closed_one, *name_source;
 };
 
+/* A module's attribute; a new reference, or NULL with an exception. */
+PyObject *fin__py_fetch(const char *module, const char *name);
+
 /* 0, or -1 with an exception. */
 int fin__py_add_handles(PyObject *module, struct fin__py_asyncio *a);
 int fin__py_add_ready(PyObject *module, struct fin__py_asyncio *a);

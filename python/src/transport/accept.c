@@ -387,15 +387,14 @@ PyObject *fin__py_unserve(PyObject *object, PyObject *number)
 {
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
     int fd = PyObject_AsFileDescriptor(number);
-    struct fin__py_selector *selector = fin__py_loop_selector(loop);
     PyObject *found;
 
     if (fd < 0)
         return NULL;
-    found = selector && fin__py_is_open(selector) ? fin__py_edge_at(selector, fd) : NULL;
+    found = fin__py_loop_edge_at(loop, fd);
     if (!found || !Py_IS_TYPE(found, loop->module->asyncio.listener_type))
         Py_RETURN_FALSE;
     ((struct listener *) found)->fd = -1;
-    fin__py_edge_remove(selector, fd, found);
+    fin__py_edge_remove(fin__py_loop_selector(loop), fd, found);
     Py_RETURN_TRUE;
 }

@@ -256,7 +256,7 @@ static PyObject *make_receipt(PyTypeObject *kind, PyObject *namer, PyObject *end
 }
 
 /* receipt_of(class, function, ending) */
-PyObject *fin__py_receipt_of(PyObject *module, PyObject *const *args, Py_ssize_t count)
+static PyObject *receipt_of(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     const struct fin__py_module *m = PyModule_GetState(module);
     const struct fin__py_asyncio *a = &m->asyncio;
@@ -378,4 +378,15 @@ PyObject *fin__py_records(PyObject *object, PyObject *unused)
         if (PyList_Append(list, loop->records[i % FIN__PY_RECORDS]) < 0)
             Py_CLEAR(list);
     return list;
+}
+
+static PyMethodDef functions[] = {
+    { "receipt_of", (PyCFunction) (void (*)(void)) receipt_of, METH_FASTCALL,
+      "The receipt of an Ending: of this class, which finds out by that function what it names." },
+    { NULL, NULL, 0, NULL },
+};
+
+int fin__py_add_receipt_of(PyObject *module)
+{
+    return PyModule_AddFunctions(module, functions);
 }

@@ -64,9 +64,6 @@ struct fin__py_openssl {
  * the main interpreter, and the BIO's functions know nothing else that leads to it. */
 extern struct fin__py_openssl fin__py_openssl;
 
-/* _find_openssl(path of _ssl): None, or why it can't be used. */
-PyObject *fin__py_find_openssl(PyObject *module, PyObject *path);
-
 /* ---- tls_layout.c: CPython's side ---- */
 
 /* The SSL of an _ssl._SSLSocket on memory BIOs; NULL: it is not laid out as is known, or is not

@@ -70,7 +70,8 @@ static int fetch_errors(struct fin__py_asyncio *a)
     return a->ssl_want_read && a->ssl_want_write ? 0 : -1;
 }
 
-PyObject *fin__py_find_openssl(PyObject *module, PyObject *path)
+/* find_openssl(path of _ssl): None, or why it can't be used. */
+static PyObject *find_openssl(PyObject *module, PyObject *path)
 {
     struct fin__py_module *m = PyModule_GetState(module);
     const char *text = PyUnicode_AsUTF8(path), *missing;
@@ -88,4 +89,17 @@ PyObject *fin__py_find_openssl(PyObject *module, PyObject *path)
     if (fin__py_wire_prepare() < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    { "find_openssl", find_openssl, METH_O, "Why TLS can't be in C; None: it can." },
+    { "is_known_layout", fin__py_is_known_layout, METH_O, "Are sessions laid out as is known?" },
+    { "is_half_written", fin__py_is_half_written, METH_O, "Is a record of the program's?" },
+    { "is_known_session", fin__py_is_known_session, METH_O, "Is it a session of that layout?" },
+    { NULL, NULL, 0, NULL },
+};
+
+int fin__py_add_tls(PyObject *module)
+{
+    return PyModule_AddFunctions(module, methods);
 }

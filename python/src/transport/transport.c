@@ -685,11 +685,10 @@ PyObject *fin__py_transport_of(PyObject *object, PyObject *number)
 {
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
     int fd = PyObject_AsFileDescriptor(number);
-    struct fin__py_selector *selector = fin__py_loop_selector(loop);
     PyObject *found;
 
     if (fd < 0)
         return NULL;
-    found = selector && fin__py_is_open(selector) ? fin__py_edge_at(selector, fd) : NULL;
+    found = fin__py_loop_edge_at(loop, fd);
     return Py_NewRef(is_transport(loop, found) ? found : Py_None);
 }

@@ -261,7 +261,6 @@ PyObject *fin__py_set_close(PyObject *object, PyObject *args);
 PyObject *fin__py_close_by(PyObject *object, PyObject *tuple);
 PyObject *fin__py_force_closes(PyObject *object, PyObject *unused);
 PyObject *fin__py_records(PyObject *object, PyObject *unused);
-PyObject *fin__py_receipt_of(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* ---- of the loop ---- */
 

@@ -82,6 +82,7 @@ def close(
     requested: float | None = None,
     kept: list[Any] = ...,
     in_use: Callable[[], bool] = ...,
+    half_written: bool = False,
     /,
 ) -> ReceiptTuple: ...
 @overload
@@ -103,6 +104,7 @@ def unseen(
     released: float | None = None,
     held: bool | None = None,
     unreferenced: float | None = None,
+    how: Literal["", "truncated", "late"] = "",
     /,
 ) -> ReceiptTuple: ...
 def handed(fd: int, /) -> int | None: ...

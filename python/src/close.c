@@ -6,7 +6,7 @@
  *
  *     wait      for `left` seconds or until poll() of the set lists it: ready, deadline
  *     flush     send what is buffered above the kernel: done; again, broken, failed (bytes = left)
- *     notify    send the farewell: done, again, skip, broken, failed
+ *     notify    send the farewell: done, again, broken, failed; skip; mute, nor is the peer's heard
  *     read      read through the layer: bytes (discarded), again, failed; answer, end, broken: from
  *               here on the stream is read as it is, which tells how it ended
  *     detach    whoever else uses the socket is to let it go: done
@@ -116,7 +116,6 @@ static void pyclose_inspect(void *self, struct fin__event *ev)
 static int pyclose_release(void *self, int fd, unsigned *facts)
 {
     const struct fin__py_close *c = self;
-
     int result = fin__release(fd);
 
     *facts |= (c->shut ? FIN__IS_SHUT : 0) | (c->kept ? FIN__IS_KEPT : 0);
@@ -265,20 +264,21 @@ static void pyclose_take(struct fin__py_close *c, struct fin__event *ev)
 static const struct {
     const char *name;
     enum fin__event_kind kind;
-    unsigned actions; /* which it may answer */
+    unsigned actions, facts; /* which it may answer */
 } told[] = {
 #define BIT(action) (1u << FIN__##action)
-    { "done", FIN__DONE, BIT(FLUSH) | BIT(NOTIFY) | BIT(SHUT) | BIT(QUENCH) | BIT(UNWATCH) },
-    { "again", FIN__AGAIN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
-    { "skip", FIN__SKIP, BIT(NOTIFY) },
-    { "bytes", FIN__BYTES, BIT(DRAIN) },
-    { "broken", FIN__BROKEN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
-    { "failed", FIN__FAILED, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN) },
-    { "answer", FIN__ANSWER, BIT(DRAIN) },
-    { "end", FIN__END, BIT(DRAIN) },
-    { "ready", FIN__READY, BIT(WAIT) },
-    { "deadline", FIN__DEADLINE, BIT(WAIT) },
-    { "abort", FIN__ABORT, ~BIT(FINISH) },
+    { "done", FIN__DONE, BIT(FLUSH) | BIT(NOTIFY) | BIT(SHUT) | BIT(QUENCH) | BIT(UNWATCH), 0 },
+    { "again", FIN__AGAIN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN), 0 },
+    { "skip", FIN__SKIP, BIT(NOTIFY), 0 },
+    { "mute", FIN__SKIP, BIT(NOTIFY), FIN__IS_MUTE },
+    { "bytes", FIN__BYTES, BIT(DRAIN), 0 },
+    { "broken", FIN__BROKEN, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN), 0 },
+    { "failed", FIN__FAILED, BIT(FLUSH) | BIT(NOTIFY) | BIT(DRAIN), 0 },
+    { "answer", FIN__ANSWER, BIT(DRAIN), 0 },
+    { "end", FIN__END, BIT(DRAIN), 0 },
+    { "ready", FIN__READY, BIT(WAIT), 0 },
+    { "deadline", FIN__DEADLINE, BIT(WAIT), 0 },
+    { "abort", FIN__ABORT, ~BIT(FINISH), 0 },
 #undef BIT
 };
 
@@ -288,6 +288,7 @@ static int find_event(const struct fin__py_close *c, const char *name, struct fi
         if (strcmp(name, told[i].name) != 0 || !(told[i].actions & 1u << c->action))
             continue;
         ev->kind = told[i].kind;
+        ev->facts = told[i].facts;
         return 0;
     }
     PyErr_Format(PyExc_ValueError, "%s is no answer to %s", name,
@@ -365,7 +366,7 @@ static PyObject *pyclose_tell(PyObject *object, PyObject *args, PyObject *keywor
         return NULL;
     ev.bytes = bytes;
     ev.error = -ev.error;
-    ev.facts = progress ? FIN__IS_WRITABLE : 0;
+    ev.facts |= progress ? FIN__IS_WRITABLE : 0;
     ev.interest = write ? FIN__WRITE : FIN__READ;
     if (c->action == FIN__UNWATCH && ev.kind == FIN__DONE)
         pyclose_unwatch(c);

@@ -121,16 +121,17 @@ static PyObject *close_now_close(PyObject *module, PyObject *args)
     struct fin_policy policy;
     struct fin__tomb *tomb = NULL;
     PyObject *from, *tuple, *requested = Py_None, *kept = NULL, *values;
-    int fd, result;
+    int fd, result, half_written = 0;
 
-    if (!PyArg_ParseTuple(args, "OO|OO!O:close", &from, &tuple, &requested, &PyList_Type, &kept,
-                          &in.in_use))
+    if (!PyArg_ParseTuple(args, "OO|OO!Op:close", &from, &tuple, &requested, &PyList_Type, &kept,
+                          &in.in_use, &half_written))
         return NULL;
     if (fin__py_policy(tuple, &policy) < 0 || fin__py_moment(requested, &options.requested) < 0
         || take_number(from, &fd) < 0)
         return NULL;
     in.watched = kept;
     options.in_use = in.in_use ? are_inside : NULL;
+    options.half_written = half_written;
     in.state = PyEval_SaveThread();
     result = fin__close_guarded(fd, &policy, &options, &receipt, &tomb);
     PyEval_RestoreThread(in.state);
@@ -368,12 +369,12 @@ static PyObject *unseen(PyObject *module, PyObject *args)
     struct fin_policy policy;
     struct fin__plan plan;
     PyObject *tuple, *requested, *released = Py_None, *held = Py_None, *unreferenced = Py_None;
-    const char *kind;
+    const char *kind, *how = "";
     int before;
 
     (void) module;
-    if (!PyArg_ParseTuple(args, "OspiO|OOO:unseen", &tuple, &kind, &before, &unseen.error,
-                          &requested, &released, &held, &unreferenced))
+    if (!PyArg_ParseTuple(args, "OspiO|OOOs:unseen", &tuple, &kind, &before, &unseen.error,
+                          &requested, &released, &held, &unreferenced, &how))
         return NULL;
     if (fin__py_policy(tuple, &policy) < 0 || take_kind(kind, &unseen.traits) < 0
         || fin__py_moment(requested, &unseen.requested) < 0
@@ -382,6 +383,8 @@ static PyObject *unseen(PyObject *module, PyObject *args)
         return NULL;
     unseen.error = unseen.error > 0 ? -unseen.error : 0;
     unseen.before = before;
+    unseen.truncated = strcmp(how, "truncated") == 0;
+    unseen.late = strcmp(how, "late") == 0;
     unseen.held = take_answer(held);
     fin__plan_make(&policy, unseen.traits & FIN__LISTENING, &plan);
     fin__machine_unseen(&machine, &plan, &unseen);
@@ -421,12 +424,14 @@ static PyObject *taken(PyObject *module, PyObject *args)
 
 PyDoc_STRVAR(
     close_doc,
-    "close($module, fd, policy, requested=None, kept=<none>, in_use=<nobody>, /)\n--\n\n"
+    "close($module, fd, policy, requested=None, kept=<none>, in_use=<nobody>,\n"
+    "      half_written=False, /)\n--\n\n"
     "Close a descriptor, or what a callable returns, which gives it up; returns what\n"
     "Receipt._from_core() takes. Threads inside a call on it are woken and waited for. If\n"
     "one stays, there is a tombstone on the number, to be released by reap(). With a list\n"
     "handlers of signals run meanwhile; if one raises, the close is aborted. The list gets\n"
-    "what is returned, and then the exception. in_use() is as for release().");
+    "what is returned, and then the exception. in_use() is as for release(). With\n"
+    "half_written a record of TLS is, which is an error, and the peer gets RST.");
 
 PyDoc_STRVAR(
     release_doc,
@@ -439,9 +444,10 @@ PyDoc_STRVAR(
 PyDoc_STRVAR(
     unseen_doc,
     "unseen($module, policy, kind, before, errno, requested, released=None, held=None,\n"
-    "       unreferenced=None, /)\n--\n\n"
+    "       unreferenced=None, how=\"\", /)\n--\n\n"
     "What Receipt._from_core() takes, of a close that nobody drove: `before`, it was over when\n"
-    "it was asked for; `kind` is stream, listener or other; `errno` is what its user heard.");
+    "it was asked for; `kind` is stream, listener or other; `errno` is what its user heard;\n"
+    "`how`: truncated, by the peer's FIN without its farewell; late, by its layer's deadline.");
 
 static PyMethodDef methods[] = {
     { "close", close_now_close, METH_VARARGS, close_doc },

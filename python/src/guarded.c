@@ -56,8 +56,9 @@ static int guarded_flush(void *arg, uint64_t *unsent)
 
 static int guarded_notify(void *arg)
 {
-    (void) arg;
-    return FIN_LAYER_NONE;
+    const struct guarded *g = arg;
+
+    return g->options->half_written ? FIN_LAYER_BROKEN : FIN_LAYER_NONE;
 }
 
 static int guarded_discard(void *arg, uint64_t max, uint64_t *n)
@@ -261,7 +262,7 @@ static int close_it(struct guarded *g, struct fin__close_options *options,
     layer.flush = guarded_flush;
     layer.notify = guarded_notify;
     layer.read = guarded_discard;
-    if (may_send(g) && g->waking)
+    if (g->options->half_written || (may_send(g) && g->waking))
         result = fin__close(NULL, g->fd, &layer, g->policy, options, receipt);
     if (result == -ENOTCONN) /* no stream: nobody waits long to send */
         result = fin__close(NULL, g->fd, NULL, g->policy, options, receipt);

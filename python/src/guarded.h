@@ -24,6 +24,7 @@ struct fin__guarded_options {
     /* Whether somebody uses the number who is in no call on it between two. NULL: nobody */
     bool (*in_use)(void *arg);
     void *arg;
+    bool half_written; /* a record of a layer's, which nobody can complete any more */
 };
 
 /* Those who receive are woken, which forfeits the rest of the input; those who send have

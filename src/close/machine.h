@@ -231,6 +231,8 @@ struct fin__unseen {
     unsigned traits; /* FIN__STREAM, FIN__LISTENING */
     int error;   /* a negative errno, by which it broke as its user heard; 0: nothing was heard */
     bool before; /* it was over when it was asked for */
+    bool truncated; /* by the peer's FIN without its farewell */
+    bool late;      /* it was cut by a deadline of its layer's, for the farewell */
     uint8_t held;
     uint64_t requested, released, unreferenced; /* moments; 0: not seen */
 };

@@ -34,10 +34,17 @@ static void machine_unseen_judge(struct fin__machine *m, const struct fin__unsee
 
     if (unseen->error)
         fin__machine_fail(m, unseen->error);
+    if (unseen->late) {
+        m->phase = FIN_PHASE_FAREWELL;
+        fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+    }
     m->input_over = true;
+    m->mute = unseen->truncated;
     if (m->traits & FIN__STREAM)
         fin__machine_note(m, &ev);
-    if (unseen->before && m->traits & FIN__STREAM)
+    if (m->mute && m->plan->courtesy != FIN_COURTESY_PROMPT)
+        fin__machine_decide(m, FIN_OUTCOME_TRUNCATED);
+    else if (unseen->before && m->traits & FIN__STREAM)
         fin__machine_judge(m, &ev);
     /* Whether somebody emptied its queue. */
     if (unseen->before && m->traits & FIN__LISTENING && !m->plan->descriptor_only)

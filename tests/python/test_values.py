@@ -5,6 +5,7 @@ import asyncio
 import copy
 import dataclasses
 import doctest
+import errno
 import importlib
 import json
 import math
@@ -26,6 +27,7 @@ from finack import (
     _policy,
     _receipt,
 )
+from finack._close.unseen import unseen
 
 # ---- Policy ----
 
@@ -272,3 +274,24 @@ def test_name_of_an_error(error: OSError, name: str) -> None:
     receipt = Receipt(outcome="error", error=error)
     assert f" error={name}" in str(receipt)
     assert receipt.as_dict()["error"] == name
+
+
+# ---- closes that nobody drove ----
+
+
+@pytest.mark.parametrize(
+    ("why", "truncated", "wanted"),
+    [
+        (None, True, ("truncated", None, None)),
+        (TimeoutError("SSL shutdown timed out"), False, ("timed_out", "farewell", None)),
+        (TimeoutError(errno.ETIMEDOUT, "of TCP's"), False, ("error", None, errno.ETIMEDOUT)),
+        (ConnectionResetError(), False, ("reset", None, errno.ECONNRESET)),
+        (ConnectionAbortedError(), False, ("error", None, errno.ECONNABORTED)),
+        (ssl.SSLError(1, "bad record"), False, ("error", None, errno.EBADMSG)),
+        (ValueError(), False, ("error", None, errno.EIO)),
+    ],
+)
+def test_what_a_user_heard_decides(why: Any, truncated: bool, wanted: Any) -> None:
+    receipt = unseen(Policy(), "stream", 1.0, 2.0, why=why, truncated=truncated)
+    error = receipt.error and receipt.error.errno
+    assert (receipt.outcome, receipt.phase, error) == wanted

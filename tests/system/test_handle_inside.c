@@ -284,6 +284,24 @@ static void forbid_descriptors(void)
     assert_int_equal(fcntl(0, F_DUPFD_CLOEXEC, 0), -1);
 }
 
+/* A program without a stdin: the number is like any other. */
+static void test_what_tombstones_are_made_of_may_be_descriptor_0(void **state)
+{
+    int kept = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3), fds[2];
+    struct fin_handle *handle;
+
+    (void) state;
+    assert_true(kept >= 0);
+    unix_pair(SOCK_STREAM, fds);
+    assert_int_equal(close(STDIN_FILENO), 0);
+    handle = handle_of(fds[US]);
+    assert_false(is_free(STDIN_FILENO));
+    assert_null(fin_handle_free(handle));
+    assert_true(is_free(STDIN_FILENO));
+    assert_int_equal(dup2(kept, STDIN_FILENO), STDIN_FILENO);
+    drop_all(fds[THEM], kept);
+}
+
 static void test_new_without_descriptors_leaves_the_socket(void **state)
 {
     struct fin_handle *handle = NULL, *copy = NULL;
@@ -371,6 +389,7 @@ int main(void)
         GUARDED(test_scope_descriptor_wakes_no_foreign_call),
         GUARDED(test_the_last_thread_frees_the_number),
         GUARDED(test_close_between_enter_and_leave),
+        GUARDED(test_what_tombstones_are_made_of_may_be_descriptor_0),
         GUARDED(test_new_without_descriptors_leaves_the_socket),
         GUARDED(test_close_without_descriptors),
         GUARDED(test_no_part_is_no_loss),

@@ -220,9 +220,10 @@ class _Gone:
 
     def __init__(self, policy: Policy, x: Any, requested: float, asked: Any) -> None:
         now, why = time.monotonic(), heard(asked)
-        self._receipt = unseen(policy, kind_of(x), requested, now, before=True, why=why)
-        if why is None and policy.courtesy in ("orderly", "full") and was_cut(x):
-            self._receipt = replace(self._receipt, outcome="truncated", error=None)
+        cut = why is None and was_cut(x)
+        self._receipt = unseen(
+            policy, kind_of(x), requested, now, before=True, why=why, truncated=cut
+        )
 
     async def run(self) -> Receipt:
         return self._receipt

@@ -96,8 +96,6 @@ class Tls:
         self.early = 0  # those that were before anybody asked
         self.until = 0.0
         self.looking = self.tombstone = False
-        self.failed = False  # no close_notify can be said: an end without one came, or no TLS
-        self.broken = False  # bytes are missing, so it was aborted
         self.said = ""  # what SSL_shutdown(3) came to
         self.taken = 0
         self.exact = not sock.context.options & ssl.OP_IGNORE_UNEXPECTED_EOF
@@ -115,22 +113,15 @@ class Tls:
 
     def close_without_descriptors(self, policy: "_core.PolicyTuple", requested: float) -> None:
         self.sock.settimeout(0)
-        self.broken = self.is_half_written()
-        if self.broken:
-            policy = (_core.COURTESIES.index("abort"), *policy[1:])
-        else:
+        broken = self.is_half_written()
+        if not broken:
             with contextlib.suppress(OSError):
                 self.layer.shutdown()
-        _core.close(self.give_up, policy, requested, self.kept, *users_of(self.sock))
+        _core.close(self.give_up, policy, requested, self.kept, *users_of(self.sock), broken)
 
     def receipt(self, name: str) -> Receipt:
         values = self.kept[0] if self.kept else self.engine.receipt()
         receipt = Receipt._from_core(values, socket=name)
-        if self.broken and receipt.outcome == "aborted":
-            error = OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
-            receipt = replace(receipt, outcome="error", phase="farewell", error=error)
-        if self.failed and receipt.outcome == "graceful":
-            receipt = replace(receipt, outcome="truncated")
         return replace(receipt, tombstone=True) if self.tombstone else receipt
 
     def run(self, policy: "_core.PolicyTuple", requested: float) -> None:
@@ -263,14 +254,12 @@ class Tls:
         if self.is_half_written():
             return "broken"
         if self.layer.version() is None:  # in the handshake, or after an error
-            self.failed = self.layer.cipher() is not None
-            return "skip"
+            return "skip" if self.layer.cipher() is None else "mute"
         if not self.discard():
-            self.failed = True
             self.wire.collect()  # an alert: why it has failed
             with contextlib.suppress(OSError):
                 self.wire.send()
-            return "skip"
+            return "mute"
         return self.shut()
 
     def shut(self) -> str:
@@ -282,9 +271,7 @@ class Tls:
             if _is_in_the_way(error):
                 return "broken"
             # There is more input than may be thrown away.
-            self.failed = not self.wire.collect()
-        if self.failed:
-            return "skip"
+            return "done" if self.wire.collect() else "mute"
         self.wire.collect()
         return "done"  # if there was nothing to send, the program had said it
 

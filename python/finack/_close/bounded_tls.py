@@ -11,6 +11,7 @@ from asyncio import sslproto
 from typing import Any
 
 from finack import _core, _private
+from finack._close.owners import number_of
 from finack._sockets.transports import layers
 
 
@@ -83,14 +84,22 @@ def unsent(lower: Any) -> int:
     return above + int(lower.get_write_buffer_size())
 
 
-def deny_fin(fd: int) -> None:
-    """Have the close end in RST: a FIN would say that the peer has everything."""
-    with contextlib.suppress(OSError):  # closed, or no stream
-        _core.reset(fd)
+def drop(lower: Any, fd: int, *, reset: bool = False) -> int:
+    """How many bytes the kernel won't be given any more.
+
+    If there are any, or if asked to, the close ends in RST: a FIN would say that the peer has
+    everything.
+    """
+    left = 0
+    with contextlib.suppress(AttributeError):  # nothing is behind it any more
+        left = unsent(lower)
+    if left or reset:
+        with contextlib.suppress(OSError):  # closed, or no stream
+            _core.reset(fd)
+    return left
 
 
 def cut(lower: Any, error: Exception | None = None) -> None:
     """Have it released in the next turn; with bytes unsent the peer gets RST."""
-    if unsent(lower):
-        deny_fin(lower.get_extra_info("socket").fileno())
+    drop(lower, number_of(lower))
     _private.force_close(lower, error)

@@ -10,7 +10,7 @@ from typing import Any
 
 from finack import _core
 from finack._close.at_work import key_of, pending
-from finack._close.bounded_tls import deny_fin, lowest, unsent
+from finack._close.bounded_tls import drop, lowest
 from finack._close.by_engine import follow
 from finack._close.closing import Closing
 from finack._close.owners import ListenerOwner, number_of, turn
@@ -29,11 +29,7 @@ Close = Callable[[Any, Policy], Awaitable[Receipt]]
 
 def break_off(x: Any, *, reset: bool) -> int:
     """Abort a transport; how many bytes are missing. Then, too, the peer gets RST."""
-    left, fd = 0, number_of(x)
-    with contextlib.suppress(AttributeError):  # nothing is behind it any more
-        left = unsent(lowest(x))
-    if left or reset:
-        deny_fin(fd)
+    left = drop(lowest(x), number_of(x), reset=reset)
     with contextlib.suppress(Exception):
         getattr(x, "abort", x.close)()
     return left

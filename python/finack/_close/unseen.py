@@ -42,9 +42,12 @@ def _error_of(why: BaseException | None) -> int:
     """What broke may be above the socket, too."""
     if isinstance(why, ssl.SSLError):
         return errno.EBADMSG
-    if isinstance(why, TimeoutError):
-        return why.errno or errno.ETIMEDOUT
     return errno_of(why) or (errno.EIO if why else 0)
+
+
+def _is_late(why: BaseException | None) -> bool:
+    """Whether asyncio's own timer ended it, the one for the peer's close_notify."""
+    return isinstance(why, TimeoutError) and not why.errno
 
 
 def unseen(
@@ -54,6 +57,7 @@ def unseen(
     released: float | None,
     *,
     before: bool = False,
+    truncated: bool = False,
     why: BaseException | None = None,
     held: bool | None = None,
     unreferenced: float | None = None,
@@ -61,16 +65,18 @@ def unseen(
 ) -> Receipt:
     """What is known: moments of time.monotonic(), and why it broke, if its user has heard.
 
-    `before`: it was over when it was asked for.
+    `before`: it was over when it was asked for. `truncated`: the peer had ended it without its
+    close_notify.
     """
     values = _core.unseen(
         policy._as_tuple(),
         kind,
         before,
-        _error_of(why),
+        0 if _is_late(why) else _error_of(why),
         requested,
         released,
         held,
         unreferenced,
+        "late" if _is_late(why) else "truncated" if truncated else "",
     )
     return Receipt._from_core(values, socket=name)

@@ -73,8 +73,6 @@ class _Timed:
         receipt = replace(receipt, unsent=self._finack_unsent)
         if isinstance(exc, OSError):
             receipt = replace(receipt, error=exc)
-        if isinstance(exc, TimeoutError) and not exc.errno:  # of asyncio's, for the answer
-            receipt = replace(receipt, outcome="timed_out", phase="farewell")
         recent.note(receipt, made.identity)
 
 

@@ -11,8 +11,10 @@ import json
 import math
 import pathlib
 import pickle
+import re
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -274,6 +276,44 @@ def test_name_of_an_error(error: OSError, name: str) -> None:
     receipt = Receipt(outcome="error", error=error)
     assert f" error={name}" in str(receipt)
     assert receipt.as_dict()["error"] == name
+
+
+# ---- a receipt reads as in C ----
+
+_MANY = tuple(Holder(pid=n + 1, fd=n, command="a") for n in range(4))
+_WORKER = (Holder(pid=42, fd=7, command="wor\x1bker"),)
+_HELD = Receipt(outcome="graceful", held=True)
+_LOST = Receipt(
+    outcome="timed_out",
+    phase="linger",
+    end="kernel",
+    stages={"flushed": 5e-7, "shut": 9.999e-4, "unwatched": 0.001, "released": 2.5},
+    unverifiable=frozenset(("acked", "unreferenced")),
+    unsent=1,
+    unacked=22,
+    discarded=333,
+    accepted=2**64 - 1,
+    error=OSError(errno.EIO, ""),
+)
+_LIKE_C = [
+    Receipt(outcome="graceful", held=False),
+    _LOST,
+    replace(_HELD, search="invisible"),
+    replace(_HELD, search="found", holders=_WORKER, holder_count=1),
+    replace(_HELD, search="cut", holders=_WORKER, holder_count=1),
+    replace(_HELD, search="cut"),
+    replace(_HELD, search="blind", forced=True, tombstone=True),
+    replace(_HELD, search="found", forced=True, tombstone=True, holders=_MANY, holder_count=6),
+]
+
+
+def test_a_receipt_reads_as_in_c() -> None:
+    """The package needs a way of its own, for where it has no extension."""
+    test = pathlib.Path(__file__).parents[1] / "unit/test_receipt.c"
+    text = re.sub(r'"\s+"', "", test.read_text(encoding="utf-8"))
+    lines = re.findall(r'"(\w+(?: in \w+)?, end=[^"]*)"', text)
+    expected = [line.encode().decode("unicode_escape") for line in lines]
+    assert sorted(map(str, _LIKE_C)) == sorted(expected)
 
 
 # ---- closes that nobody drove ----

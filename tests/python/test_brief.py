@@ -139,10 +139,11 @@ async def in_its_proof(
     return close, held
 
 
-def test_the_loop_waits_for_it(peers: Peers) -> None:
+@pytest.mark.parametrize("close_policy", [None, finack.CLOSE_POLICY])
+def test_the_loop_waits_for_it(peers: Peers, close_policy: finack.Policy | None) -> None:
     """EventLoop.close() comes while it waits for its proof."""
     peer = peers.listen("mute")
-    loop = finack.EventLoop(close_policy=None)
+    loop = finack.EventLoop(close_policy=close_policy)
     policy = dataclasses.replace(PROMPT, proof_wait=3600)
     close, held = loop.run_until_complete(in_its_proof(peer, policy))
     loop.call_later(0.05, held.close)
@@ -153,14 +154,14 @@ def test_the_loop_waits_for_it(peers: Peers) -> None:
     peer.stop()
 
 
-def test_the_loop_cuts_it(peers: Peers) -> None:
+@pytest.mark.parametrize("close_policy", [None, finack.CLOSE_POLICY])
+def test_the_loop_ends_it(peers: Peers, close_policy: finack.Policy | None) -> None:
     """It would wait for longer than the loop may take for its end."""
     peer = peers.listen("mute")
-    loop = finack.EventLoop(policy=finack.Policy(total=0.1), close_policy=None)
+    loop = finack.EventLoop(policy=finack.Policy(total=0.1), close_policy=close_policy)
     policy = dataclasses.replace(PROMPT, proof_wait=3600)
     close, held = loop.run_until_complete(in_its_proof(peer, policy))
-    with pytest.warns(RuntimeWarning, match="tcp .* still closing"):
-        loop.close()
+    loop.close()
     assert close.done() and close.result().held is True
     held.close()
     peer.stop()

@@ -28,7 +28,7 @@ _Transport: Any = _private.SocketTransport
 def fits(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop) -> bool:
     """Whether this is such a close."""
     return (
-        type(x) in (_Transport, _core.Transport)
+        type(x) is _Transport
         and policy.courtesy == "prompt"
         and policy.scope != "descriptor"
         and _private.loop_of(x) is loop

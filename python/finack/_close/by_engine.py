@@ -18,8 +18,7 @@ def begin(x: Any, policy: Policy, loop: asyncio.AbstractEventLoop) -> "_core.End
     """
     ending: _core.Ending | None = x._ending
     its_loop = _private.loop_of(x)
-    mine = its_loop is loop and (x._is_tls or getattr(loop, "_by_policy", False))
-    if policy.scope == "descriptor" or not mine:
+    if policy.scope == "descriptor" or its_loop is not loop:
         return ending if its_loop is None else None
     if ending is None:
         return None if x in pending.closes else x._close_by(policy._as_tuple())

@@ -192,7 +192,7 @@ class Ending:
 
     def _cut_all(self) -> bool:
         """Whether there was anything."""
-        found = bool(self._loop._closes or self._loop._awaited)
+        found = bool(self._loop._closes or self._loop._awaited or self._loop._lingering)
         for work in list(self._loop._closes):
             self._told.append(f"{work.receipt().socket}, {STILL_CLOSING}")
             work.cut()
@@ -205,6 +205,7 @@ class Ending:
             self._told.append(f"held by {future!r}")
             future.cancel()
         self._loop._awaited.clear()
+        self._guard(self._loop._force_closes)  # those too that wait for their proof alone
         return found or bool(transports)
 
     def _cut(self, transport: Any) -> None:

@@ -132,7 +132,7 @@ static int wait_for_resources(struct listener *l, int error)
     PyObject *done, *again;
     int result;
 
-    if (fin__py_endings_force(l->loop, FORCED_AT_ONCE))
+    if (fin__py_endings_force(l->loop, FORCED_AT_ONCE, false))
         return accept_queue(l);
     l->waiting = true;
     (void) fin__py_os_error(-error);

@@ -487,7 +487,7 @@ int fin__py_ending_told(struct fin__py_ending *c)
     c->told = true;
     result = go_on(c);
     if (result == 0 && c->lingering && c->loop->lingering > c->loop->close_cap)
-        (void) fin__py_endings_force(c->loop, 1);
+        (void) fin__py_endings_force(c->loop, 1, false);
     Py_DECREF(c);
     return result;
 }
@@ -543,15 +543,15 @@ int fin__py_ending_force(struct fin__py_ending *c)
     return c->action == FIN__WAIT ? interrupt(c, FIN__FORCE) : 0;
 }
 
-bool fin__py_endings_force(struct fin__py_loop *loop, int count)
+bool fin__py_endings_force(struct fin__py_loop *loop, int count, bool proofs)
 {
     bool any = false;
 
     for (; count > 0 && loop->oldest; count--) {
         struct fin__py_ending *c = loop->oldest;
 
-        while (c && (c->action == FIN__CHECK || c->ep.fd < 0))
-            c = c->newer; /* nothing of a descriptor is left there */
+        while (c && (c->action == FIN__CHECK || (c->ep.fd < 0 && !proofs)))
+            c = c->newer;
         if (!c)
             break;
         any = true;

@@ -361,7 +361,9 @@ PyObject *fin__py_force_closes(PyObject *object, PyObject *unused)
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
 
     (void) unused;
-    (void) fin__py_endings_force(loop, loop->lingering);
+    if (fin__py_endings_check(loop) < 0) /* what is to be asked about can't be forced */
+        return NULL;
+    (void) fin__py_endings_force(loop, loop->lingering, true);
     if (fin__py_endings_check(loop) < 0)
         return NULL;
     Py_RETURN_NONE;

@@ -254,7 +254,7 @@ def use_transport(chaos: Any) -> Any:
                 chaos.choice([None, OSError(5, "x"), chaos.evil(), chaos.thing()])
             ),
             lambda: transport._call_connection_lost(chaos.choice([None, OSError(), ValueError()])),
-            lambda: transport._close_by(chaos.policy()),
+            lambda: transport._close_by(chaos.policy(), chaos.thing(finack.EventLoop)),
             lambda: transport._make_empty_waiter(),
             lambda: transport._reset_empty_waiter(),
             lambda: transport._lend(),
@@ -276,7 +276,6 @@ def use_ending(chaos: Any) -> Any:
     ending = ending or chaos.thing(_core.Ending)
     return chaos.choice(
         [
-            *(2 * [lambda: ending.adopt(chaos.policy())]),
             lambda: ending.wait(),
             lambda: next(ending.__await__()),
             lambda: ending.__await__().close(),

@@ -653,7 +653,7 @@ def test_who_awaits_an_ending_by_hand() -> None:
         for stop in ("close", "throw", "send", "drop"):
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             transport: Any = writer.transport
-            ending = transport._close_by(finack.Policy()._as_tuple())
+            ending = transport._close_by(finack.Policy()._as_tuple(), asyncio.get_running_loop())
             waiting = ending.__await__()
             assert iter(waiting) is waiting and ending.driven == 0
             future = next(waiting)

@@ -160,8 +160,8 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     asked = x
     if type(x) is asyncio.StreamWriter:
         x = x.transport
-    if isinstance(x, _core.SocketTransport) and (ending := by_engine.begin(x, policy, loop)):
-        await ending
+    if isinstance(x, _core.SocketTransport) and (ending := x._close_by(policy._as_tuple(), loop)):
+        await ending  # who is cancelled meanwhile resets the connection
         return receipt_of(ending)
     requested = time.monotonic()
     if fits(x, policy, loop) and x not in pending and (brief := _brief(x, policy, requested)):

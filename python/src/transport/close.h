@@ -99,8 +99,8 @@ int fin__py_ending_adopt(struct fin__py_ending *c, const struct fin_policy *poli
 /* Asks the witness, once, about all that were released in this turn. 0 or -1. */
 int fin__py_endings_check(struct fin__py_loop *loop);
 
-/* Forces the oldest that linger; whether there were any. `proofs`: those too that wait for their proof
- * alone, and have no descriptor to give back. */
+/* Forces the oldest that linger; whether there were any. `proofs`: those too that wait for their
+ * proof alone, and have no descriptor to give back. */
 bool fin__py_endings_force(struct fin__py_loop *loop, int count, bool proofs);
 
 static inline struct fin__py_ending *fin__py_ending_of(const struct fin__py_transport *t)

@@ -63,17 +63,6 @@ static PyObject *force_(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* adopt(policy): the close that was begun by another goes on by this one, from now on. */
-static PyObject *adopt(PyObject *object, PyObject *tuple)
-{
-    struct fin_policy policy;
-
-    if (parse(NULL, tuple, &policy) < 0
-        || fin__py_ending_adopt((struct fin__py_ending *) object, &policy) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 static PyObject *receipt(PyObject *object, PyObject *unused)
 {
     const struct fin__py_ending *c = (struct fin__py_ending *) object;
@@ -169,7 +158,6 @@ static void dealloc(PyObject *object)
 static PyMethodDef methods[] = {
     { "wait", fin__py_ending_wait, METH_NOARGS,
       "A future that is done when the close is complete; or None." },
-    { "adopt", adopt, METH_O, "Go on by this policy." },
     { "abort", abort_, METH_NOARGS, "Ask for the end: RST." },
     { "force", force_, METH_NOARGS, "Wait no longer: as if the deadline had come." },
     { "receipt", receipt, METH_NOARGS, "What Receipt._from_core() takes." },
@@ -330,30 +318,58 @@ PyObject *fin__py_set_close(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* transport._close_by(policy): the close that is at work, or was; None: the engine can't. */
-PyObject *fin__py_close_by(PyObject *object, PyObject *tuple)
+/* By this policy, unless another aclose() has come before: what that one asked for stays. */
+static PyObject *go_on_by(struct fin__py_ending *c, const struct fin_policy *policy)
 {
-    struct fin__py_transport *t = (struct fin__py_transport *) object;
-    struct fin__py_loop *loop = (struct fin__py_loop *) Py_XNewRef(t->loop);
-    struct fin_policy policy;
+    PyObject *ending = Py_NewRef(c);
+
+    if (!c->over && !c->driven && fin__py_ending_adopt(c, policy) < 0)
+        Py_CLEAR(ending);
+    return ending;
+}
+
+static PyObject *begin_by(struct fin__py_transport *t, const struct fin_policy *policy)
+{
     int result;
 
-    /* Which may run the program's code. */
-    result = parse(loop ? &loop->last_policy : NULL, tuple, &policy);
-    Py_XDECREF(loop);
-    if (result < 0)
-        return NULL;
-    if (t->ending)
-        return Py_NewRef(t->ending);
     if (fin__py_refuses(t, "aclose"))
         return NULL;
     if (!t->loop || t->plain || t->fd < 0 || t->connecting || !t->watched || t->losing
         || (t->closing && !fin__py_is_shutting(t)))
         Py_RETURN_NONE;
-    result = fin__py_ending_begin(t, &policy, FIN__PY_BY_ACLOSE, NULL);
+    result = fin__py_ending_begin(t, policy, FIN__PY_BY_ACLOSE, NULL);
     if (result < 0)
         return NULL;
     return Py_NewRef(result > 0 || !t->ending ? Py_None : t->ending);
+}
+
+/* transport._close_by(policy, loop), the loop that runs: the close that is at work, by this policy,
+ * or was; None: the engine can't. */
+PyObject *fin__py_close_by(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    struct fin__py_transport *t = (struct fin__py_transport *) object;
+    struct fin__py_loop *loop = t->loop;
+    struct fin_policy policy;
+    int result;
+
+    if (count != 2) {
+        PyErr_BadArgument();
+        return NULL;
+    }
+    if (!loop)
+        return Py_NewRef(t->ending ? t->ending : Py_None);
+    if ((PyObject *) loop != args[1])
+        Py_RETURN_NONE;
+    Py_INCREF(loop);
+    result = parse(&loop->last_policy, args[0], &policy); /* which may run the program's code */
+    Py_DECREF(loop);
+    if (result < 0)
+        return NULL;
+    if (policy.scope == FIN_SCOPE_DESCRIPTOR)
+        Py_RETURN_NONE;
+    if (t->ending)
+        return go_on_by((struct fin__py_ending *) t->ending, &policy);
+    return begin_by(t, &policy);
 }
 
 PyObject *fin__py_force_closes(PyObject *object, PyObject *unused)

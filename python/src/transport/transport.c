@@ -551,7 +551,7 @@ static PyMethodDef methods[] = {
     { "_call_connection_lost", call_connection_lost, METH_O, NULL },
     { "_close_plainly", close_plainly, METH_NOARGS, NULL },
     { "_begin", begin, METH_NOARGS, NULL },
-    { "_close_by", fin__py_close_by, METH_O, NULL },
+    { "_close_by", VECTOR(fin__py_close_by), METH_FASTCALL, NULL },
     { NULL, NULL, 0, NULL },
 };
 

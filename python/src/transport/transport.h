@@ -258,7 +258,7 @@ int fin__py_connected(struct fin__py_transport *t);
 /* ---- close.c ---- */
 
 PyObject *fin__py_set_close(PyObject *object, PyObject *args);
-PyObject *fin__py_close_by(PyObject *object, PyObject *tuple);
+PyObject *fin__py_close_by(PyObject *object, PyObject *const *args, Py_ssize_t count);
 PyObject *fin__py_force_closes(PyObject *object, PyObject *unused);
 PyObject *fin__py_records(PyObject *object, PyObject *unused);
 

@@ -7,13 +7,12 @@ import os
 from typing import ClassVar, Final
 
 from finack import _core
-from finack._close.owners import Owner, is_quiet, is_writable, turn
+from finack._close.owners import Owner, is_quiet, is_writable, pause_after, turn
 from finack._policy import Policy
 from finack._receipt import Receipt
 from finack._report.recent import recent
 
 _LACK: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
-_PAUSES: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05)
 
 
 class Hub:
@@ -294,7 +293,7 @@ class Closing:
         else:
             self._hub.watch()
         if self._retries is not None:
-            span = min(span, _PAUSES[min(self._retries, len(_PAUSES) - 1)])
+            span = min(span, pause_after(self._retries))
         self._waiter = self.loop.create_future()
         timer = self.loop.call_later(span, self.wake)
         try:

@@ -13,7 +13,7 @@ from finack._close.at_work import key_of, pending
 from finack._close.bounded_tls import drop, lowest
 from finack._close.by_engine import follow
 from finack._close.closing import Closing
-from finack._close.owners import ListenerOwner, number_of, turn
+from finack._close.owners import ListenerOwner, number_of, pause_after, turn
 from finack._close.remembered import remembered
 from finack._close.unseen import heard, unseen
 from finack._policy import Policy
@@ -22,7 +22,6 @@ from finack._sockets.names import name_of
 from finack._sockets.transports import Connection, accepting, connections, half_made
 
 _CUT = ("timed_out", "bounded", "aborted", "error")
-_PAUSE_MAX = 0.05
 
 Close = Callable[[Any, Policy], Awaitable[Receipt]]
 
@@ -255,10 +254,10 @@ class SubprocessWork:
 
     async def _exit(self, span: float) -> None:
         """Nothing public tells of it but the transport's protocol, which is the program's."""
-        end, pause = time.monotonic() + min(span, self._left()), 0.0
+        end, looks = time.monotonic() + min(span, self._left()), 0
         while self._transport.get_returncode() is None and time.monotonic() < end:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause + 0.001, _PAUSE_MAX)
+            await asyncio.sleep(pause_after(looks) if looks else 0)
+            looks += 1
         await turn()
 
     def _kill(self) -> None:

@@ -7,13 +7,22 @@ from typing import Any
 
 from finack import _core, _private
 from finack._close.bounded_tls import lowest
-from finack._close.owners import LONG_TURNS, InPlace, Owner, errno_of, extra, is_quiet, turn
+from finack._close.owners import (
+    LONG_TURNS,
+    InPlace,
+    Owner,
+    errno_of,
+    extra,
+    is_quiet,
+    pause_after,
+    turn,
+)
 from finack._close.tls_layers import Stack, stack_of
 from finack._close.tls_wire import Read, Said
 from finack._tls import ssl
 
 _TURNS = 4  # uvloop closes a transport in its second turn
-_PAUSES = (0.001, 0.002, 0.005, 0.01, 0.03)
+_PAUSES = tuple(map(pause_after, range(5)))
 
 
 class _Listener(InPlace):
@@ -196,7 +205,7 @@ class StrangeTlsOwner(TransportOwner):
         with contextlib.suppress(Exception):
             self.transport.writelines([])  # sends what OpenSSL has written
         while not await is_quiet(fd) and not self.is_gone():
-            await asyncio.sleep(_PAUSES[0])
+            await asyncio.sleep(pause_after(0))
         return "done" if _core.taken(fd) != before else "skip"
 
 

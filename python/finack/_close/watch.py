@@ -9,26 +9,23 @@ from collections.abc import Callable
 from typing import Any
 
 from finack import _core
-from finack._close.owners import turn
+from finack._close.owners import pause_after, turn
 from finack._close.unseen import Kind, unseen
 from finack._policy import Policy
 from finack._receipt import Receipt
 from finack._sockets.names import name_of_any
 
 _TURNS = 8
-_PAUSE_MAX = 0.05
 _PROOF_WAIT = 0.1
 _WATCH = Policy(courtesy="prompt")  # nobody waits for the peer
 
 
 async def released(fd: int, identity: "_core.Identity") -> None:
     """Return when the descriptor is: nothing tells, so that it is looked for at growing pauses."""
-    turns, pause = _TURNS, 0.001
+    looks = -_TURNS
     while _core.is_same(fd, identity):
-        await asyncio.sleep(0 if turns > 0 else pause)
-        turns -= 1
-        if turns < 0:
-            pause = min(2 * pause, _PAUSE_MAX)
+        await asyncio.sleep(0 if looks < 0 else pause_after(looks))
+        looks += 1
 
 
 class Watch:
@@ -82,12 +79,12 @@ class Watch:
 
     async def _proof(self, held: list[Callable[[], bool | None]]) -> bool | None:
         """Whether anything still refers to one of them."""
-        end, pause = time.monotonic() + _PROOF_WAIT, 0.001
+        end, looks = time.monotonic() + _PROOF_WAIT, 0
         while True:
             answers = [ask() for ask in held]
             if True not in answers:
                 return None if None in answers or not answers else False
             if time.monotonic() >= end:
                 return True
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _PAUSE_MAX)
+            await asyncio.sleep(pause_after(looks))
+            looks += 1

@@ -91,6 +91,12 @@ def pass_for_coroutine(function: Any) -> Any:
     return function
 
 
+def ends_clients() -> bool:
+    """Whether a server whose serve_forever() is cancelled closes its connections: since 3.14."""
+    server: Any = base_events.Server
+    return "close_clients" in server.serve_forever.__code__.co_names
+
+
 # ---- what a loop runs ----
 
 RUN_CODE: CodeType = events.Handle._run.__code__
@@ -442,6 +448,7 @@ _ATTRIBUTES: dict[tuple[Any, str], str] = {
     (selector_events, "BaseSelectorEventLoop"): "_ready _scheduled _transports _ssock _csock"
     " _selector _closed _debug _stopping _thread_id _task_factory _clock_resolution _internal_fds"
     " _current_handle",
+    (base_events, "Server"): "_waiters _start_serving _serving_forever_fut",
     (selector_events, "_SelectorTransport"): "_loop _sock _sock_fd _conn_lost _server _buffer",
     (selector_events, "_SelectorSocketTransport"): "_read_ready_cb _write_ready"
     " _sendfile_compatible",

@@ -214,6 +214,55 @@ def test_debug_mode_checks(loop: finack.EventLoop) -> None:
     assert len(wrong) == 1
 
 
+class Slow(asyncio.Protocol):
+    """What takes long in a method that the loop calls by itself."""
+
+    def __init__(self, method: str) -> None:
+        setattr(self, method, lambda *_: time.sleep(0.02))
+
+
+@pytest.mark.parametrize(
+    "method", ["connection_made", "data_received", "eof_received", "connection_lost"]
+)
+def test_debug_mode_tells_of_slow_protocols(
+    method: str, loop: finack.EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+
+    async def main() -> None:
+        server = await loop.create_server(lambda: Slow(method), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x")
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        server.close()
+        await server.wait_closed()
+
+    loop.run_until_complete(main())
+    assert any("Transport" in one and " took 0.0" in one for one in caplog.messages)
+
+
+def test_debug_mode_says_whose_callback_was_slow(
+    loop: finack.EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.01
+
+    async def main() -> None:
+        one, other = socket.socketpair()
+        with other:
+            transport, _ = await loop.create_connection(lambda: Slow("data_received"), sock=one)
+            other.send(b"x")
+            while not caplog.messages:
+                await asyncio.sleep(0)
+            transport.close()
+
+    loop.run_until_complete(main())
+    assert "Slow object" in caplog.text and "fd=" in caplog.text
+
+
 # ---- what wakes it ----
 
 
@@ -304,6 +353,38 @@ def test_a_subclass_is_honoured() -> None:
     assert time.monotonic() - begun < 20 and loop.clock > 30
     assert loop.soon >= 3 and loop.turns >= 3
     loop.close()
+
+
+class Counting(finack.EventLoop):
+    """Looks at all timers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[tuple[Any, ...]] = []
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, **options: Any
+    ) -> Any:
+        self.timers.append(args)
+        return super().call_at(when, callback, *args, **options)
+
+
+def test_call_later_goes_by_a_call_at_of_the_programs() -> None:
+    loop, seen = Counting(), []
+    context = contextvars.copy_context()
+    loop.call_later(0, lambda *args: seen.append(args), 1, 2)
+    loop.call_later(0, lambda *args: seen.append(args), *range(9))
+    loop.call_later(delay=0, callback=loop.stop, context=context)
+    loop.run_forever()
+    assert loop.timers == [*seen, ()] == [(1, 2), tuple(range(9)), ()]
+    loop.close()
+
+
+def test_call_later_goes_by_a_call_at_on_the_loop(loop: finack.EventLoop) -> None:
+    with mock.patch.object(loop, "call_at", wraps=loop.call_at) as call_at:
+        loop.call_later(0, loop.stop)
+        loop.run_forever()
+    call_at.assert_called_once()
 
 
 def test_a_turn_made_anew_by_hand(loop: finack.EventLoop) -> None:

@@ -30,6 +30,7 @@ WELL_TRIED = {  # by whom
     "of_attributes": "test_aclose_things",
     "make_signal_pipe": "test_loop_life",  # of a forked child
     "pass_for_coroutine": "test_loop_core",
+    "ends_clients": "test_loop_servers",
 }
 
 

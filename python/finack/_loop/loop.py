@@ -19,6 +19,7 @@ from finack._close.bounded_tls import bound
 from finack._close.watch import released
 from finack._loop.ending import Ending
 from finack._loop.secure import Secure
+from finack._loop.servers import renew
 from finack._loop.waiters import Waiters
 from finack._policy import Policy
 from finack._receipt import Receipt
@@ -245,6 +246,14 @@ class EventLoop(Secure):
         self._pipes.add(pipe)
         return self._made(pipe, depth=3)
 
+    async def create_server(self, *args: Any, **kwargs: Any) -> Any:
+        """As in asyncio; the server is as in the newest CPython."""
+        return renew(await super().create_server(*args, **kwargs))
+
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> Any:
+        """As in asyncio; the server is as in the newest CPython."""
+        return renew(await super().create_unix_server(*args, **kwargs))
+
     async def start_tls(self, *args: Any, **kwargs: Any) -> Any:
         """As in asyncio; ssl_shutdown_timeout bounds the close up to the release.
 
@@ -265,7 +274,7 @@ class EventLoop(Secure):
         **kwargs: Any,
     ) -> None:
         if server is not None:
-            self._servers.add(self._made(server))
+            self._servers.add(self._made(renew(server)))
         super()._start_serving(protocol_factory, sock, sslcontext, server, *args, **kwargs)
 
     def _made(self, made: _T, depth: int = 2) -> _T:

@@ -88,6 +88,15 @@ class Turning(_core.Loop, asyncio.SelectorEventLoop):
             self._current_handle = None
             del handle  # an exception's traceback may keep this frame
 
+    def _step_took(self, owner: Any, seconds: float) -> None:
+        """In debug mode, after a step of the loop's own, such as a transport's."""
+        if seconds < self.slow_callback_duration:
+            return
+        get_protocol = getattr(owner, "get_protocol", None)
+        protocol = get_protocol() if get_protocol else None
+        what = repr(owner) if protocol is None else f"a callback of {protocol!r} for {owner!r}"
+        _base.logger.warning("Executing %s took %.3f seconds", what, seconds)
+
     # ---- what wakes it ----
 
     def _make_self_pipe(self) -> None:

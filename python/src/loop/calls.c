@@ -217,6 +217,28 @@ static PyObject *when_after(struct fin__py_loop *loop, PyObject *delay)
     return when;
 }
 
+/* By self.call_at(), which the program has made its own. */
+static PyObject *at_by_method(struct fin__py_loop *loop, const struct fin__py_wish *wish)
+{
+    const struct fin__py_asyncio *a = &loop->module->asyncio;
+    PyObject *few[3 + FIN__PY_INLINE + 1], **all = few, *handle;
+    size_t count = 3 + (size_t) wish->count;
+
+    if (wish->count > FIN__PY_INLINE && !(all = PyMem_New(PyObject *, count + 1)))
+        return PyErr_NoMemory();
+    all[0] = (PyObject *) loop;
+    all[1] = wish->when;
+    all[2] = wish->callback;
+    for (Py_ssize_t i = 0; i < wish->count; i++)
+        all[3 + i] = wish->args[i];
+    all[count] = wish->context;
+    handle = PyObject_VectorcallMethod(a->name_call_at, all, count,
+                                       wish->context ? a->with_context : NULL);
+    if (all != few)
+        PyMem_Free(all);
+    return handle;
+}
+
 PyObject *fin__py_call_later(PyObject *object, PyObject *const *args, Py_ssize_t count,
                              PyObject *keywords)
 {
@@ -230,7 +252,9 @@ PyObject *fin__py_call_later(PyObject *object, PyObject *const *args, Py_ssize_t
     if (spread(&form, a, args, count, keywords, values, &wish) < 0)
         return NULL;
     wish.when = when_after(loop, values[0]);
-    handle = wish.when ? at(loop, &wish) : NULL;
-    Py_XDECREF(wish.when);
+    if (!wish.when)
+        return NULL;
+    handle = loop->own_call_at ? at_by_method(loop, &wish) : at(loop, &wish);
+    Py_DECREF(wish.when);
     return handle;
 }

@@ -19,17 +19,42 @@
 
 /* ---- life ---- */
 
+/* Whether a subclass has made call_at() its own: 0 or 1, or -1 with an exception. */
+static int makes_call_at(PyTypeObject *type, const struct fin__py_asyncio *a)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *) type, a->name_call_at);
+    PyObject *ours = PyObject_GetAttr((PyObject *) a->loop_type, a->name_call_at);
+    int result = found && ours ? found != ours : -1;
+
+    Py_XDECREF(found);
+    Py_XDECREF(ours);
+    return result;
+}
+
+/* The same on the loop itself. */
+static int set_attribute(PyObject *object, PyObject *name, PyObject *value)
+{
+    struct fin__py_loop *loop = (struct fin__py_loop *) object;
+
+    if (PyUnicode_Check(name) && PyUnicode_Compare(name, loop->module->asyncio.name_call_at) == 0)
+        loop->own_call_at = true;
+    return PyObject_GenericSetAttr(object, name, value);
+}
+
 static PyObject *new (PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     PyObject *module = PyType_GetModuleByDef(type, fin__py_definition());
+    struct fin__py_module *m = module ? PyModule_GetState(module) : NULL;
+    int own_call_at = m ? makes_call_at(type, &m->asyncio) : -1;
     struct fin__py_loop *loop;
 
     (void) args;
     (void) keywords;
-    loop = module ? (struct fin__py_loop *) type->tp_alloc(type, 0) : NULL;
+    loop = own_call_at < 0 ? NULL : (struct fin__py_loop *) type->tp_alloc(type, 0);
     if (!loop)
         return NULL;
-    loop->module = PyModule_GetState(module);
+    loop->module = m;
+    loop->own_call_at = own_call_at;
     loop->wake = -1;
     loop->closed = true; /* until there is anything to close */
     fin__kernel_begin(&loop->kernel);
@@ -384,6 +409,7 @@ static PyType_Slot slots[] = {
     { Py_tp_methods, methods },
     { Py_tp_getset, properties },
     { Py_tp_members, members },
+    { Py_tp_setattro, set_attribute },
     { Py_tp_traverse, loop_traverse },
     { Py_tp_clear, loop_clear },
     { Py_tp_dealloc, loop_dealloc },

@@ -138,7 +138,8 @@ struct fin__py_loop {
     int wake;          /* an eventfd, -1: none */
     bool woken;        /* written, and not read yet */
     bool stopping, debug, closed;
-    bool turning; /* in a turn of its own */
+    bool turning;     /* in a turn of its own */
+    bool own_call_at; /* the program's, by which call_later() has to go */
 };
 
 /* Takes over both references, also on failure. 0, or -1 with MemoryError. */

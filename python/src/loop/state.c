@@ -64,6 +64,7 @@ static int name_all(struct fin__py_asyncio *a)
         { &a->name_failed, "_callback_failed" },
         { &a->name_run, "_run" },
         { &a->name_run_watched, "_run_watched" },
+        { &a->name_call_at, "call_at" },
         { &a->name_cancelled, "_cancelled" },
         { &a->name_cancel, "cancel" },
         { &a->name_check_thread, "_check_thread" },
@@ -101,7 +102,8 @@ static int name_all(struct fin__py_asyncio *a)
             return -1;
     }
     a->with_loop = PyTuple_Pack(1, a->name_loop);
-    return a->with_loop ? 0 : -1;
+    a->with_context = PyTuple_Pack(1, a->name_context);
+    return a->with_loop && a->with_context ? 0 : -1;
 }
 
 /* socket.socket(fileno=...), by position. */

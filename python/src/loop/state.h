@@ -19,7 +19,7 @@ struct fin__py_asyncio {
     PyObject *add_reader, *add_writer; /* BaseSelectorEventLoop's, ... */
     PyObject *remove_reader, *remove_writer;
     PyObject *extract_stack;
-    PyObject *with_loop; /* ("loop",) */
+    PyObject *with_loop, *with_context; /* ("loop",), ("context",) */
     PyObject *protocol, *buffered_protocol, *transport_socket;
     PyObject *try_native, *fall_back, *socket_of;
     PyObject *ssl_want_read, *ssl_want_write; /* NULL: TLS in C was not asked for yet */
@@ -27,6 +27,7 @@ struct fin__py_asyncio {
     /* Interned. */
     PyObject *name_loop, *name_task, *name_context, *name_callback, *name_delay, *name_when;
     PyObject *name_time, *name_run_once, *name_failed, *name_run, *name_run_watched;
+    PyObject *name_call_at;
     PyObject *name_cancelled, *name_cancel, *name_check_thread, *name_check_callback;
     PyObject *name_process_events;
     PyObject *name_connection_made, *name_data_received, *name_get_buffer, *name_buffer_updated;

@@ -7,6 +7,8 @@
 #include "loop/state.h"
 #include "transport/close.h"
 
+#include "base/clock.h"
+
 #include <math.h>
 
 #define LONGEST_MS (24 * 3600 * 1000)
@@ -138,6 +140,21 @@ static int run_handle(struct fin__py_loop *loop, PyObject *handle)
                 : run_other(loop, handle, NULL);
 }
 
+/* A step of the loop's own, which may call the program: debug mode tells what takes long. */
+static int run_step(struct fin__py_loop *loop, const struct fin__py_entry *entry)
+{
+    uint64_t begun = loop->debug ? fin__now() : 0;
+    int result = entry->step(loop, entry->self, entry->arg);
+    PyObject *done;
+
+    if (begun == 0 || result < 0)
+        return result;
+    done = PyObject_CallMethod((PyObject *) loop, "_step_took", "Od", entry->self,
+                               (double) (fin__now() - begun) / 1e9);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
+}
+
 /* Those that were queued when it began: what they queue waits for the next turn. */
 static int run_queued(struct fin__py_loop *loop)
 {
@@ -147,8 +164,7 @@ static int run_queued(struct fin__py_loop *loop)
          result == 0 && count > 0 && fin__py_ring_count(&loop->ring) > 0; count--) {
         struct fin__py_entry entry = fin__py_ring_take(&loop->ring);
 
-        result =
-            entry.step ? entry.step(loop, entry.self, entry.arg) : run_handle(loop, entry.self);
+        result = entry.step ? run_step(loop, &entry) : run_handle(loop, entry.self);
         Py_DECREF(entry.self);
         Py_XDECREF(entry.arg);
     }

@@ -509,11 +509,12 @@ static PyObject *repr(PyObject *object)
 {
     const struct fin__py_transport *t = of(object);
     const char *state = t->fd < 0 ? "closed " : t->closing ? "closing " : "";
+    size_t count = t->losing ? 0 : t->output.count; /* see get_size() */
 
     return PyUnicode_FromFormat("<%s %sfd=%d read=%s write=<%s, bufsize=%zu>>",
                                 t->datagram ? "DatagramTransport" : "Transport", state, t->fd,
                                 fin__py_transport_wants_read(t) ? "polling" : "idle",
-                                t->output.count > 0 ? "polling" : "idle", t->output.count);
+                                count > 0 ? "polling" : "idle", count);
 }
 
 static PyObject *get_sock(PyObject *object, void *unused)

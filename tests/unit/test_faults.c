@@ -450,11 +450,43 @@ static void test_identify_and_inspect(void **state)
     drop_all(fds[US], fds[THEM], -1);
 }
 
+/* Then the last close(2) sends the RST that is due. */
+static void test_abort_where_disconnect_fails(void **state)
+{
+    static const struct fault fault = {
+        .call = "connect", .error = EPERM, .from = 1, .lasting = true
+    };
+    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
+    struct fin_receipt receipt;
+    int fds[2], copy;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    fault_arm(&fault);
+    receipt = closed(NULL, fds[US], &policy);
+    assert_int_equal(fault_disarm(), 1);
+    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_RESET);
+    assert_int_equal(receipt.error, 0);
+    assert_seen_reset(see(fds[THEM]));
+    drop_all(fds[THEM], -1);
+
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    copy = dup(fds[US]);
+    fault_arm(&fault);
+    receipt = closed(NULL, fds[US], &policy);
+    (void) fault_disarm();
+    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_NONE); /* the connection goes on */
+    assert_int_equal(receipt.held, FIN_YES);
+    drop_all(copy, -1);
+    assert_seen_reset(see(fds[THEM]));
+    drop_all(fds[THEM], -1);
+}
+
 #define CHECKED(test) GUARDED_BY(test, guard_begin, tell_and_check)
 
 int main(void)
 {
-    struct CMUnitTest tests[32] = {
+    struct CMUnitTest tests[48] = {
         CHECKED(test_close_interrupted),
         CHECKED(test_close_fails),
         CHECKED(test_kernel_new),
@@ -464,9 +496,12 @@ int main(void)
         CHECKED(test_a_slow_search),
         GUARDED_BY(test_memory, guard_begin, restore_allocator),
         CHECKED(test_identify_and_inspect),
+        CHECKED(test_abort_where_disconnect_fails),
     };
-    size_t count = 8;
+    size_t count = 0;
 
+    while (tests[count].name)
+        count++;
     for (int i = 0; i < scenes_count; i++)
         tests[count++] = (struct CMUnitTest) { scenes[i].name, test_scene, guard_begin,
                                                tell_and_check, (void *) &scenes[i] };

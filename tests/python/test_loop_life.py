@@ -33,6 +33,28 @@ async def turns(many: int = 20) -> None:
 # ---- freed ----
 
 
+class Factory:
+    """Of tasks, and anything else that a loop keeps."""
+
+    def __call__(self, loop: Any, coro: Any, **options: Any) -> Any:
+        return asyncio.Task(coro, loop=loop, **options)
+
+
+def test_what_a_loop_keeps_goes_with_it() -> None:
+    loop, gone = finack.EventLoop(), []
+    loop.close()
+    for name in ("_on_closed", "_listeners", "_note_left", "_placed", "_selector"):
+        kept = Factory()
+        gone.append(weakref.ref(kept))
+        setattr(loop, name, kept)
+    factory = Factory()
+    gone.append(weakref.ref(factory))
+    loop.set_task_factory(factory)
+    del loop, kept, factory
+    gc.collect()
+    assert [one() for one in gone] == [None] * 6
+
+
 async def nothing() -> None:
     await turns(1)
 

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""The directive `ladder`: a figure of one close, from a receipt that `finack probe` gives while the
-site is built."""
+"""The directive `ladder`: a figure of one close, and its receipt as a line, from what `finack probe` gives
+while the site is built."""
 
 import json
 import os
 import subprocess
 from pathlib import Path
 
+import finack
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
 ROOT = Path(__file__).parent.parent.parent
 FINACK = Path(os.environ.get("FINACK_BUILD", ROOT / "build")) / "finack"
-WIDTH, ROW, LEFT, RIGHT = 720, 26, 130, 150
+WIDTH, ROW, LEFT, RIGHT = 460, 24, 100, 75  # narrow enough for a phone
 MEANS = {
     "requested": "the program asked for the close",
     "flushed": "all that was written is in the kernel",
@@ -58,12 +59,21 @@ def svg(stages):
             f' aria-label="The stages of a close with their times">{body}</svg>')
 
 
+def line(told):
+    """As the package and the library print it."""
+    stages = {name: ns / 1e9 for name, ns in told["stages"].items() if ns is not None}
+    return str(finack.Receipt(outcome=told["outcome"], end=told["end"], stages=stages,
+                              held={"yes": True, "no": False}.get(told["held"])))
+
+
 class Ladder(Directive):
     def run(self):
-        stages = receipt()["stages"]
-        stages = {name: value if value is None else value for name, value in stages.items()}
-        figure = f'<figure class="ladder">{svg(stages)}</figure>'
-        return [nodes.raw("", figure, format="html")]
+        told = receipt()
+        figure = f'<figure class="ladder">{svg(told["stages"])}</figure>'
+        text = line(told)
+        return [nodes.raw("", figure, format="html"),
+                nodes.paragraph("", "The same as a line, as a program prints its receipt:"),
+                nodes.literal_block(text, text, language="text", classes=["receipt"])]
 
 
 def setup(app):

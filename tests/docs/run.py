@@ -20,6 +20,7 @@ LOG gets a line for each block, as Meson's testlog.json has it.
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,8 +40,8 @@ LIMIT_S = 600  # of a block
 INSTALL_LIMIT_S = 1800
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHECKOUT = "/root/finack"
-CERTIFICATES = "/etc/ssl/certs"  # of this machine, by which pip knows its index
-KNOWN = "/mnt/certificates"  # the same inside, where no package writes
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # of this machine, by which pip knows its index
+KNOWN = "/mnt/certificates"  # a copy of it is there inside: packages write their own into /etc
 NUMBER = re.compile(r"\d+(\.\d+)?(us|ms|s)?\b")
 HELPERS = """
 sleep() { # 1: until what was started last listens, which a reader gives a second
@@ -122,8 +123,10 @@ class Page:
         self.folder, self.clean = folder, clean
         shell = ["bash"]
         if clean:
+            self.known = tempfile.TemporaryDirectory(prefix="finack-docs-")
+            shutil.copy(CERTIFICATES, self.known.name)
             shell = [ROOT / "scripts/clean-root", "-b", f"{folder}:{CHECKOUT}",
-                     "-b", f"{CERTIFICATES}:{KNOWN}", clean, "bash"]
+                     "-b", f"{self.known.name}:{KNOWN}", clean, "bash"]
         self.shell = subprocess.Popen(shell, cwd=folder, text=True, start_new_session=True,
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.serial = 0
@@ -155,6 +158,8 @@ class Page:
             os.killpg(self.shell.pid, signal.SIGKILL)
         self.shell.wait()
         self.shell.stdout.close()
+        if self.clean:
+            self.known.cleanup()
 
 
 def run_console(page, text, expected, any_output):
@@ -237,6 +242,8 @@ def run_page(path, log, folder, clean):
         signal.alarm(0)
         name = f"docs_{path.stem}_{number}" + (f"_{clean}" if clean else "")
         log.write(json.dumps({"name": name, "result": result, "stdout": why}) + "\n")
+        if why and "clean" in rest.split():
+            break  # nothing is installed: what is behind it can't go
     page.end()
     place = f" in a clean {clean}" if clean else ""
     print(f"{path.name}: {'good' if good else 'FAILED'}, {time.monotonic() - begun:.0f} s{place}", flush=True)

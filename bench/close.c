@@ -12,6 +12,8 @@
 #include "bench.h"
 
 #include <finack.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +64,23 @@ static void raw_orderly(int fd)
         n = recv(fd, buf, sizeof buf, 0);
     while (n > 0);
     bench_must((int) n, "recv");
+    bench_must(close(fd), "close");
+}
+
+/* The calls that ours makes, for nothing: what they cost apart from what is made of the answers. */
+static void same_calls_prompt(int fd)
+{
+    struct tcp_info info;
+    int protocol;
+    struct linger off = { 0 };
+    socklen_t size = sizeof info;
+
+    bench_must(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size), "TCP_INFO");
+    size = sizeof protocol;
+    bench_must(getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size), "SO_PROTOCOL");
+    bench_must(setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off), "SO_LINGER");
+    bench_must(shutdown(fd, SHUT_WR), "shutdown");
+    (void) recv(fd, NULL, 1 << 20, MSG_TRUNC | MSG_DONTWAIT);
     bench_must(close(fd), "close");
 }
 
@@ -216,6 +235,8 @@ static const struct scenario scenarios[] = {
      * it were over. */
     { "close.prompt/raw", FIN_COURTESY_PROMPT, FIN_STAGE_RELEASED, FIN_OUTCOME_PROMPT, true,
       raw_prompt, 1.25, 6 },
+    { "close.prompt/calls", FIN_COURTESY_PROMPT, FIN_STAGE_RELEASED, FIN_OUTCOME_PROMPT, true,
+      same_calls_prompt, 1.15, 6 },
     { "close.orderly/raw", FIN_COURTESY_ORDERLY, FIN_STAGE_UNREFERENCED, FIN_OUTCOME_GRACEFUL, true,
       raw_orderly, 1.18, 11 },
     { "close.orderly.nohandle/raw", FIN_COURTESY_ORDERLY, FIN_STAGE_UNREFERENCED,

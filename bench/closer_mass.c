@@ -96,7 +96,7 @@ void bench_mass(struct crowd *crowd, struct report *report)
     for (int round = 0; round < ROUNDS; round++)
         for (size_t i = 0; i < WAYS; i++)
             run_way(crowd, (i + (size_t) round) % WAYS, fds, &times, round);
-    compare(&times, OURS, RAW, "closer.mass/raw", 1.20, report);
+    compare(&times, OURS, RAW, "closer.mass/raw", 1.15, report);
     compare(&times, OURS, RAW_WATCHED, "closer.mass/raw.watched", NO_LIMIT, report);
     compare(&times, OURS, UV_EOF, "closer.mass/libuv", 1.10, report);
     compare(&times, OURS, UV, "closer.mass/libuv.blind", NO_LIMIT, report);

@@ -205,6 +205,23 @@ missing() {
     done
 }
 
+# What takes minutes says so first. On two processors; the disk is for what is installed the first time,
+# and for what is built.
+estimate() {
+    case $* in
+    demo) [ -x build/finack ] || say 'about 2 minutes and 350 MB of disk, the first time' ;;
+    test) say 'all tests: 15 to 30 minutes, 4 GB of disk' ;;
+    'test python'*) say 'about 10 minutes, 1 GB of disk' ;;
+    docs) say 'about 10 minutes, 2.5 GB of disk: the recipes are run with what they are for' ;;
+    newcomer*) say 'about 15 minutes for each release of Debian, 1 GB of disk' ;;
+    deb*) say 'about 10 minutes for each release of Debian, 2 GB of disk' ;;
+    kernels*) say 'about 30 minutes for each release of Debian, 1 GB of disk' ;;
+    static*) say 'about 10 minutes the first time, 1 GB of disk' ;;
+    wheels*) say 'about 30 minutes, 3 GB of disk' ;;
+    san) say 'about 20 minutes, 4 GB of disk' ;;
+    esac
+}
+
 # ---- installing ----
 
 BAN=/usr/sbin/policy-rc.d # what Debian's packages ask before they start a service

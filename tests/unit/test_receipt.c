@@ -182,14 +182,16 @@ static void test_format_holders(void **state)
                 "graceful, end=none, held=yes:; held, and there was no time to search by whom");
     receipt.search = FIN_SEARCH_BLIND;
     receipt.forced = receipt.tombstone = 1;
-    assert_line(&receipt, "graceful, end=none, held=yes: forced tombstone; held, and could not "
-                          "look everywhere by whom");
+    assert_line(&receipt,
+                "graceful, end=none, held=yes: forced tombstone; held, and could not "
+                "look everywhere by whom");
     receipt.search = FIN_SEARCH_FOUND;
     receipt.holders = FIN_RECEIPT_HOLDERS + 2;
     for (int i = 0; i < FIN_RECEIPT_HOLDERS; i++)
         receipt.holder[i] = (struct fin_holder) { i + 1, i, "a" };
-    assert_line(&receipt, "graceful, end=none, held=yes: forced tombstone; held by 1/a fd 0, "
-                          "2/a fd 1, 3/a fd 2, 4/a fd 3, +2 more");
+    assert_line(&receipt,
+                "graceful, end=none, held=yes: forced tombstone; held by 1/a fd 0, "
+                "2/a fd 1, 3/a fd 2, 4/a fd 3, +2 more");
 }
 
 static void test_json(void **state)

@@ -345,14 +345,10 @@ static PyGetSetDef timer_properties[] = {
 
 /* Of a timer all, of another one all but the first. */
 static PyMemberDef members[] = {
-    MEMBER("_when", T_OBJECT, when),
-    MEMBER("_callback", T_OBJECT, callback),
-    MEMBER("_context", T_OBJECT, context),
-    MEMBER("_loop", T_OBJECT, loop),
-    MEMBER("_cancelled", T_BOOL, cancelled),
-    MEMBER("_source_traceback", T_OBJECT, trace),
-    MEMBER("_repr", T_OBJECT, text),
-    { NULL, 0, 0, 0, NULL },
+    MEMBER("_when", T_OBJECT, when),         MEMBER("_callback", T_OBJECT, callback),
+    MEMBER("_context", T_OBJECT, context),   MEMBER("_loop", T_OBJECT, loop),
+    MEMBER("_cancelled", T_BOOL, cancelled), MEMBER("_source_traceback", T_OBJECT, trace),
+    MEMBER("_repr", T_OBJECT, text),         { NULL, 0, 0, 0, NULL },
 };
 
 /* ---- the types ---- */

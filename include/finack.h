@@ -304,10 +304,10 @@ struct fin_state {
 #define FIN_STATE_INIT { sizeof(struct fin_state), 0, 0, 0, 0, 0, 0, 0 }
 /* clang-format on */
 
-/* Asks the kernel for the state of `id`. The answer counts only if the same question, asked while
- * the socket was open, returned its inode: call it once before the release (that sets
- * id->confirmed); a later call on an identity that was not confirmed says FIN_UNVERIFIABLE, as for
- * SO_REUSEPORT, MPTCP, another network namespace (sock_diag's look-up goes by addresses).
+/* Asks the kernel for the state of `id`. sock_diag looks a socket up by its addresses, so an answer
+ * is believed only if the same query returned this socket's inode while it was open. Call it once
+ * before the release, which sets id->confirmed. Without that a later call says FIN_UNVERIFIABLE; so
+ * it does for SO_REUSEPORT, MPTCP and another network namespace.
  *
  * `kernel` may be NULL: a netlink socket is opened for the call. The handle's thread.
  * Errors: -EINVAL, -ECHILD. Whatever keeps the kernel from answering is FIN_UNVERIFIABLE

@@ -24,7 +24,7 @@ int fin__py_close_set_usable(const struct fin__py_close_set *self)
         return -1;
     }
     if (self->closed) {
-        PyErr_SetString(PyExc_ValueError, "operation on closed set");
+        PyErr_SetString(PyExc_ValueError, "this CloseSet is closed");
         return -1;
     }
     if (fin__fork_check(&self->guard) < 0) {

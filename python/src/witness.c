@@ -65,7 +65,7 @@ static PyObject *pywitness_close(PyObject *object, PyObject *unused)
 static int usable(const struct pywitness *self)
 {
     if (self->kernel.set < 0) {
-        PyErr_SetString(PyExc_ValueError, "operation on closed witness");
+        PyErr_SetString(PyExc_ValueError, "this Witness is closed");
         return -1;
     }
     if (fin__fork_check(&self->guard) < 0) {

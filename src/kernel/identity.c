@@ -105,8 +105,8 @@ int fin_is(int fd, const struct fin_identity *id)
     return st.st_dev == id->device && st.st_ino == id->inode && fin__cookie(fd) == id->cookie;
 }
 
-/* The answer counts only if the same question found this socket while it was open. ESTALE:
- * another socket has these addresses now (sock_diag_check_cookie()). */
+/* Believe the answer only if the same query found this socket while it was open. ESTALE: another
+ * socket has these addresses now (sock_diag_check_cookie()). */
 static void judge(struct fin_identity *id, struct fin_state *state, int result)
 {
     if (result == 0 && state->inode == id->inode)

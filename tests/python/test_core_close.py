@@ -220,7 +220,7 @@ def test_a_set_that_is_closed(ends: Any) -> None:
     closes.close()
     closes.close()
     for call in (close.run, closes.poll, closes.fileno, lambda: close.tell("abort")):
-        with pytest.raises(ValueError, match="closed set"):
+        with pytest.raises(ValueError, match="this CloseSet is closed"):
             call()
     with pytest.raises(TypeError):
         _core.CloseSet(1)  # type: ignore[call-arg]

@@ -61,7 +61,7 @@ def test_hold_bad_input() -> None:
     theirs = other.create_future()
 
     async def main() -> None:
-        with pytest.raises(TypeError, match="an awaitable is accepted, not int"):
+        with pytest.raises(TypeError, match="expected an awaitable, got int"):
             finack.hold(3)  # type: ignore[arg-type]
         with pytest.raises(RuntimeError, match="another loop"):
             finack.hold(theirs)

@@ -74,7 +74,7 @@ def _target(x: Any, loop: asyncio.AbstractEventLoop) -> Any:
         return transport if transport and number_of(transport) == x.fileno() else x
     if not _is_server(x) and not _is_transport(x):
         hint = " (a socket that blocks: finack.close())" if isinstance(x, socket.socket) else ""
-        raise TypeError(f"{_ACCEPTED} is accepted, not {type(x).__name__}{hint}")
+        raise TypeError(f"expected {_ACCEPTED}, got {type(x).__name__}{hint}")
     _check_loop(x, loop)
     return x
 
@@ -253,7 +253,7 @@ async def aclose_anyhow(x: Any, policy: Policy) -> Receipt:
 
 
 async def closed(x: Any) -> Receipt:
-    """Watch only: return once it is really closed, by whomever.
+    """Watch only: return once it is really closed, whoever does it.
 
     The receipt tells when the number was free and when nothing referred to the socket any more (it
     waits for that a tenth of a second at most); how the stream ended was not observed. If finack

@@ -409,7 +409,7 @@ def hold(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
     asleep
     """
     if not inspect.isawaitable(awaitable):
-        raise TypeError(f"an awaitable is accepted, not {type(awaitable).__name__}")
+        raise TypeError(f"expected an awaitable, got {type(awaitable).__name__}")
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):
         raise RuntimeError("hold() needs finack.EventLoop, and this loop is another")
@@ -442,7 +442,7 @@ def _number_of(sock: Any) -> int:
         sock = sock.fileno()
     if not isinstance(sock, int) or isinstance(sock, bool):
         kind = type(sock).__name__
-        raise TypeError(f"a socket, or a descriptor's number, is accepted, not {kind}")
+        raise TypeError(f"expected a socket or a descriptor, got {kind}")
     return sock
 
 

@@ -117,7 +117,7 @@ static void take_end(struct bytes *bytes, struct scene *s)
     socket->stale_ns = take_number(bytes, take_below(bytes, 9));
     socket->stale_until_ns = take_number(bytes, take_below(bytes, 9));
     socket->first_closed = socket->closed = socket->made;
-    socket->looked = socket->asked = take_byte(bytes) & 1;
+    socket->looked = socket->confirmed = take_byte(bytes) & 1;
     socket->left_open = take_byte(bytes) & 1;
     socket->connected = take_byte(bytes) & 1;
     socket->proof = (enum proof) take_below(bytes, PROOF_WITNESS + 1);

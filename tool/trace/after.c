@@ -41,9 +41,9 @@ static void after_ask(struct trace *trace, struct thing *socket)
     if (is_tcp(socket) && !was_nothing(socket)) {
         if (!socket->known || fin_inspect(trace->kernel, &socket->identity, &state) < 0)
             state.exists = FIN_UNVERIFIABLE;
-        socket->asked = state.exists != FIN_UNVERIFIABLE;
+        socket->confirmed = state.exists != FIN_UNVERIFIABLE;
         socket->now = state.exists == FIN_YES ? state.tcp_state : 0;
-        if (!socket->asked)
+        if (!socket->confirmed)
             return;
     }
     if (socket->now == 0 || socket->now == TCP_TIME_WAIT)
@@ -61,7 +61,7 @@ static void end_stale(struct trace *trace, struct thing *socket)
 static void unreferenced(struct trace *trace, struct thing *socket, enum proof proof)
 {
     if (socket->witnessed)
-        trace->held--;
+        trace->in_witness--;
     socket->witnessed = false;
     socket->proof = proof;
     end_stale(trace, socket);
@@ -74,7 +74,7 @@ static void unreferenced(struct trace *trace, struct thing *socket, enum proof p
 static bool is_over(const struct thing *socket)
 {
     return socket->refs > 0 || socket->stage_ns[FIN_STAGE_FINISHED] != NEVER
-        || (socket->proof != PROOF_NONE && !socket->asked && is_tcp(socket));
+        || (socket->proof != PROOF_NONE && !socket->confirmed && is_tcp(socket));
 }
 
 static void add_pending(struct trace *trace, struct thing *socket)
@@ -112,7 +112,7 @@ void after_witness(struct trace *trace, struct thing *socket, int borrowed)
         result = fin__witness_take_over(&trace->witness, borrowed, socket->id);
     if (result == 0 && !socket->witnessed) {
         socket->witnessed = true;
-        trace->held++;
+        trace->in_witness++;
     }
 }
 
@@ -167,7 +167,7 @@ void after_look(struct trace *trace)
     struct thing *socket;
     unsigned asked = 0;
 
-    if (trace->held > 0)
+    if (trace->in_witness > 0)
         look_at_witness(trace);
     for (socket = trace->pending; socket && asked < ASK_MAX; socket = socket->next_pending)
         if (socket->proof != PROOF_NONE && !is_over(socket)) {

@@ -88,9 +88,9 @@ struct thing {
     uint64_t unread, unacked;
     bool witnessed; /* it is in the witness's set */
     enum proof proof;
-    int now; /* state of the kernel's connection when last asked, 0: none */
-    bool asked;
-    struct thing *next_pending; /* see trace_after.h */
+    int now;                    /* state of the kernel's connection when last asked, 0: none */
+    bool confirmed;             /* sock_diag found it while it was open */
+    struct thing *next_pending; /* see after.h */
     bool pending, held_now;
     struct thing *next_of_inode;
 

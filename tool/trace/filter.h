@@ -3,7 +3,7 @@
 #ifndef TOOL_TRACE_FILTER_H
 #define TOOL_TRACE_FILTER_H
 
-/* Makes the calls of trace_calls.h stop for a tracer, in this process and all that come from it,
+/* Makes the calls of calls.h stop for a tracer, in this process and all that come from it,
  * for ever: without a tracer they would fail with ENOSYS. Returns 0 or a negative errno. */
 int filter_load(void);
 

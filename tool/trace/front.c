@@ -135,7 +135,7 @@ static void tell_tracer(const struct front *f, enum order order)
 }
 
 /* A signal of the terminal's reaches the command too; the trace shows what it makes of it. */
-static void pass_signal(const struct front *f, int signals, bool *asked)
+static void pass_signal(const struct front *f, int signals, bool *told)
 {
     struct signalfd_siginfo info;
     bool from_terminal;
@@ -143,8 +143,8 @@ static void pass_signal(const struct front *f, int signals, bool *asked)
     if (read(signals, &info, sizeof info) != sizeof info)
         return;
     from_terminal = info.ssi_code == SI_KERNEL && info.ssi_signo != SIGHUP && !f->options->pid;
-    tell_tracer(f, from_terminal && !*asked ? ORDER_END_SOON : ORDER_END_NOW);
-    *asked = true;
+    tell_tracer(f, from_terminal && !*told ? ORDER_END_SOON : ORDER_END_NOW);
+    *told = true;
 }
 
 static int lost_tracer(const struct front *f)
@@ -163,7 +163,7 @@ static int wait_for_result(const struct front *f)
 {
     struct pollfd fds[2] = { { .fd = f->result[0], .events = POLLIN }, { .events = POLLIN } };
     unsigned char status;
-    bool asked = false;
+    bool told = false;
     sigset_t set;
 
     front_signals(&set);
@@ -172,7 +172,7 @@ static int wait_for_result(const struct front *f)
         if (poll(fds, 2, -1) < 0)
             continue;
         if (fds[1].revents)
-            pass_signal(f, fds[1].fd, &asked);
+            pass_signal(f, fds[1].fd, &told);
         if (fds[0].revents)
             return read(f->result[0], &status, 1) == 1 ? status : lost_tracer(f);
     }

@@ -124,7 +124,7 @@ static bool connection(const struct trace *trace, const struct thing *socket, st
     uint64_t until = socket->stage_ns[FIN_STAGE_FINISHED];
     struct lasting l;
 
-    if (!socket->asked
+    if (!socket->confirmed
         || !lasts(trace, socket->stage_ns[FIN_STAGE_UNREFERENCED], until, LINGER_NS, &l))
         return false;
     *ghost = (struct ghost) { GHOST_CONNECTION, l.since, l.until, "" };

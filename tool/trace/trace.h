@@ -25,9 +25,9 @@ struct trace {
 
     struct fin_kernel *kernel;
     struct fin__witness witness; /* entries: sockets, by id, that were released */
-    struct thing *pending;       /* see trace_after.h */
+    struct thing *pending;       /* see after.h */
     bool fresh;                  /* some were released since the last look */
-    unsigned held;               /* how many of them are in the witness's set */
+    unsigned in_witness;         /* how many of them are in the witness's set */
 
     pid_t *early; /* stopped before their parents told of them */
     size_t early_count;

@@ -25,8 +25,8 @@
  * needs no epoll entry. Much shorter, and the timer would cost more than the entry. If it does not
  * answer, `acked` is seen up to this much late. */
 #define QUICK_NS (50ull * FIN__NS_PER_MS)
-#define SLICE_NS FIN__NS_PER_MS /* the first pause where no entry is to be had; it doubles */
-#define SLICE_MAX_NS (64ull * FIN__NS_PER_MS)
+#define PAUSE_NS FIN__NS_PER_MS /* the first pause where no entry is to be had; it doubles */
+#define PAUSE_MAX_NS (64ull * FIN__NS_PER_MS)
 #define CUT_NS (100ull * FIN__NS_PER_MS) /* between two questions whether to go on */
 
 struct close {
@@ -37,7 +37,8 @@ struct close {
     struct fin__endpoint ep;
     struct fin__machine machine;
     struct fin__proof proof;
-    uint64_t slice;
+    uint64_t pause;  /* the last one between two looks, 0: there was none */
+    bool quick_over; /* the wait for input alone */
     bool watched; /* registered in the kernel handle's wait set */
 };
 
@@ -56,20 +57,20 @@ static void saw(const struct close *c, struct fin__event *ev, bool error, bool w
         fin__endpoint_discard_errors(&c->ep);
 }
 
-static uint64_t next_slice(struct close *c, uint64_t span)
+static uint64_t next_pause(struct close *c, uint64_t span)
 {
-    if (c->slice < SLICE_MAX_NS)
-        c->slice = c->slice ? c->slice * 2 : SLICE_NS;
-    return span < c->slice ? span : c->slice;
+    if (c->pause < PAUSE_MAX_NS)
+        c->pause = c->pause ? c->pause * 2 : PAUSE_NS;
+    return span < c->pause ? span : c->pause;
 }
 
 /* Where nothing can be waited for. */
 static bool pause_for(struct close *c, uint64_t span, struct fin__event *ev)
 {
-    struct timespec slice = { .tv_nsec = (long) next_slice(c, span) };
+    struct timespec pause = { .tv_nsec = (long) next_pause(c, span) };
 
-    (void) ppoll(NULL, 0, &slice, NULL);
-    if (span <= c->slice)
+    (void) ppoll(NULL, 0, &pause, NULL);
+    if (span <= c->pause)
         return false;
     saw(c, ev, false, false);
     return true;
@@ -119,9 +120,9 @@ static bool epoll_for(const struct close *c, uint64_t span, struct fin__event *e
 static bool look_again_later(struct close *c, unsigned interest, uint64_t span,
                              struct fin__event *ev)
 {
-    if (poll_for(c, interest & FIN__READ, next_slice(c, span), ev))
+    if (poll_for(c, interest & FIN__READ, next_pause(c, span), ev))
         return true;
-    if (span <= c->slice)
+    if (span <= c->pause)
         return false;
     saw(c, ev, false, false);
     return true;
@@ -129,8 +130,8 @@ static bool look_again_later(struct close *c, unsigned interest, uint64_t span,
 
 static bool wait_for_ack(struct close *c, unsigned interest, uint64_t span, struct fin__event *ev)
 {
-    if (c->slice == 0 && interest & FIN__READ) {
-        c->slice = SLICE_NS / 2;
+    if (!c->quick_over && interest & FIN__READ) {
+        c->quick_over = true;
         if (poll_for(c, FIN__READ, span < QUICK_NS ? span : QUICK_NS, ev))
             return true;
     }

@@ -312,6 +312,7 @@ static void test_counters(void **state)
     assert_int_equal(pending(closer), MANY);
     await_all(closer, list, MANY);
     assert_int_equal(fin_closer_count(closer, &counters), 0);
+    assert_int_equal(fin_closer_count(closer, &counters), 0); /* into the same structure */
     assert_int_equal(counters.submitted, MANY);
     assert_int_equal(counters.completed, MANY);
     assert_int_equal(counters.pending, 0);

@@ -123,6 +123,36 @@ static void test_farewell_has_its_own_time(void **state)
     fin_closer_free(closer);
 }
 
+/* There is room to send, but that is not what it waits for. The guard notices no spin where the
+ * machine has no time for one. */
+static void test_a_layer_that_waits_for_input_is_left_alone(void **state)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
+    struct fin_receipt receipt = FIN_RECEIPT_INIT;
+    struct fin_closer *closer = closer_of(0);
+    struct one one = { 0 };
+    struct fake_layer fake;
+    int fds[2];
+
+    (void) state;
+    policy.flush_ms = 100;
+    fake_layer(&fake);
+    fake.flush = FIN_LAYER_WANT_READ;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    assert_int_equal(fin_close_layered(NULL, fds[US], &fake.layer, &policy, &receipt), 0);
+    assert_int_equal(receipt.phase, FIN_PHASE_FLUSH);
+    assert_in_range(fake.flushes, 1, 3);
+    drop_all(fds[THEM], -1);
+    fake.flushes = 0;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    submit_fake(closer, &one, fds[US], &fake, &policy);
+    await(closer, &one);
+    assert_int_equal(one.receipt.phase, FIN_PHASE_FLUSH);
+    assert_in_range(fake.flushes, 1, 3);
+    drop_all(fds[THEM], -1);
+    fin_closer_free(closer);
+}
+
 /* It returns when the last one has ended, not later; and the closer is as good as new. */
 static void test_drain_without_stragglers(void **state)
 {
@@ -657,6 +687,7 @@ int main(void)
         GUARDED(test_free_with_closes_pending),
         GUARDED(test_drain_with_stragglers),
         GUARDED(test_farewell_has_its_own_time),
+        GUARDED(test_a_layer_that_waits_for_input_is_left_alone),
         GUARDED(test_drain_without_stragglers),
         GUARDED(test_stale_identifiers),
         GUARDED(test_submitted_twice),

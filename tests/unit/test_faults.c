@@ -313,6 +313,15 @@ static void test_acked_without_an_epoll_set(void **state)
     assert_true(r.stage_ns[FIN_STAGE_ACKED] < 1500000000);
     assert_outcome(&r, FIN_OUTCOME_TIMED_OUT, FIN_END_FIN);
     drop_all(fds[THEM], -1);
+
+    policy.linger_ms = 300;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    (void) fill(fds[US]);
+    fault_arm(&fault);
+    r = closed(NULL, fds[US], &policy);
+    assert_in_range(fault_disarm(), 3, 20); /* 1 + 2 + 4 + ... + 64 ms */
+    assert_outcome(&r, FIN_OUTCOME_TIMED_OUT, FIN_END_KERNEL);
+    drop_all(fds[THEM], -1);
 }
 
 /* TCP_INFO fails from some moment on: what it would have told can't be known, and is not waited

@@ -242,13 +242,13 @@ static void test_error_names(void **state)
     }
 }
 
-/* A program may hand in a receipt that no close filled: nothing behind it is read. */
+/* A program may hand in a receipt that no close filled: nothing behind it is read, nor behind a
+ * command. */
 static void test_format_at_the_end_of_a_page(void **state)
 {
     size_t page = (size_t) sysconf(_SC_PAGESIZE);
     char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct fin_receipt *receipt = (void *) (pages + page - sizeof *receipt);
-    struct fin_holder *last = &receipt->holder[FIN_RECEIPT_HOLDERS - 1];
     char line[512];
 
     (void) state;
@@ -258,9 +258,15 @@ static void test_format_at_the_end_of_a_page(void **state)
     receipt->held = FIN_YES;
     receipt->search = FIN_SEARCH_FOUND;
     receipt->holders = FIN_RECEIPT_HOLDERS;
-    memset(last->command, 'x', sizeof last->command);
+    receipt->kind = 'A';
+    for (int i = 0; i < FIN_RECEIPT_HOLDERS; i++) {
+        receipt->holder[i].pid = 'A';
+        memset(receipt->holder[i].command, 'x', sizeof receipt->holder[i].command);
+    }
     assert_true(fin_receipt_format(receipt, line, sizeof line) > 0);
-    assert_non_null(strstr(line, "/xxxxxxxxxxxxxxxx fd 0"));
+    assert_string_equal(strstr(line, ";"),
+                        "; held by 65/xxxxxxxxxxxxxxxx fd 0, 65/xxxxxxxxxxxxxxxx fd 0, "
+                        "65/xxxxxxxxxxxxxxxx fd 0, 65/xxxxxxxxxxxxxxxx fd 0");
     assert_int_equal(munmap(pages, 2 * page), 0);
 }
 

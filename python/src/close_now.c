@@ -13,7 +13,9 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -410,6 +412,17 @@ static PyObject *handed(PyObject *module, PyObject *args)
     return PyLong_FromUnsignedLongLong(bytes);
 }
 
+static PyObject *outstanding(PyObject *module, PyObject *args)
+{
+    int fd, bytes = 0;
+
+    (void) module;
+    if (!PyArg_ParseTuple(args, "i:outstanding", &fd))
+        return NULL;
+    (void) ioctl(fd, SIOCOUTQ, &bytes);
+    return PyLong_FromLong(bytes);
+}
+
 static PyObject *taken(PyObject *module, PyObject *args)
 {
     int fd;
@@ -464,6 +477,8 @@ static PyMethodDef methods[] = {
       "unraisable(error, where, /): for sys.unraisablehook" },
     { "unseen", unseen, METH_VARARGS, unseen_doc },
     { "handed", handed, METH_VARARGS, "handed(fd, /): bytes given to the kernel so far" },
+    { "outstanding", outstanding, METH_VARARGS,
+      "outstanding(fd, /): bytes that the kernel has and the peer has not acknowledged" },
     { "taken", taken, METH_VARARGS, "taken(fd, /): changes when the kernel is given bytes" },
     { NULL, NULL, 0, NULL },
 };

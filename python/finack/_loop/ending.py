@@ -37,7 +37,7 @@ class _InProgress:
     """A transport whose close is in progress."""
 
     transport: Any
-    unsent: int
+    mark: tuple[int, int]  # see _mark()
     since: float  # when there was progress, or the wait for the peer began
 
     def is_late(self, policy: Policy, now: float) -> bool:
@@ -45,16 +45,19 @@ class _InProgress:
             return False
         if not _private.is_pipe(self.transport) and is_at_work(uppermost(self.transport)):
             return False  # aclose() has a policy of its own
-        left = _unsent(self.transport)
-        if left != self.unsent:
-            self.unsent, self.since = left, now
-        if left:
+        mark = _mark(self.transport)
+        if mark != self.mark:
+            self.mark, self.since = mark, now
+        if mark[0]:
             return now - self.since >= policy.flush
         return _waits_for_an_answer(self.transport) and now - self.since >= policy.farewell
 
 
-def _unsent(transport: Any) -> int:
-    return _private.pipe_buffered(transport) if _private.is_pipe(transport) else unsent(transport)
+def _mark(transport: Any) -> tuple[int, int]:
+    """Bytes that are left, and those that the kernel has: while either changes there is progress."""
+    if _private.is_pipe(transport):
+        return _private.pipe_buffered(transport), 0
+    return unsent(transport), _core.outstanding(_private.own_fd(transport))
 
 
 def _waits_for_an_answer(transport: Any) -> bool:
@@ -150,7 +153,7 @@ class Ending:
         if not self._in_progress:
             now = time.monotonic()
             found = filter(_is_closing, [*self._transports(), *self._pipes()])
-            self._in_progress = [_InProgress(one, _unsent(one), now) for one in found]
+            self._in_progress = [_InProgress(one, _mark(one), now) for one in found]
         left = (
             self._in_progress or self._loop._awaited or self._loop._closes or self._loop._lingering
         )

@@ -125,7 +125,7 @@ class Page:
         if clean:
             self.known = tempfile.TemporaryDirectory(prefix="finack-docs-")
             shutil.copy(CERTIFICATES, self.known.name)
-            shell = [ROOT / "scripts/clean-root", "-b", f"{folder}:{CHECKOUT}",
+            shell = [ROOT / "scripts/clean-root", "-w", f"{folder}:{CHECKOUT}",
                      "-b", f"{self.known.name}:{KNOWN}", clean, "bash"]
         self.shell = subprocess.Popen(shell, cwd=folder, text=True, start_new_session=True,
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -8,7 +8,6 @@ Deadlines hold, input is drained, who lacks bytes is reset; what only Linux tell
 import asyncio
 import contextlib
 import errno
-import os
 import select
 import socket
 import struct
@@ -21,7 +20,8 @@ from typing import Any, ClassVar, TypeVar
 from finack import _private
 from finack._policy import Policy
 from finack._receipt import CloseReport, Outcome, Phase, Receipt, Stage, Straggler
-from finack._tls import ssl
+from finack._sockets.names import name_of
+from finack._tls import is_half_written, ssl
 
 _T = TypeVar("_T")
 _KNOWN = ("outcome", "phase", "stages", "unsent", "discarded", "error", "socket")
@@ -89,16 +89,10 @@ class _Course:
 
 
 def _name(sock: Any) -> tuple[str, bool]:
-    if sock is None or sock.fileno() < 0:
-        return "", False
-    stream, inet = sock.type == socket.SOCK_STREAM, sock.family in (socket.AF_INET, socket.AF_INET6)
-    ends = []
-    for ask in (sock.getsockname, sock.getpeername):
-        with contextlib.suppress(OSError):
-            where = ask() if inet else (str(ask()),)
-            ends.append(("[{}]:{}" if ":" in where[0] else "{}:{}").format(*where, ""))
-    kind = ("tcp" if stream else "udp") if inet else "unix"
-    return f"{kind} {' -> '.join(ends)}" if inet else kind, stream and len(ends) == 2
+    name = ""  # of none, and of one that is closed
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        name = name_of(sock.fileno())
+    return name, " -> " in name and sock.type == socket.SOCK_STREAM
 
 
 def _reset_at_close(sock: Any) -> None:
@@ -126,9 +120,9 @@ def close(sock: socket.socket, policy: Policy | None = None) -> Receipt:
 
 
 def _say_farewell(sock: socket.socket, course: _Course) -> None:
-    if isinstance(sock, ssl.SSLSocket) and _is_half_written(sock):
+    if isinstance(sock, ssl.SSLSocket) and is_half_written(sock):
         course.is_reset = True
-        raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+        raise OSError(errno.EBADMSG, "half a TLS record is missing")
     if isinstance(sock, ssl.SSLSocket) and sock.version() is not None:
         full = course.policy.courtesy == "full"
         sock.settimeout(course.left(course.begun, course.policy.farewell) * full)
@@ -144,17 +138,6 @@ def _say_farewell(sock: socket.socket, course: _Course) -> None:
         sock.shutdown(socket.SHUT_WR)
         course.reach("shut")
         _linger(sock, course)
-
-
-def _is_half_written(sock: "ssl.SSLSocket") -> bool:
-    """Whether a record is, which OpenSSL refuses to write anything else for, even nothing."""
-    sock.settimeout(0)
-    try:
-        if sock.cipher() is not None:
-            sock.send(b"")
-    except OSError as error:
-        return getattr(error, "reason", None) in ("BAD_LENGTH", "BAD_WRITE_RETRY")
-    return False
 
 
 def _linger(sock: socket.socket, course: _Course) -> None:

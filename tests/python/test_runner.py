@@ -163,7 +163,8 @@ def test_every_way_to_a_loop(tmp_path: Path) -> None:
         for make in (current, asyncio.new_event_loop,
                      SelectorEventLoop, asyncio.SelectorEventLoop, Own, finack.EventLoop,
                      getattr(asyncio, "EventLoop", SelectorEventLoop)):
-            asyncio.set_event_loop_policy(None)  # forgets that there was a loop
+            if hasattr(asyncio, "set_event_loop_policy"):  # until 3.15
+                asyncio.set_event_loop_policy(None)  # forgets that there was a loop
             loop = make()
             loop.run_until_complete(main())
             loop.close()

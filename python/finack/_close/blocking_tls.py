@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from finack import _core, _openssl, _private
 from finack._close.tls_wire import Read, Wire
 from finack._receipt import Receipt
-from finack._tls import ssl
+from finack._tls import REFUSALS, ssl
 
 _COURTESY, _SCOPE, _TOTAL, _DRAIN = 0, 1, 7, 10  # in a policy's tuple
 _PAUSE = 0.005  # seconds between looks at the threads inside; nothing else tells when they leave
@@ -79,7 +79,7 @@ def _is_in_the_way(error: OSError) -> bool:
     though there is room.
     """
     reason = getattr(error, "reason", None)
-    return isinstance(error, ssl.SSLWantWriteError) or reason in ("BAD_LENGTH", "BAD_WRITE_RETRY")
+    return isinstance(error, ssl.SSLWantWriteError) or reason in REFUSALS
 
 
 class Tls:

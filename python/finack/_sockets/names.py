@@ -15,6 +15,7 @@ _KINDS = {
     (socket.AF_INET, socket.SOCK_DGRAM): "udp",
     (socket.AF_INET6, socket.SOCK_DGRAM): "udp",
 }
+_UNIX = getattr(socket, "AF_UNIX", None)  # there is none on Windows
 
 
 def address(name: Any) -> str:
@@ -53,7 +54,7 @@ def name_of_any(fd: int) -> str:
 
 def name_of_socket(sock: socket.socket) -> str:
     """The same, whatever a subclass makes of it."""
-    kind = _KINDS.get((sock.family, sock.type), "unix" if sock.family == socket.AF_UNIX else "")
+    kind = _KINDS.get((sock.family, sock.type), "unix" if sock.family == _UNIX else "")
     name = f"{kind or sock.family.name} {address(socket.socket.getsockname(sock))}"
     try:
         return f"{name} -> {address(socket.socket.getpeername(sock))}"

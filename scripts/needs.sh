@@ -177,6 +177,18 @@ has_browser() {
     command -v chromium >/dev/null 2>&1 || grep -qs '^ID=ubuntu$' /etc/os-release
 }
 
+# static_qemu PROCESSOR: one that runs in an empty root; that of Debian 12's qemu-user wants libraries.
+static_qemu() {
+    for name in "qemu-$1-static" "qemu-$1"; do
+        path=$(command -v "$name") || continue
+        ldd "$path" 2>&1 | grep -q ' => ' || {
+            printf '%s' "$path"
+            return 0
+        }
+    done
+    return 1
+}
+
 # The tests of the command run on the Python that the packages of modules are for.
 system_python_has() {
     python=/usr/bin/python3

@@ -39,7 +39,7 @@ struct close {
     struct fin__proof proof;
     uint64_t pause;  /* the last one between two looks, 0: there was none */
     bool quick_over; /* the wait for input alone */
-    bool watched; /* registered in the kernel handle's wait set */
+    bool watched;    /* registered in the kernel handle's wait set */
 };
 
 /* ---- waiting ---- */

@@ -24,7 +24,7 @@ LONG_TURNS = (0.0,) * 16
 
 def pause_after(looks: int) -> float:
     """Seconds until the next look at what nothing tells of, after so many: 1 ms to 50 ms."""
-    return min(0.001 * 2 ** min(looks, 6), 0.05)
+    return min(0.001 * (1 << min(looks, 6)), 0.05)
 
 
 class Owner:

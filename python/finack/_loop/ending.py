@@ -54,7 +54,7 @@ class _InProgress:
 
 
 def _mark(transport: Any) -> tuple[int, int]:
-    """Bytes that are left, and those that the kernel has: while either changes there is progress."""
+    """Bytes that are left, and those that the kernel has: a change of either is progress."""
     if _private.is_pipe(transport):
         return _private.pipe_buffered(transport), 0
     return unsent(transport), _core.outstanding(_private.own_fd(transport))

@@ -51,7 +51,7 @@ def take_over(sock: socket.socket, policy: "_core.PolicyTuple", kept: list[Any])
     return None
 
 
-def users_of(sock: socket.socket) -> tuple[Callable[[], bool], ...]:
+def users_of(sock: socket.socket) -> tuple[()] | tuple[Callable[[], bool]]:
     """What tells the core who is inside besides those in calls; nothing for a plain socket."""
     return (functools.partial(in_use, sock),) if isinstance(sock, ssl.SSLSocket) else ()
 
@@ -117,7 +117,9 @@ class Tls:
         if not broken:
             with contextlib.suppress(OSError):
                 self.layer.shutdown()
-        _core.close(self.give_up, policy, requested, self.kept, *users_of(self.sock), broken)
+        _core.close(
+            self.give_up, policy, requested, self.kept, functools.partial(in_use, self.sock), broken
+        )
 
     def receipt(self, name: str) -> Receipt:
         values = self.kept[0] if self.kept else self.engine.receipt()

@@ -14,7 +14,7 @@ from finack import _core, _private
 from finack._close import by_engine
 from finack._close.at_work import Shared, Work, is_at_work, key_of, pending
 from finack._close.brief import Brief, fits
-from finack._close.closing import Closing, is_lack
+from finack._close.closing import Closing
 from finack._close.groups import ServerWork, SubprocessWork, break_off
 from finack._close.owners import SocketOwner, extra, number_of, turn
 from finack._close.remembered import remembered
@@ -25,6 +25,7 @@ from finack._close.watch import Watch
 from finack._policy import Policy
 from finack._receipt import End, Receipt
 from finack._report.ended import receipt_of
+from finack._sockets.descriptors import is_lack
 from finack._sockets.names import name_of_any
 from finack._sockets.transports import connections, transport_with
 

@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 from finack import _core, _openssl, _private
 from finack._close.tls_wire import Read, Wire
 from finack._receipt import Receipt
+from finack._sockets.descriptors import is_lack
 from finack._tls import REFUSALS, ssl
 
 _COURTESY, _SCOPE, _TOTAL, _DRAIN = 0, 1, 7, 10  # in a policy's tuple
 _PAUSE = 0.005  # seconds between looks at the threads inside; nothing else tells when they leave
 _CHUNK = 65536
-_LACK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class _Closed:
@@ -107,7 +107,7 @@ class Tls:
             self.wait_for_receivers()
             self.run(policy, requested)
         except OSError as error:
-            if error.errno not in _LACK or self.sock.fileno() < 0:
+            if not is_lack(error) or self.sock.fileno() < 0:
                 raise
             self.close_without_descriptors(policy, requested)
 

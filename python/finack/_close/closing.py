@@ -4,15 +4,14 @@
 import asyncio
 import errno
 import os
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from finack import _core
 from finack._close.owners import Owner, is_quiet, is_writable, pause_after, turn
 from finack._policy import Policy
 from finack._receipt import Receipt
 from finack._report.recent import recent
-
-_LACK: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+from finack._sockets.descriptors import is_lack
 
 
 class Hub:
@@ -61,11 +60,6 @@ class Hub:
         if self._watched is not None and not self.loop.is_closed() and self.pid == os.getpid():
             self.loop.remove_reader(self._watched)
         self.set.close()
-
-
-def is_lack(error: BaseException) -> bool:
-    """Whether there is no descriptor left, or no memory for one."""
-    return isinstance(error, OSError) and error.errno in _LACK
 
 
 os.register_at_fork(after_in_child=Hub._at_work.clear)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The descriptor table of this process, as the kernel shows it."""
 
+import errno
 import os
 from collections.abc import Iterator
 
 FOLDER = "/proc/self/fd"
+_LACK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _SOCKET = "socket:["
 _EPOLL = "anon_inode:[eventpoll]"
 
@@ -48,3 +50,8 @@ def _registered(epoll: int) -> set[int]:
             return {int(line.split()[1]) for line in file if line.startswith("tfd:")}
     except OSError:
         return set()
+
+
+def is_lack(error: BaseException) -> bool:
+    """Whether there is no descriptor left, or no memory for one."""
+    return isinstance(error, OSError) and error.errno in _LACK

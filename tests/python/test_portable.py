@@ -290,6 +290,32 @@ def test_bad_input() -> None:
 
 # ---- where the extension can't be loaded ----
 
+ELSEWHERE = """
+    import asyncio, socket, ssl, sys
+    sys.platform = "PLATFORM"
+    if sys.platform == "win32":
+        del socket.AF_UNIX, asyncio.unix_events
+        for name in ("asyncio.unix_events", "fcntl", "resource", "pwd", "grp", "termios"):
+            sys.modules[name] = None
+    from finack import *
+    import finack
+    assert "finack._core" not in sys.modules and not finack._extension
+    server = socket.create_server(("127.0.0.1", 0))
+    ours, theirs = socket.create_connection(server.getsockname()), server.accept()[0]
+    theirs.close()
+    receipt = close(ours)
+    assert receipt.outcome == "graceful" and "shut" in receipt.stages, receipt
+    assert receipt.socket.startswith("tcp 127.0.0.1:") and " -> " in receipt.socket, receipt
+    close(server)
+"""
+
+
+@pytest.mark.parametrize("platform", ["darwin", "freebsd14", "win32"])
+def test_other_platforms(platform: str) -> None:
+    """As far as the standard library's modules say which it is."""
+    script = textwrap.dedent(ELSEWHERE).replace("PLATFORM", platform)
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
+
 
 def copy_without(tmp_path: pathlib.Path) -> pathlib.Path:
     """The package, without its extension."""

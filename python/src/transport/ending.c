@@ -330,17 +330,14 @@ static PyObject *go_on_by(struct fin__py_ending *c, const struct fin_policy *pol
 
 static PyObject *begin_by(struct fin__py_transport *t, const struct fin_policy *policy)
 {
-    int result;
-
     if (fin__py_refuses(t, "aclose"))
         return NULL;
     if (!t->loop || t->plain || t->fd < 0 || t->connecting || !t->watched || t->losing
         || (t->closing && !fin__py_is_shutting(t)))
         Py_RETURN_NONE;
-    result = fin__py_ending_begin(t, policy, FIN__PY_BY_ACLOSE, NULL);
-    if (result < 0)
+    if (fin__py_ending_begin(t, policy, FIN__PY_BY_ACLOSE, NULL) < 0)
         return NULL;
-    return Py_NewRef(result > 0 || !t->ending ? Py_None : t->ending);
+    return Py_NewRef(t->ending ? t->ending : Py_None);
 }
 
 /* transport._close_by(policy, loop), the loop that runs: the close that is at work, by this policy,

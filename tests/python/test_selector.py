@@ -19,6 +19,7 @@ import pytest
 from selector_lab import BOUND, MAKERS, READ, WRITE, Pair
 
 import finack
+from finack import _core
 
 
 def message(error: pytest.ExceptionInfo[BaseException]) -> str:
@@ -373,6 +374,23 @@ def test_stale_event(native: finack.ProxySelector, pair: Pair) -> None:
         with selectors.EpollSelector() as outer:
             outer.register(native, READ)
             assert outer.select(0) == []
+
+
+def test_a_set_of_others_is_healed(pair: Pair) -> None:
+    """It can't be replaced, so the stale entry leaves it, and another one stays."""
+    ours, theirs = pair
+    with selectors.EpollSelector() as inner, held_by("a dup", ours.fileno()):
+        selector = finack.ProxySelector(inner)
+        selector.register(theirs, READ, "live")
+        selector.register(ours.fileno(), READ, "stale")
+        theirs.send(b"x")
+        ours.send(b"x")
+        os.close(ours.detach())
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            assert [key.data for key, _ in selector.select(0)] == ["live"]
+        assert _core.stale_registrations() == []
+        assert [key.data for key, _ in inner.select(0)] == ["live"]
 
 
 @pytest.mark.parametrize("holder", ["a dup", "a child", "a message"])

@@ -3,7 +3,10 @@
 
 import asyncio
 import contextlib
+import gc
+import os
 import socket
+import weakref
 from typing import Any
 
 import pytest
@@ -65,5 +68,46 @@ def test_server_that_does_not_let_itself_be_closed(run: Run, turns: int) -> None
                 assert await asyncio.to_thread(client.recv, 1) == b""
         await two_turns()
         assert len(descriptors.sockets()) < len(before)
+
+    run(main())
+
+
+def test_server_without_connections_that_is_cut(run: Run) -> None:
+    """It is closed when CancelledError is raised, and no task of its close is left."""
+
+    async def main() -> None:
+        server = await finack.start_server(Guests(), "127.0.0.1", 0)
+        number = server.sockets[0].fileno()
+        close = asyncio.create_task(finack.aclose(server))
+        await asyncio.sleep(0)
+        close.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await close
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+
+    run(main())
+
+
+def test_server_forgets_who_has_gone(run: Run) -> None:
+    """One that runs for a year keeps nothing of them, though its loop lists no connections."""
+
+    async def main() -> None:
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            gone.append(weakref.ref(writer.transport))
+            writer.close()
+
+        gone: list[weakref.ref[Any]] = []
+        server = await finack.start_server(serve, "127.0.0.1", 0)
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            assert await reader.read() == b""
+            await finack.aclose(writer)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        gc.collect()
+        assert [transport() for transport in gone] == [None] * 3
+        await finack.aclose(server)
 
     run(main())

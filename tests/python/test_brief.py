@@ -106,7 +106,8 @@ def test_held_by_a_dup(peers: Peers) -> None:
     go(peers, main)
 
 
-def test_held_by_a_file(peers: Peers) -> None:
+@pytest.mark.parametrize("new_loop", [finack.EventLoop, asyncio.SelectorEventLoop])
+def test_held_by_a_file(peers: Peers, new_loop: Callable[[], Any]) -> None:
     peer = peers.listen("mute")
 
     async def main() -> None:
@@ -121,7 +122,8 @@ def test_held_by_a_file(peers: Peers) -> None:
             assert receipt.tombstone or not os.path.exists(f"/proc/self/fd/{fd}")
             assert receipt.end in ("fin", "kernel", "none")
 
-    finack.run(main())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
     assert peer.seen(1) == [Seen(0, False, "eof", False)]
     peer.stop()
 

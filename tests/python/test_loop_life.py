@@ -226,40 +226,6 @@ def in_child(source: str) -> str:
     return done.stdout
 
 
-def test_sendfile(tmp_path: Path) -> None:
-    """The kernel sends it while the loop reads nothing; afterwards that is as it was."""
-    content = os.urandom(1 << 20)
-    path = tmp_path / "file"
-    path.write_bytes(content)
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        accepted: asyncio.Future[Any] = loop.create_future()
-        server = await asyncio.start_server(lambda *pair: accepted.set_result(pair), "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        their_reader, their_writer = await accepted
-        transport: Any = writer.transport
-        for reads in (True, False):
-            if not reads:
-                transport.pause_reading()
-            writer.write(b"begin")
-            with path.open("rb") as file:
-                sending = loop.sendfile(transport, file, 100)
-                sent, got = await asyncio.gather(
-                    sending, their_reader.readexactly(len(content) - 95)
-                )
-            assert (sent, got) == (len(content) - 100, b"begin" + content[100:])
-            assert transport.is_reading() is reads
-        their_writer.write(b"answer")
-        transport.resume_reading()
-        assert await reader.readexactly(6) == b"answer"
-        receipts = await asyncio.gather(finack.aclose(writer), finack.aclose(their_writer))
-        assert [receipt.outcome for receipt in receipts] == ["graceful"] * 2
-        server.close()
-
-    finack.run(main())
-
-
 def test_a_daemon() -> None:
     """The loop was made before the fork, and is used in the child alone."""
     said = in_child("""

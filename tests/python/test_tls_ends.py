@@ -83,6 +83,32 @@ def test_the_loop_met_the_end_by_itself(run: Run, tls: Lab, courtesy: Any, end: 
     run(main())
 
 
+def test_a_program_that_goes_on_writing(run: Run, tls: Lab) -> None:
+    """What it writes behind the farewell is dropped: close_notify comes last, and FIN."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        peer, transport, recorder = await tls.connect("clean")
+        written = 0
+
+        def write() -> None:
+            nonlocal written
+            if recorder.calls[-1] != "lost":
+                transport.write(b"more")
+                written += 4
+                loop.call_soon(write)
+
+        write()
+        receipt = await finack.aclose(transport, FULL)
+        assert (receipt.outcome, receipt.end) == ("graceful", "fin")
+        assert "answered" in receipt.stages
+        end = await seen(peer)
+        assert (end.close_notify, end.end, end.reset_after) == (True, "eof", False)
+        assert 0 < end.received <= written
+
+    run(main())
+
+
 @pytest.mark.parametrize("courtesy", ["orderly", "full"])
 def test_reset(run: Run, tls: Lab, courtesy: Any) -> None:
     """That is no end of the stream."""

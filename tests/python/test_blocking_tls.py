@@ -174,6 +174,20 @@ def test_tls_thread_in_recv_wakes(
     peer.stop()
 
 
+def test_tls_thread_in_recv_takes_none_of_the_time_to_send(
+    peers: Peers, certificate: Certificate
+) -> None:
+    """There is nothing to be sent."""
+    peer = peers.listen("clean", tls=certificate)
+    with tls_client(peer.address, certificate) as sock:
+        thread = Inside(sock, lambda s: s.recv(1))
+        receipt = finack.close(sock, Policy(flush=0))
+        assert thread.left() == b"" or isinstance(thread.result, OSError)
+    assert "flushed" in receipt.stages and receipt.phase != "flush"
+    assert peer.seen(1)[0].close_notify == ("notified" in receipt.stages)
+    peer.stop()
+
+
 def test_a_thread_that_comes_during_the_close_is_refused(
     peers: Peers, certificate: Certificate
 ) -> None:

@@ -211,3 +211,13 @@ def test_table() -> None:
         assert descriptors.added(after, before) == {}
         os.close(copy)
     assert descriptors.sockets() == before
+
+
+def test_objects_without_a_socket(places: Places) -> None:
+    """A program may keep as many as it likes: each is looked at twice."""
+    kept = [socket.socket() for _ in range(3)]
+    for sock in kept:
+        sock.close()
+    places.settle()
+    places.settle()
+    assert places._new == [] and len(kept) == 3

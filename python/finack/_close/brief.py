@@ -115,7 +115,6 @@ class Brief(AtWork):
             yield from waiter
         finally:
             timer.cancel()
-            self._waiter = None
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

@@ -294,7 +294,6 @@ class Closing:
             await self._waiter
         finally:
             timer.cancel()
-            self._waiter = None
         if self._cut or self._core.left > 0:
             return self._tell("ready", progress=self._moved)
         return self._tell("deadline", bytes=self._left())

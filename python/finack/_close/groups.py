@@ -218,11 +218,10 @@ class SubprocessWork:
 
     async def run(self) -> Receipt:
         try:
-            await self._end(0)
+            await self._end_input()
             if self._waits():
                 await self._exit(self._policy.linger)
-            self._kill()
-            await asyncio.gather(self._end(1), self._end(2))
+            self._kill()  # its other pipes are closed with it
             await self._exit(self._left())
         except BaseException:
             self.cut()
@@ -235,11 +234,11 @@ class SubprocessWork:
     def _left(self) -> float:
         return self._requested + self._policy.total - time.monotonic()
 
-    async def _end(self, number: int) -> None:
-        pipe = self._transport.get_pipe_transport(number)
+    async def _end_input(self) -> None:
+        pipe = self._transport.get_pipe_transport(0)
         if pipe is not None and number_of(pipe) >= 0:
             self._receipts.append(await self._close(pipe, self._policy))
-        elif number == 0:
+        else:
             self._note_what_broke()
 
     def _note_what_broke(self) -> None:

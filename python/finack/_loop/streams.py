@@ -244,7 +244,6 @@ class _Sending(asyncio.Protocol):
         self._protocol = transport.get_protocol()
         self._resume = transport.is_reading()
         self._room: asyncio.Future[None] | None = None
-        self._lost = False
         transport.pause_reading()
         transport.set_protocol(self)
         if _private.is_write_paused(transport):
@@ -261,9 +260,7 @@ class _Sending(asyncio.Protocol):
         if self._resume:
             self._transport.resume_reading()
         if self._room is not None:
-            self._room.cancel()
-            if not self._lost:
-                self._protocol.pause_writing()  # it has not heard of it
+            self._protocol.pause_writing()  # it has not heard of it
 
     def pause_writing(self) -> None:
         self._room = asyncio.get_running_loop().create_future()
@@ -274,7 +271,6 @@ class _Sending(asyncio.Protocol):
             self._room = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = True
         if self._room is not None:
             self._room.set_exception(ConnectionError("Connection is closed by peer"))
             self._room = None

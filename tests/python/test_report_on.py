@@ -63,6 +63,34 @@ def test_report(loop: str) -> None:
             assert listening.startswith("LISTEN, ") and ": tcp 127.0.0.1:" in listening, listening
 
 
+RUNNING = """
+import asyncio, os, signal, finack
+async def ask(writer):
+    os.kill(os.getpid(), signal.SIGUSR1)  # the line
+async def work(writers):
+    await ask(writers.pop())
+async def main():
+    finack.report_on(signal.SIGUSR1, 1)
+    server = await asyncio.start_server(lambda *_: asyncio.sleep(1000), "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writers = [writer]
+    del writer
+    await asyncio.create_task(work(writers))
+    os._exit(0)
+RUN
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "finack"])
+def test_task_that_runs(loop: str) -> None:
+    """Neither it nor the collector tells of its variables, nor of what it awaits."""
+    text = RUNNING.replace("RUN", RUNNERS[loop])
+    line = 1 + next(i for i, line in enumerate(text.splitlines()) if "# the line" in line)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    held = rf"task work \(Task-\d+\) at <string>:{line}\b"
+    assert bool(re.search(held, done.stdout)) == (sys.version_info >= (3, 13)), done.stdout
+
+
 def test_bad_input() -> None:
     """What it can't be given."""
     import finack

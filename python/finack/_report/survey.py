@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST = 10_000  # of each kind, and objects that are looked at for one task
 _SECONDS = 2.0  # for the tasks
+_COROUTINE = 0x80 | 0x100 | 0x200  # or a generator that is one, or an asynchronous one
 _INNER = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper", "FutureIter")
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _LIBRARIES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -161,7 +162,11 @@ class _Survey:
             self.cut = True
             return
         chain = _chain(_ask(task, "get_coro"))
-        at, inner = _places([frame for _, frame in chain])
+        frames = [frame for _, frame in chain]
+        inside = (
+            _running(frames[-1], getattr(self.loops[loop], "_thread_id", None)) if chain else []
+        )
+        at, inner = _places([*frames, *inside[1:]])
         coroutine = getattr(_ask(task, "get_coro"), "__qualname__", None)
         self.tasks.append(
             {
@@ -176,14 +181,15 @@ class _Survey:
         waited = self.of.get(id(future))
         if waited is not None:
             waited["tasks"].append({"task": index, "how": "waits", "far": 0})
-        for entry, far in self.reach([coro for coro, _ in chain], id(task)).values():
+        holders = [coroutine for coroutine, _ in chain] + [_values(frame) for frame in inside]
+        for entry, far in self.reach(holders, id(task)).values():
             if entry is not waited:
                 entry["tasks"].append({"task": index, "how": "has", "far": far})
 
-    def reach(self, coroutines: list[Any], task: int) -> dict[int, tuple[dict[str, Any], int]]:
+    def reach(self, holders: list[Any], task: int) -> dict[int, tuple[dict[str, Any], int]]:
         """The entries that variables of a task lead to, and in how many steps."""
         found: dict[int, tuple[dict[str, Any], int]] = {}
-        seen, level = {task, *map(id, coroutines)}, list(coroutines)
+        seen, level = {task, *map(id, holders)}, holders
         for far in range(3):
             level = [value for x in level for value in gc.get_referents(x)][:_MOST]
             following = []
@@ -274,6 +280,26 @@ def _chain(coroutine: Any) -> list[tuple[Any, Any]]:
         ]
         coroutine = _next(next((x for x in awaited if x is not None), None))
     return found
+
+
+def _running(outermost: Any, thread: Any) -> list[Any]:
+    """A task that runs just now: the frames of its coroutines, from that one on; else none.
+
+    Neither the coroutines themselves nor the collector tell of them then.
+    """
+    frame, found = (_ask(sys, "_current_frames") or {}).get(thread), []
+    while frame is not None:
+        if frame.f_code.co_flags & _COROUTINE:
+            found.append(frame)
+        if frame is outermost:
+            return found[::-1]
+        frame = frame.f_back
+    return []
+
+
+def _values(frame: Any) -> list[Any]:
+    """What its variables are. Before 3.13 to ask renews the copy that locals() gave the program."""
+    return list(frame.f_locals.values()) if sys.version_info >= (3, 13) else []
 
 
 def _places(frames: list[Any]) -> tuple[str | None, str | None]:

@@ -87,6 +87,20 @@ def test_tls_under_full_tells_an_answer_from_an_end(
     peer.stop()
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_tls_whose_end_the_program_has_read(
+    peers: Peers, certificate: Certificate, exact: bool
+) -> None:
+    """A close_notify that has been read is an answer too."""
+    peer = peers.listen("mute", tls=certificate)
+    with tls_client(peer.address, certificate, exact=exact) as sock:
+        act_once_open(peer, ["notify"])
+        assert sock.recv(1) == b""
+        policy = Policy(courtesy="full", farewell=0.01, linger=0.01, total=FOREVER)
+        assert "answered" in finack.close(sock, policy).stages
+    peer.stop()
+
+
 def act_once_open(peer: Peer, acts: list[Act]) -> None:
     peer.opened(1)
     for act in acts:

@@ -243,6 +243,27 @@ def test_asyncio_is_bounded_and_the_peer_is_told() -> None:
     )
 
 
+def test_asyncio_aborts() -> None:
+    pure(
+        """
+        async def main():
+            got = asyncio.get_running_loop().create_future()
+            async def serve(reader, writer):
+                try:
+                    got.set_result(await reader.read())
+                except ConnectionResetError as error:
+                    got.set_result(error)
+                writer.close()
+            server, reader, writer = await connection(serve)
+            receipt = await finack.aclose(writer, Policy(courtesy="abort"))
+            assert (receipt.outcome, receipt.end) == ("aborted", "reset"), receipt
+            assert isinstance(await got, ConnectionResetError)
+            server.close()
+        asyncio.run(main())
+        """
+    )
+
+
 def test_close_all_and_the_end_of_run() -> None:
     pure(
         """

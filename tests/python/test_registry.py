@@ -124,6 +124,23 @@ def test_close_all_of_what_is_accepted_meanwhile(new_loop: Callable[[], Any]) ->
     assert descriptors.added(before, descriptors.sockets()) == {}
 
 
+def test_close_all_of_one_that_does_not_let_go(peers: Peers) -> None:
+    """It is closed once, and not waited for."""
+    peer = peers.listen("clean")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport: Any = (await loop.create_connection(asyncio.Protocol, *peer.address))[0]
+        transport.abort = transport.close = transport.resume_reading = lambda: None
+        report = await asyncio.wait_for(finack.close_all(5), 20)
+        assert [receipt.tombstone for receipt in report.receipts] == [True]
+        del transport.abort
+        transport.abort()
+
+    run(asyncio.SelectorEventLoop, main())
+    peer.stop()
+
+
 def test_close_all_on_uvloop() -> None:
     """The servers; of the connections those that are known."""
 

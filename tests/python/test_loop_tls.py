@@ -497,3 +497,21 @@ def test_a_context_that_sni_has_chosen(files: Certificate) -> None:
     context.sni_callback = choose
     finack.run(main())
     assert any(isinstance(error, ValueError) for error in ends) == RAISED
+
+
+@pytest.mark.parametrize("name", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_times_are_positive(certificate: Certificate, name: str, seconds: int) -> None:
+    async def main() -> None:
+        loop, options = asyncio.get_running_loop(), {name: seconds}
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            with pytest.raises(ValueError, match=f"{name} should be a positive number, got"):
+                await loop.create_connection(
+                    asyncio.Protocol,
+                    *server.getsockname(),
+                    ssl=certificate.client_context(),
+                    server_hostname="localhost",
+                    **options,
+                )
+
+    finack.run(main())

@@ -141,6 +141,25 @@ def test_close_all_of_one_that_does_not_let_go(peers: Peers) -> None:
     peer.stop()
 
 
+def test_what_is_handed_over_is_forgotten() -> None:
+    """When the last one who asked for it has left; then nothing is noted."""
+
+    def hand_over() -> None:
+        a, b = tcp()
+        with b, socket.socket(fileno=os.dup(a.fileno())):
+            finack.close(a, Policy(scope="descriptor"))
+
+    recent.ask_for_handed_over()
+    recent.ask_for_handed_over()
+    hand_over()
+    recent.nobody_asks()
+    assert len(recent.handed_over) == 1
+    recent.nobody_asks()
+    assert not recent.handed_over
+    hand_over()
+    assert not recent.handed_over
+
+
 def test_close_all_on_uvloop() -> None:
     """The servers; of the connections those that are known."""
 

@@ -14,7 +14,7 @@ import subprocess
 # They take minutes, or run the package as other programs do.
 SLOW = "cpython leaks tls_leaks libraries examples churn attach interpreters"
 FIRST = 12  # as many, the quickest that there are, are run before the others are collected
-ENOUGH_SECONDS = 60  # of other parameters of tests that were run with some
+ENOUGH_SECONDS = 120  # of tests for a line: many are run by nearly all that there are
 DEBUG = ("--buildtype=debug", "-Doptimization=0")
 UNREACHED = "no test runs it"
 
@@ -99,7 +99,8 @@ class Reach:
 
     def __init__(self, tree, server):
         self.tree, self.server = tree, server
-        self.seconds, self.tests = {}, collections.defaultdict(set)
+        self.seconds, self.size = {}, {}
+        self.tests = collections.defaultdict(set)
         self.starts = None
         sources = digest(tree.tree, "python", "src", "include")
         kept = tree.tree.parents[1] / "reach"
@@ -143,23 +144,24 @@ class Reach:
 
     def take(self, tests):
         for test, what in tests.items():
-            self.seconds[test] = what["seconds"]
+            self.seconds[test], self.size[test] = what["seconds"], len(what["ran"])
             for line in what["ran"]:
                 self.tests[line].add(test)
 
     def of(self, path, numbers):
-        """The tests that run one of the lines, the quickest first, each function once before its
-        other parameters."""
+        """The tests that run one of the lines: those of the file of tests that is called like the
+        source, those that run little else, each function once before its other parameters."""
         found = set().union(*(self.tests.get(f"{path}:{number}", ()) for number in numbers))
+        name = path.rsplit("/", 1)[1].split(".")[0].strip("_")
         seen = collections.Counter()
         order = []
-        for test in sorted(found, key=self.seconds.get):
-            function = test.split("[")[0]
-            order.append((seen[function], self.seconds[test], test))
-            seen[function] += 1
+        for test in sorted(found, key=self.size.get):
+            file, function = test.split("[")[0].split("::", 1)
+            order.append((seen[file, function], name not in file, self.size[test], test))
+            seen[file, function] += 1
         chosen, total = [], 0.0
-        for turn, seconds, test in sorted(order):
-            total += seconds if turn else 0.0
+        for *_, test in sorted(order):
+            total += self.seconds[test]
             if total <= ENOUGH_SECONDS:
                 chosen.append(test)
         return chosen

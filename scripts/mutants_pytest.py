@@ -28,8 +28,8 @@ THEIRS = "asyncio.sslproto ssl subprocess ctypes socketserver uvloop trustme mul
 
 PATIENCE = 20.0  # for any test
 SLOWNESS = 8.0  # times what it takes otherwise
-# Loops and versions of TLS that run no line of ours that others don't.
-OTHERS = "not uvloop and not proxy and not (tls and 1.2)"
+# A loop and a version of TLS that run no line of ours that others don't.
+OTHERS = "not proxy and not (tls and 1.2)"
 
 
 class Reach:
@@ -40,6 +40,14 @@ class Reach:
         with open(os.environ["MUTANTS_BLOCKS"], "r+b") as file:
             self.blocks = mmap.mmap(file.fileno(), 0)
         self.blank = bytes(len(self.blocks))
+        self.at_import = None  # lines; until the first test has begun
+        self.restart()
+
+    def begin(self):
+        """A test begins; what ran before it ran when the package was imported."""
+        if self.at_import is None:
+            self.at_import = self.told()["lines"]
+        self.restart()
 
     def restart(self):
         os.truncate(self.lines, 0)
@@ -51,6 +59,13 @@ class Reach:
             lines = sorted(set(file.read().split()))
         blocks = [match.start() for match in re.finditer(rb"[^\0]", self.blocks)]
         return {"lines": lines, "blocks": blocks}
+
+    def end(self):
+        """Of the first test it is what ran at the import, too."""
+        told = self.told()
+        told["lines"] = sorted({*told["lines"], *self.at_import})
+        self.at_import = []
+        return told
 
 
 class Teller:
@@ -68,11 +83,11 @@ class Teller:
     def pytest_runtest_protocol(self, item):
         self.tell("begun", item.nodeid)
         if self.reach:
-            self.reach.restart()
+            self.reach.begin()
         begun = time.monotonic()
         answer = yield
         told = {"seconds": time.monotonic() - begun}
-        self.tell("ended", item.nodeid, told | (self.reach.told() if self.reach else {}))
+        self.tell("ended", item.nodeid, told | (self.reach.end() if self.reach else {}))
         return answer
 
     def pytest_runtest_logreport(self, report):

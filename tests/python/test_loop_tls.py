@@ -504,14 +504,17 @@ def test_a_context_that_sni_has_chosen(files: Certificate) -> None:
 def test_times_are_positive(certificate: Certificate, name: str, seconds: int) -> None:
     async def main() -> None:
         loop, options = asyncio.get_running_loop(), {name: seconds}
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            with pytest.raises(ValueError, match=f"{name} should be a positive number, got"):
-                await loop.create_connection(
-                    asyncio.Protocol,
-                    *server.getsockname(),
-                    ssl=certificate.client_context(),
-                    server_hostname="localhost",
-                    **options,
-                )
+        text = f"{name} should be a positive number, got"
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            pytest.raises(ValueError, match=text),
+        ):
+            await loop.create_connection(
+                asyncio.Protocol,
+                *server.getsockname(),
+                ssl=certificate.client_context(),
+                server_hostname="localhost",
+                **options,
+            )
 
     finack.run(main())

@@ -22,6 +22,7 @@ from finack import CloseReport, Ghost, Policy, Receipt
 from finack._report.recent import recent
 from finack._sockets import descriptors
 from finack._sockets.places import places
+from finack._sockets.transports import connections
 
 uvloop.new_event_loop().close()  # the first one of a process opens a pipe for signals, for good
 
@@ -139,6 +140,30 @@ def test_close_all_of_one_that_does_not_let_go(peers: Peers) -> None:
 
     run(asyncio.SelectorEventLoop, main())
     peer.stop()
+
+
+def test_where_a_connection_with_tls_was_made(certificate: Certificate) -> None:
+    """The line of the program; of one that a server accepted, the server's."""
+
+    async def main() -> None:
+        server = await asyncio.start_server(
+            lambda *_: None, "127.0.0.1", 0, ssl=certificate.server_context()
+        )
+        _, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(),
+            ssl=certificate.client_context(),
+            server_hostname="localhost",
+        )
+        made = {c.transport: c.made for c in connections(asyncio.get_running_loop())}
+        assert "test_registry.py" in (made.pop(writer.transport) or "")
+        assert all("the server that accepted it" in (place or "") for place in made.values())
+        await finack.close_all(5)
+
+    places.start()
+    try:
+        run(finack.EventLoop, main())
+    finally:
+        places.stop()
 
 
 def test_what_is_handed_over_is_forgotten() -> None:

@@ -503,7 +503,8 @@ def test_a_context_that_sni_has_chosen(files: Certificate) -> None:
 @pytest.mark.parametrize("seconds", [0, -1])
 def test_times_are_positive(certificate: Certificate, name: str, seconds: int) -> None:
     async def main() -> None:
-        loop, options = asyncio.get_running_loop(), {name: seconds}
+        loop = asyncio.get_running_loop()
+        options: Any = {name: seconds}
         text = f"{name} should be a positive number, got"
         with (
             socket.create_server(("127.0.0.1", 0)) as server,

@@ -47,6 +47,7 @@ needs_test="$needs_network $needs_programs
     command:g++:g++
     command:nm:binutils
     command:cmake:cmake
+    command:make:make
     command:openssl:openssl
     command:curl:curl
     command:strace:strace
@@ -137,7 +138,7 @@ needs_of_test() {
     end | ps_command) echo "$needs_network $schema command:strace:strace" ;;
     examples) echo "$needs_examples command:g++:g++ command:openssl:openssl" ;;
     export) echo command:promtool:prometheus command:ip:iproute2 command:curl:curl ;;
-    install) echo command:cmake:cmake ;;
+    install) echo command:cmake:cmake command:make:make ;;
     network | referee) echo "$needs_network" ;;
     page) echo browser:chromium:chromium ;;
     probe) echo "$schema" ;;

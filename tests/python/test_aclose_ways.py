@@ -687,7 +687,7 @@ def test_aclosing_refuses_before_the_block(run: Run, certificate: Certificate) -
         blocking = certificate.client_context().wrap_socket(
             socket.socket(), server_hostname="localhost"
         )
-        for wrong, text in ((3, "not int"), (blocking, "not SSLSocket .*: finack.close")):
+        for wrong, text in ((3, "got int"), (blocking, "got SSLSocket .*: finack.close")):
             with pytest.raises(TypeError, match=text):
                 async with finack.aclosing(wrong):
                     raise AssertionError

@@ -612,7 +612,8 @@ def test_tls_truncated_and_the_program_has_met_it(
     with tls_client(peer.address, certificate, exact=True) as sock:
         peer.opened(1)
         peer.act("fin")
-        assert sock.recv(1) == b""  # of an SSLEOFError, which ssl suppresses
+        with contextlib.suppress(ssl.SSLError):  # of the first 3.11, of which ssl knows nothing
+            assert sock.recv(1) == b""  # of an SSLEOFError, which ssl suppresses
         receipt = finack.close(sock, Policy(courtesy=courtesy))
     assert (receipt.outcome, receipt.end) == ("truncated", "fin")
     assert not {"notified", "answered"} & set(receipt.stages)

@@ -299,7 +299,7 @@ static void test_what_tombstones_are_made_of_may_be_descriptor_0(void **state)
     assert_null(fin_handle_free(handle));
     assert_true(is_free(STDIN_FILENO));
     assert_int_equal(dup2(kept, STDIN_FILENO), STDIN_FILENO);
-    drop_all(fds[THEM], kept);
+    drop_all(fds[THEM], kept, -1);
 }
 
 static void test_new_without_descriptors_leaves_the_socket(void **state)

@@ -19,7 +19,7 @@ static const struct {
     { "probe", probe_main, "close a connection and show how that went" },
     { "trace", trace_main, "follow every socket of a command" },
     { "ps", ps_main, "list sockets, and say why each is still there" },
-    { "attach", attach_main, "ask a Python program that runs what its loops have open" },
+    { "attach", attach_main, "ask a running Python program what its loops have open" },
     { "end", end_main, "end a connection that another process has open" },
     { "heal", heal_main, "remove stale entries from the epoll sets of a process" },
     { "export", export_main, "serve the same as Prometheus metrics" },
@@ -37,7 +37,7 @@ static int help(void)
                          commands[i].summary);
     snprintf(
         text + used, sizeof text - (size_t) used,
-        "\n  -h, --help, --version\n\n'finack COMMAND --help' tells more, and so does finack(1).\n");
+        "\n  -h, --help, --version\n\nFor more see 'finack COMMAND --help' and finack(1).\n");
     return put_out(text, strlen(text));
 }
 

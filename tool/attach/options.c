@@ -16,15 +16,15 @@ enum {
 static const char help[] =
     "usage: finack attach [OPTIONS] PID\n"
     "\n"
-    "Asks a Python program that runs, 3.14 or later, for the connections, servers and pipes of its\n"
-    "loops, and for the tasks that use them; says with each what finack ps says of the socket.\n"
-    "Nothing has to be installed there, and nothing stays.\n"
+    "Asks a running Python program, 3.14 or later, for the connections, servers and pipes of its\n"
+    "loops and the tasks that use them, and adds what finack ps says of each socket. Nothing has\n"
+    "to be installed there, and nothing stays.\n"
     "\n"
     "  --json              one JSON document\n"
-    "  -t, --timeout TIME  wait so long for the program (5s)\n"
+    "  -t, --timeout TIME  how long to wait for the answer (5s)\n"
     "  -h, --help, --version\n"
     "\n"
-    "Exit status: 0 all is fine, 1 some socket is not, 2 the program could not be asked.\n";
+    "Exit status: 0 all is fine, 1 a socket is not, 2 the program could not be asked.\n";
 
 static const struct option options[] = {
     { "json", no_argument, NULL, OPT_JSON },

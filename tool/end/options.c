@@ -18,24 +18,24 @@ static const char end_help[] =
     "open there until the program closes it.\n"
     "\n"
     "  -s, --socket ID   only if it is this socket: the id that finack ps shows\n"
-    "  -r, --reset       by RST; else by FIN, and waits for the peer, 5s at most\n"
+    "  -r, --reset       by RST; without it by FIN, and waits for the peer, 5s at most\n"
     "  -y, --yes         do not ask\n"
-    "  -n, --dry-run     say what it is, and do nothing\n"
+    "  -n, --dry-run     say what would be ended, and do nothing\n"
     "  -h, --help, --version\n"
     "\n"
-    "Exit status: 0 ended, 1 the peer did not answer, or no was answered, 2 it could not be done.\n";
+    "Exit status: 0 ended, 1 the peer did not answer, or you said no, 2 it could not be done.\n";
 
 static const char heal_help[] =
     "usage: finack heal [OPTIONS] PID\n"
     "\n"
     "Removes stale entries from the epoll sets of a process: those of sockets whose descriptor was\n"
-    "closed while another kept the socket, which the program can't remove itself.\n"
+    "closed while another kept the socket. The program can't remove them itself.\n"
     "\n"
     "  -y, --yes         do not ask\n"
     "  -n, --dry-run     say which there are, and do nothing\n"
     "  -h, --help, --version\n"
     "\n"
-    "Exit status: 0 there is none any more, 1 some are left, 2 it could not be done.\n";
+    "Exit status: 0 none is left, 1 some are, 2 it could not be done.\n";
 
 static const struct option end_long[] = {
     { "socket", required_argument, NULL, 's' },

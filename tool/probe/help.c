@@ -5,8 +5,8 @@
 const char probe_help[] =
     "usage: finack probe [OPTIONS] [HOST:PORT]\n"
     "\n"
-    "Closes a connection and shows how that went. With HOST:PORT ([ADDRESS]:PORT for IPv6) to that\n"
-    "server, without to a set of embedded peers that behave as badly as real ones do.\n"
+    "Closes a connection and shows how that went: to HOST:PORT ([ADDRESS]:PORT for IPv6) if given,\n"
+    "else to a set of embedded peers that behave as badly as real ones do.\n"
     "\n"
     "Connection (with HOST:PORT only):\n"
     "  --tls                    speak TLS; the certificate is verified\n"

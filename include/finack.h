@@ -28,7 +28,7 @@ extern "C" {
 
 #define FIN_API __attribute__((visibility("default")))
 
-/* Version of this header; fin_version() tells that of the library in use. */
+/* Version of this header; fin_version() returns that of the library in use. */
 #define FIN_VERSION "0.1.0"
 
 /* What a close passes through. Partial order:
@@ -58,10 +58,10 @@ enum fin_outcome {
     FIN_OUTCOME_TIMED_OUT, /* a deadline cut it, in `phase` */
     FIN_OUTCOME_RESET, /* the connection was reset, by the peer, or by the kernel for unread input;
                               or it had ended without both FINs, whoever took its error */
-    FIN_OUTCOME_ERROR, /* `error` tells; ENOTCONN: it was over, and how can't be known */
+    FIN_OUTCOME_ERROR, /* see `error`; ENOTCONN: it was over, and it can't be known how */
     FIN_OUTCOME_ABORTED, /* the program asked for an abort */
-    FIN_OUTCOME_BOUNDED, /* the bound on drained bytes cut it, in `phase`; worse than truncated,
-                              better than timed_out */
+    FIN_OUTCOME_BOUNDED, /* more input than `drain` came, in `phase`; worse than truncated,
+                            better than timed_out */
 };
 #define FIN_OUTCOMES 8
 
@@ -75,7 +75,7 @@ enum fin_phase {
 
 /* How the stream ended for the peer. */
 enum fin_end {
-    FIN_END_NONE,   /* no stream ended: UDP, a pipe, never connected, or others hold it still */
+    FIN_END_NONE,   /* no stream ended: UDP, a pipe, never connected, or others still hold it */
     FIN_END_FIN,    /* in FIN, with every byte, and the peer's kernel has acknowledged it */
     FIN_END_RESET,  /* in RST: one was sent, or came */
     FIN_END_KERNEL, /* not known: the kernel was still at work, or could not tell */
@@ -89,15 +89,15 @@ enum fin_answer {
 
 enum fin_courtesy {
     FIN_COURTESY_ABORT,   /* RST now */
-    FIN_COURTESY_PROMPT,  /* flush, close_notify, FIN, let go */
-    FIN_COURTESY_ORDERLY, /* and wait for acked and eof, draining input */
-    FIN_COURTESY_FULL,    /* and wait for the TLS answer before FIN */
+    FIN_COURTESY_PROMPT,  /* flush, close_notify, FIN, release */
+    FIN_COURTESY_ORDERLY, /* also wait for acked and eof, draining input */
+    FIN_COURTESY_FULL,    /* also wait for the peer's close_notify before FIN */
 };
 
 enum fin_scope {
     FIN_SCOPE_DEFAULT,    /* connection; for a listening socket descriptor */
     FIN_SCOPE_CONNECTION, /* end the connection, for every holder */
-    FIN_SCOPE_DESCRIPTOR, /* drop this reference alone; other holders notice nothing */
+    FIN_SCOPE_DESCRIPTOR, /* only close this descriptor; other holders notice nothing */
 };
 
 /* For fin_policy.orphan_ms; a positive value is a time. */
@@ -113,7 +113,8 @@ struct fin_policy {
     int courtesy;        /* enum fin_courtesy */
     int scope;           /* enum fin_scope */
     int proof;           /* the stage that completes the close: FIN_STAGE_RELEASED and later ones */
-    int rebindable;      /* nonzero: SO_REUSEADDR before FIN: the 4-tuple can be reused at once */
+    int rebindable;      /* nonzero: SO_REUSEADDR before FIN, so that the 4-tuple can be reused
+                            at once */
     int32_t flush_ms;    /* longest time without progress in sending our own buffer */
     int32_t farewell_ms; /* for close_notify, and for its answer under `full` */
     int32_t linger_ms;   /* for acked and eof; starts anew while the kernel's send queue shrinks */
@@ -127,9 +128,9 @@ struct fin_policy {
      * must not touch the listening socket. NULL: each is closed with courtesy prompt. */
     void (*accepted)(int fd, void *arg);
     void *accepted_arg;
-    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders (about 20
-                         us a process of the machine) in what is left of total_ms and proof_ms, for
-                         0.1 s of processor time and 1 s at most */
+    int find_holders; /* nonzero: if it is held at the end, search /proc for the holders: about
+                         20 us a process of the machine, at most what is left of total_ms and
+                         proof_ms, 0.1 s of processor time, and 1 s */
     int addresses; /* nonzero: the receipt has both addresses of an IP socket, as they were when the
                       close was asked for (two system calls; 144 bytes of a closer's while
                       pending) */
@@ -143,10 +144,10 @@ struct fin_policy {
 
 /* Ready policies, as initialisers and, in C99, as `&(const struct fin_policy) FIN_POLICY_PROMPT`.
  * ABORT:   reset at once; for a peer that misbehaves.
- * PROMPT:  flush, farewell, FIN, and let go without waiting for the peer.
+ * PROMPT:  flush, farewell, FIN, and release without waiting for the peer.
  * ORDERLY: the default, FIN_POLICY_INIT: also wait for acked and eof.
- * SERVER:  for connections that a server accepted: orderly with short waits (3 s in all), and the
- *          kernel works at most 10 s more for a peer that went away. A server that forks workers
+ * SERVER:  for connections that a server accepted: orderly with short waits (3 s in all), and if
+ *          the peer is gone the kernel goes on for at most 10 s more. A server that forks workers
  *          closes its own copy with scope descriptor instead. */
 /* clang-format off */
 #define FIN_POLICY_ABORT                                                                           \
@@ -167,22 +168,22 @@ struct fin_policy {
  *         -ERANGE  a time that is negative or above FIN_TIME_MAX_MS */
 FIN_API int fin_policy_check(const struct fin_policy *policy, const char **field);
 
-/* A process and descriptor that still refers to the description. */
+/* A process and its descriptor that still refers to the description (the open file). */
 struct fin_holder {
     int32_t pid;
     int32_t fd;
     char command[16]; /* /proc/PID/comm, terminated; may hold any byte but NUL */
 };
 
-/* What a search for holders came to. */
+/* The result of a search for holders. */
 enum fin_search {
-    FIN_SEARCH_NONE,      /* there was none: nothing holds it, or the policy did not ask */
+    FIN_SEARCH_NONE,      /* there was no search: nothing holds it, or the policy did not ask */
     FIN_SEARCH_FOUND,     /* at least one holder */
     FIN_SEARCH_INVISIBLE, /* held, and no process shows it: in flight in SCM_RIGHTS, in a blocked
                              system call, in another pid namespace */
     FIN_SEARCH_BLIND,     /* held, none found, and some processes could not be read */
-    FIN_SEARCH_CUT, /* held, and the search ended early, mostly since the close's time was over:
-                       `holders` are those found by then, there may be others */
+    FIN_SEARCH_CUT,       /* held, and the search ended early, mostly because the close's time was
+                             over: `holders` counts those found by then, there may be more */
 };
 
 #define FIN_RECEIPT_HOLDERS 4
@@ -198,7 +199,8 @@ enum fin_kind {
 
 /* What happened. A plain value: nothing in it must be freed. */
 struct fin_receipt {
-    size_t size; /* sizeof; without `kind` and what is behind it, in programs built before these */
+    size_t size; /* sizeof; smaller, without `kind` and the members after it, in programs built
+                    before them */
     int outcome; /* enum fin_outcome */
     int phase;   /* enum fin_phase: where the outcome was decided, if not graceful or prompt */
     int end;     /* enum fin_end */
@@ -212,14 +214,14 @@ struct fin_receipt {
     uint64_t discarded; /* bytes of input thrown away */
     uint64_t accepted;  /* connections taken from a listening socket's queue */
     int forced;       /* nonzero: cut short because the closer was full (fin_closer_options.cap) */
-    int tombstone;    /* nonzero: a thread would not leave, so that a dead descriptor has the
-                           number until it does (fin_handle_close()) */
-    int search;       /* enum fin_search: what the search for holders came to */
+    int tombstone;    /* nonzero: a thread would not leave; a dead descriptor keeps the number
+                         until it does (fin_handle_close()) */
+    int search;       /* enum fin_search: the result of the search for holders */
     uint32_t holders; /* how many were found (not all after FIN_SEARCH_CUT); the first of them: */
     struct fin_holder holder[FIN_RECEIPT_HOLDERS];
     int kind;   /* enum fin_kind */
-    int family; /* of the addresses: AF_INET or AF_INET6; 0: there are none, or the policy did not
-                   ask */
+    int family; /* of the addresses: AF_INET or AF_INET6; 0: there are none, or the policy did
+                   not ask */
     uint16_t local_port, remote_port; /* host order */
     uint8_t local[16], remote[16]; /* in network order, v4 in the first 4; all 0: not connected */
 };
@@ -250,8 +252,8 @@ FIN_API const char *fin_kind_name(int kind);
  *
  * One thread at a time may use a handle; make one per thread or loop. It is not shared over fork:
  * in a child, calls that take the parent's handle give -ECHILD; fin_kernel_free() still works
- * there. Parts that can't be had (no /proc, no netlink) are left out, and what they would have
- * shown is then unverifiable.
+ * there. Parts that can't be opened (no /proc, no netlink) are left out; stages that need them are
+ * then unverifiable.
  *
  * Errors: -EINVAL (ret is NULL), -ENOMEM, -EMFILE, -ENFILE. */
 struct fin_kernel;
@@ -260,10 +262,10 @@ FIN_API int fin_kernel_new(struct fin_kernel **ret);
 /* Frees the handle and closes what it opened. NULL is fine. Returns NULL. */
 FIN_API struct fin_kernel *fin_kernel_free(struct fin_kernel *kernel);
 
-/* Which socket this is, whatever number it has. Fill `size` first (FIN_IDENTITY_INIT). */
+/* Which socket this is, whatever its descriptor's number. Fill `size` first (FIN_IDENTITY_INIT). */
 struct fin_identity {
     size_t size;
-    uint64_t cookie;                  /* SO_COOKIE; 0 for what has none (pipes) */
+    uint64_t cookie;                  /* SO_COOKIE; 0 if there is none (pipes) */
     uint64_t device;                  /* st_dev */
     uint64_t inode;                   /* st_ino */
     int family;                       /* AF_*, or 0 for a pipe */
@@ -284,7 +286,7 @@ struct fin_identity {
  * Errors: -EINVAL (NULL, unknown size), -EBADF, -EOPNOTSUPP (neither a socket nor a pipe). */
 FIN_API int fin_identify(int fd, struct fin_identity *id);
 
-/* 1 if `fd` still is `id`, 0 if it means something else now or nothing. Any thread.
+/* 1 if `fd` still is `id`, 0 if it is another file now or closed. Any thread.
  * Errors: -EINVAL. */
 FIN_API int fin_is(int fd, const struct fin_identity *id);
 
@@ -306,29 +308,30 @@ struct fin_state {
 
 /* Asks the kernel for the state of `id`. sock_diag looks a socket up by its addresses, so an answer
  * is believed only if the same query returned this socket's inode while it was open. Call it once
- * before the release, which sets id->confirmed. Without that a later call says FIN_UNVERIFIABLE; so
- * it does for SO_REUSEPORT, MPTCP and another network namespace.
+ * before the release, which sets id->confirmed. Without that a later call says FIN_UNVERIFIABLE;
+ * also for SO_REUSEPORT, MPTCP and another network namespace.
  *
  * `kernel` may be NULL: a netlink socket is opened for the call. The handle's thread.
- * Errors: -EINVAL, -ECHILD. Whatever keeps the kernel from answering is FIN_UNVERIFIABLE
- * instead. */
+ * Errors: -EINVAL, -ECHILD. If the kernel can't answer for another reason, `exists` is
+ * FIN_UNVERIFIABLE. */
 FIN_API int fin_inspect(struct fin_kernel *kernel, struct fin_identity *id,
                         struct fin_state *state);
 
-/* Closes `fd` under `policy`, waits until the policy's proof or deadline, and fills the receipt.
+/* Closes `fd` under `policy`, waits until the policy's proof is seen or its time is over, and fills
+ * the receipt.
  *
  * Takes: connected, connecting and never connected TCP (v4, v6, MPTCP), UDP, Unix stream, datagram
  * and seqpacket sockets, listening sockets, pipes; blocking or not. On success the descriptor is
  * released, whatever the outcome says; on failure it is the caller's, unchanged.
  *
- * `kernel` may be NULL: what the close needs is opened for the call, and what can't be opened makes
- * stages unverifiable. `policy` may be NULL for the defaults (FIN_POLICY_INIT), `receipt` NULL if
- * nobody wants it; so it is for all calls here that close. Bounded by total_ms + proof_ms; a signal
- * changes nothing. No other thread may use the descriptor meanwhile, or close it: the receipt has
- * error -EBADF then, and if it was given to another file the close acts on that. The handle's
- * thread; calls back only policy->accepted.
+ * `kernel` may be NULL: the call opens what it needs, and stages are unverifiable if it can't.
+ * `policy` may be NULL for the defaults (FIN_POLICY_INIT), `receipt` NULL if nobody wants it; this
+ * is so for all calls here that close. Bounded by total_ms + proof_ms; signals do not interrupt it.
+ * No other thread may use the descriptor meanwhile, or close it: the receipt then has error -EBADF,
+ * and if another file has got the number, the close acts on that file. The handle's thread; calls
+ * back only policy->accepted.
  *
- * Errors: -EINVAL, -ERANGE  what fin_policy_check() says of the policy; a receipt of unknown size
+ * Errors: -EINVAL, -ERANGE  as fin_policy_check() for the policy; a receipt of unknown size
  *         -EBADF    not an open descriptor
  *         -EOPNOTSUPP  neither a supported socket nor a pipe
  *         -ECHILD   the handle belongs to the process that forked this one
@@ -344,8 +347,8 @@ enum fin_layer_result {
     FIN_LAYER_ANSWERED,   /* from read: the peer's farewell was read; read is not called again */
     FIN_LAYER_EOF,        /* from read: the peer's FIN, and no farewell before it */
     FIN_LAYER_NONE,       /* from notify: no farewell can be sent now (a handshake) */
-    FIN_LAYER_BROKEN, /* bytes of the program's can't be completed: the stream must end in RST */
-    FIN_LAYER_DEAD,   /* from notify: none can be sent or heard any more (a dead session) */
+    FIN_LAYER_BROKEN, /* a write of the program can't be completed: the stream must end in RST */
+    FIN_LAYER_DEAD,   /* from notify: no farewell can be sent or read any more (a dead session) */
 };
 
 /* A protocol between the program and the socket that has bytes of its own to send before FIN.
@@ -353,15 +356,15 @@ enum fin_layer_result {
 struct fin_layer {
     size_t size;
     void *arg;
-    /* Moves what is buffered into the kernel; sets *unsent to the bytes that are left, always. */
+    /* Moves what is buffered into the kernel; always sets *unsent to the bytes that are left. */
     int (*flush)(void *arg, uint64_t *unsent);
     /* Sends the farewell (TLS: close_notify). Not called again after FIN_LAYER_DONE. */
     int (*notify)(void *arg);
     /* Reads at most `max` bytes (at least 1) and throws them away; sets *n on FIN_LAYER_DONE. */
     int (*read)(void *arg, uint64_t max, uint64_t *n);
-    /* How many bytes flush() would have to move, without moving any; UINT64_MAX: not known. Asked
-     * where nothing is flushed, under scope descriptor and courtesy abort. May be NULL: not known.
-     * A layer of the size without this member is taken too. */
+    /* How many bytes flush() would have to move, without moving any; UINT64_MAX: not known.
+     * Called when nothing is flushed, under scope descriptor and courtesy abort. May be NULL:
+     * not known. A layer whose size is without this member is accepted too. */
     uint64_t (*unsent)(void *arg);
 };
 
@@ -369,32 +372,32 @@ struct fin_layer {
 #define FIN_LAYER_INIT { sizeof(struct fin_layer), NULL, NULL, NULL, NULL, NULL }
 /* clang-format on */
 
-/* fin_close() for a connected stream that carries `layer`. finack/openssl.h has it ready for
- * OpenSSL. Errors as fin_close(), and -EINVAL for a layer with a NULL callback, -ENOTCONN for a
- * descriptor that is no connected stream. The layer is the caller's and must live through the
+/* fin_close() for a connected stream that carries `layer`. finack/openssl.h has the layer for
+ * OpenSSL. Errors: as fin_close(), and -EINVAL for a layer with a NULL callback, -ENOTCONN for a
+ * descriptor that is no connected stream. The layer is the caller's and must live during the
  * call. */
 FIN_API int fin_close_layered(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                               const struct fin_policy *policy, struct fin_receipt *receipt);
 
-/* Writes one line for a person: outcome, phase, every stage reached with its time, what was lost.
- * No newline; cut at size - 1 and always terminated, like snprintf(3).
+/* Writes one line for people: outcome, phase, every stage reached with its time, what was lost. No
+ * newline; cut at size - 1 and always terminated, like snprintf(3).
  * Returns the length of the whole line. Errors: -EINVAL. Any thread. */
 FIN_API int fin_receipt_format(const struct fin_receipt *receipt, char *buf, size_t size);
 
-/* The same for a program: a JSON object (RFC 8259) in one line, ASCII, with the receipt's members
- * by name, values as the *_name() functions spell them, and times in ns, null for a stage that was
- * not reached. Members are only ever added. Bytes of a command that are not printable are \xNN in
- * it. Written, cut and counted as by fin_receipt_format(); 1,500 bytes are enough. Errors: -EINVAL.
- * Any thread. */
+/* The same for a program: a JSON object (RFC 8259) in one line, ASCII, with the receipt's
+ * members by name, values as the *_name() functions spell them, and times in ns, null for a
+ * stage that was not reached. Members are only ever added. Unprintable bytes of a command become
+ * \xNN. Cut, terminated and counted as by fin_receipt_format(); 1,500 bytes are enough. Errors:
+ * -EINVAL. Any thread. */
 FIN_API int fin_receipt_json(const struct fin_receipt *receipt, char *buf, size_t size);
 
 /* ---- holders and stale registrations ---- */
 
-/* Finds the processes that have a descriptor for `id` open, by /proc, this one included. Fills at
+/* Finds the processes that have a descriptor for `id` open, this one included, in /proc. Fills at
  * most `max` entries of `list` (which may be NULL if max is 0). `*unreadable` (may be NULL) counts
- * the processes that could not be looked at; it is not 0 if /proc hides some (hidepid). A thread
- * with a descriptor table of its own (unshare(CLONE_FILES)) is listed by its thread id. Both ends
- * of a pipe have one identity: the holders of either are found.
+ * the processes that it could not look at; it is not 0 if /proc hides some (hidepid). A thread with
+ * a descriptor table of its own (unshare(CLONE_FILES)) is listed by its thread id. Both ends of a
+ * pipe have one identity: the holders of both are found.
  *
  * Not found: a descriptor in flight in SCM_RIGHTS, in a blocked system call, registered with
  * io_uring, or in a process that /proc does not show (another pid namespace, hidepid).
@@ -405,8 +408,8 @@ FIN_API int fin_receipt_json(const struct fin_receipt *receipt, char *buf, size_
 FIN_API int fin_holders(const struct fin_identity *id, struct fin_holder *list, size_t max,
                         uint32_t *unreadable);
 
-/* An epoll entry whose number means something else now, or nothing: epoll(7) keeps it as long as
- * the description lives, reports it under the old number, and EPOLL_CTL_DEL can't name it. */
+/* An epoll entry whose number is another file now, or closed: epoll(7) keeps it as long as the
+ * description lives, reports it under the old number, and EPOLL_CTL_DEL can't name it. */
 struct fin_stale {
     int32_t pid;        /* whose epoll set it is in */
     int32_t epoll_fd;   /* the set's descriptor in that process */
@@ -422,11 +425,11 @@ struct fin_stale {
  * list a holder: another descriptor of that process if it has one, else any process's. Fills at
  * most `max` entries of `list` (which may be NULL if max is 0). finack's own sets are left out.
  *
- * A set under two numbers is reported under both. One that several processes share (fork) is judged
- * by the numbers of `pid`: what another of them registered after the fork counts as stale.
- * Sockets are told apart by inode. Other descriptions share one (both ends of a pipe, all of
- * eventfd, timerfd, ...): if such a number was reused for one of the same inode, it takes kcmp(2)
- * to see that the entry is stale, and where that is refused (seccomp) the entry counts as live.
+ * A set with two descriptors is reported for both. One that several processes share (fork) is
+ * compared with the descriptors of `pid`: what another process registered after the fork counts as
+ * stale. Sockets are told apart by inode. Other files share one (both ends of a pipe, all eventfds,
+ * timerfds, ...): if such a number was reused for a file of the same inode, only kcmp(2) shows that
+ * the entry is stale, and if that is refused (seccomp) the entry counts as live.
  *
  * A set that another thread changes meanwhile may be seen half-way. Any thread.
  * Returns how many there are, which may be more than `max`.
@@ -435,14 +438,14 @@ struct fin_stale {
 FIN_API int fin_epoll_audit(int pid, struct fin_stale *list, size_t max);
 
 /* Removes a stale entry of this process, as fin_epoll_audit() reported it; holder_pid and holder_fd
- * don't matter. A surviving descriptor of the same description is taken: this process's, or
- * another's by pidfd_getfd(2), which needs the right to trace that process. A helper thread with a
- * descriptor table of its own puts it at the old number there, and deletes the entry.
- * No number of the program's is touched, and a live entry under the same number stays.
+ * don't matter. It needs another descriptor of the same description (a survivor): this process's,
+ * or another's by pidfd_getfd(2), which takes the right to trace that process. A helper thread with
+ * a descriptor table of its own puts it at the old number there, and deletes the entry. None of the
+ * program's descriptors is touched, and a live entry under the same number stays.
  *
  * The entry goes for every process that shares the set. While the helper runs it refers to every
- * description of the program: another thread's close may take effect that much later. Below 1 ms,
- * and a search of /proc if no survivor is in this process. Any thread.
+ * description of the program: another thread's close may take effect that much later. It takes less
+ * than 1 ms, and a search of /proc if this process has no survivor. Any thread.
  * Errors: -EINVAL (also: another process's set), -ENOENT (the entry is gone, or is not stale),
  * -ESRCH (no survivor found), -EPERM (the survivor's process may not be touched, or unshare(2) is
  * forbidden), -EAGAIN (no thread), -EACCES, -EMFILE, -ENFILE, -ENOMEM. */
@@ -450,15 +453,16 @@ FIN_API int fin_epoll_heal(const struct fin_stale *stale);
 
 /* ---- a socket that many threads use ---- */
 
-/* A counted guard around a socket: close wakes the threads that are inside a call, waits for them
- * to leave, then closes. No call touches the descriptor after that. All functions but free may be
- * called from any thread at any time; none calls back, but for policy->accepted. Sockets only.
+/* A guard around a socket, which counts the threads inside a call: its close wakes them, waits for
+ * them to leave, then closes. No call touches the descriptor after that. All functions but free may
+ * be called from any thread at any time; the only callback is policy->accepted. Sockets only.
  *
- * Besides the socket each reference keeps one descriptor, and the process one more for all of them,
- * so that a close lacks none. In a forked child a handle is a copy, as the socket is, with none of
- * the parent's threads inside; the child closes it with scope descriptor, which the parent does not
- * notice. What another thread of the parent's was closing at the fork is closed there already, and
- * the first call in the child lets its copy of the socket go. */
+ * Besides the socket each reference keeps one descriptor, and the process one more for all of
+ * them, so that a close needs no new one. In a forked child a handle is a copy, as the socket
+ * is, with none of the parent's threads inside; the child closes it with scope descriptor, which
+ * the parent does not notice. A handle that another thread of the parent was closing at the fork
+ * is closed in the child already, and the first call there closes the child's copy of the
+ * socket. */
 struct fin_handle;
 
 /* Takes `fd` over. On failure it is the caller's, unchanged.
@@ -471,56 +475,57 @@ FIN_API int fin_handle_new(int fd, struct fin_handle **ret);
  * Errors: -EINVAL, -ECANCELED (this reference is closed), -ENOMEM, -EMFILE, -ENFILE. */
 FIN_API int fin_handle_dup_ref(struct fin_handle *handle, struct fin_handle **ret);
 
-/* For fin_handle_send(): the peer may have a part alone if a close cuts the call short. The bit
- * means nothing to send(2). */
+/* For fin_handle_send(): the peer may get only a part if a close interrupts the call. send(2)
+ * has no such flag. */
 #define FIN_SEND_PART 0x40000000
 
-/* recv(2), send(2), accept4(2) that wait at most `timeout_ms` (-1: for ever) on the socket and on
- * the close of this reference at once; they block only in that wait, whatever O_NONBLOCK says, and
- * not at all with MSG_DONTWAIT. A signal changes nothing. MSG_NOSIGNAL is implied, and MSG_WAITALL
- * has no effect. send sends all of it unless it fails; bytes sent before a failure are counted in
- * the result. If a close of the reference cuts it when a part is sent, the stream is not whole: the
- * close of the last one then ends it in RST (a Unix stream, which can't be reset, with error), with
- * error -ECANCELED and the rest in `unsent`. With FIN_SEND_PART among the flags it ends as usual.
- * accept's result is CLOEXEC; accept sets O_NONBLOCK on the listening socket, since
- * another thread or process could take the connection that was waited for.
- * With RLIMIT_NOFILE at 0 poll(2) is refused: then they look again after pauses of up to 64 ms.
- * Return bytes (recv: 0 at EOF) or a descriptor. Errors: -EINVAL, -ECANCELED (the
- * reference is or gets closed), -ETIMEDOUT, and those of the call. */
+/* recv(2), send(2), accept4(2) that wait at most `timeout_ms` (-1: for ever) for the socket or
+ * for a close of this reference; they block only in that wait, whatever O_NONBLOCK says, and not
+ * at all with MSG_DONTWAIT. Signals do not interrupt them. MSG_NOSIGNAL is implied, and
+ * MSG_WAITALL has no effect. send sends all bytes unless it fails; if it fails after some bytes,
+ * it returns their number. If a close of the reference interrupts it after a part was sent, the
+ * stream is not whole: the close of the last reference then ends it in RST (a Unix stream can't
+ * be reset), with error -ECANCELED and the rest in `unsent`. With FIN_SEND_PART among the flags
+ * it ends as usual. accept's result is CLOEXEC; accept sets O_NONBLOCK on the listening socket,
+ * since another thread or process could take the connection that it waited for. If RLIMIT_NOFILE
+ * is 0, poll(2) fails: then they try again after pauses of up to 64 ms. Return bytes (recv: 0 at
+ * EOF) or a descriptor. Errors: -EINVAL, -ECANCELED (the reference is or gets closed),
+ * -ETIMEDOUT, and those of the call. */
 FIN_API int64_t fin_handle_recv(struct fin_handle *handle, void *buf, size_t size, int flags,
                                 int timeout_ms);
 FIN_API int64_t fin_handle_send(struct fin_handle *handle, const void *buf, size_t size, int flags,
                                 int timeout_ms);
 FIN_API int fin_handle_accept(struct fin_handle *handle, int timeout_ms);
 
-/* Around calls of one's own: enter returns the descriptor, good until leave, which must come from
- * the same reference. A close of the last reference meanwhile wakes such calls by
- * shutdown(SHUT_RDWR), which forfeits the drain and a listening socket's queue (stage eof is then
- * unverifiable). Meanwhile the number may be that of a tombstone, a dead descriptor: calls on it
- * then fail, and read(2) returns 0. Errors: -EINVAL, -ECANCELED (the reference is closed): leave
- * must not be called then. */
+/* Put these around calls of your own: enter returns the descriptor, valid until leave, which
+ * must be called on the same reference. If the last reference is closed meanwhile,
+ * shutdown(SHUT_RDWR) wakes such calls: the drain and a listening socket's queue are then lost
+ * (stage eof is unverifiable). The number may then belong to a tombstone, a dead descriptor:
+ * calls on it fail, and read(2) returns 0. Errors: -EINVAL, -ECANCELED (the reference is
+ * closed): leave must not be called then. */
 FIN_API int fin_handle_enter(struct fin_handle *handle);
 FIN_API void fin_handle_leave(struct fin_handle *handle);
 
 /* Closes this reference, and wakes the recv, send and accept on it. If it is the last one, closes
- * the socket under `policy`: wakes and waits for the threads inside (for at most policy->total_ms,
- * which goes on counting for the rest), then as fin_close(). If they don't leave, a tombstone (a
- * dead descriptor, by dup2(2)) takes its place until the last of them has left. Where none can be
- * had for its number, as RLIMIT_NOFILE is below it by now, the descriptor itself stays until then:
- * outcome `error`, -EMFILE, without stage released. With scope descriptor (that of a listening
- * socket by default) nothing is shut, so threads between enter and leave are neither woken nor
- * waited for; they get the tombstone at once. This includes a thread that calls close between its
- * own enter and leave. Of several closes of one reference at the same time one closes and the
- * others get -ECANCELED.
+ * the socket under `policy`: wakes the threads inside and waits for them (at most policy->total_ms,
+ * which goes on counting for the rest), then closes as fin_close(). If they don't leave, a
+ * tombstone (a dead descriptor, by dup2(2)) takes the descriptor's place until the last of them has
+ * left. If that can't be made, for example because RLIMIT_NOFILE is below the number by now, the
+ * descriptor itself stays until then: outcome `error`, -EMFILE, without stage released. With scope
+ * descriptor (the default for a listening socket) nothing is shut, so threads between enter and
+ * leave are neither woken nor waited for; they get the tombstone at once. This includes a thread
+ * that calls close between its own enter and leave. If several threads close one reference at the
+ * same time, one closes it and the others get -ECANCELED.
  * Returns 0 if the socket was closed (receipt filled), 1 if other references are left (receipt
- * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED (closed already): nothing was done; and
- * -EBADF, -EPERM, -EACCES: closed, but the descriptor meant something else or could not be looked
- * at, so that there is no receipt. */
+ * untouched). Errors: -EINVAL, -ERANGE, -ECHILD, -ECANCELED (closed already): nothing was done;
+ * and -EBADF, -EPERM, -EACCES: closed, but the descriptor was another file or could not be
+ * looked at, so that there is no receipt. */
 FIN_API int fin_handle_close(struct fin_handle *handle, struct fin_kernel *kernel,
                              const struct fin_policy *policy, struct fin_receipt *receipt);
 
-/* Frees a reference, closing it with courtesy prompt if it is open. No other thread may be about to
- * use this reference; one that is inside may still leave. NULL is fine. Returns NULL. */
+/* Frees a reference, and closes it with courtesy prompt if it is open. No other thread may be
+ * about to use this reference; a thread that is inside may still leave. NULL is fine. Returns
+ * NULL. */
 FIN_API struct fin_handle *fin_handle_free(struct fin_handle *handle);
 
 /* ---- many closes at once ---- */
@@ -558,13 +563,14 @@ FIN_API int fin_closer_fd(const struct fin_closer *closer);
 FIN_API uint64_t fin_closer_next_deadline(const struct fin_closer *closer);
 
 /* Asks for a close. On success the descriptor is the closer's, `closed` will be called, and `*op`
- * (may be NULL) names the close for fin_closer_abort(). All that can fail fails here: afterwards
- * nothing is allocated and nothing more is needed. `policy` is copied; `closed` may be NULL. A
- * proof of finished or gone takes a netlink socket for an instant; without one those stages are
- * unverifiable. A child forked meanwhile has a copy of the descriptor: it shows as held.
- * Errors: as fin_close(), and -ENOMEM, -ENOSPC (epoll's limit of watches), -EEXIST (that number is
- * pending already), -ECANCELED (the closer is being freed); -EBADF also if the closer's own
- * descriptor was closed by somebody else. */
+ * (may be NULL) names the close for fin_closer_abort(). All that can fail for lack of memory or
+ * descriptors fails here: afterwards the close allocates nothing. `policy` is copied; `closed` may
+ * be NULL. A proof of finished or gone opens a netlink socket during the call; if it can't, those
+ * stages are unverifiable. A child forked meanwhile has a copy of the descriptor: the socket shows
+ * as held.
+ * Errors: as fin_close(), and -ENOMEM, -ENOSPC (epoll's limit of watches), -EEXIST (a close of
+ * that descriptor is pending already), -ECANCELED (the closer is being freed); -EBADF also if
+ * the closer's own descriptor was closed by somebody else. */
 FIN_API int fin_closer_submit(struct fin_closer *closer, int fd, const struct fin_policy *policy,
                               fin_closed_fn closed, void *arg, uint64_t *op);
 
@@ -574,11 +580,12 @@ FIN_API int fin_closer_submit_layered(struct fin_closer *closer, int fd,
                                       const struct fin_policy *policy, fin_closed_fn closed,
                                       void *arg, uint64_t *op);
 
-/* Does a bounded amount of work and runs the completions that are due, those that end together in
- * the order in which they were asked for. Never blocks. Returns the number of completions run.
- * Errors: -EINVAL, -ECHILD, -EBUSY (called from a completion), -EBADF: the closer's own descriptor
- * was closed by somebody else. Its closes are then forced, dispatch by dispatch, and it takes no
- * more. */
+/* Does a bounded amount of work and runs the completions that are due; closes that end in the same
+ * dispatch complete in the order in which they were submitted. Never blocks. Returns the number of
+ * completions run.
+ * Errors: -EINVAL, -ECHILD, -EBUSY (called from a completion), -EBADF: the closer's own
+ * descriptor was closed by somebody else. Its closes are then forced, over several dispatches,
+ * and it takes no more. */
 FIN_API int fin_closer_dispatch(struct fin_closer *closer);
 
 /* Ends one close at once: RST for a stream. Its completion still runs, from dispatch; if something
@@ -587,10 +594,10 @@ FIN_API int fin_closer_dispatch(struct fin_closer *closer);
  * -EINVAL, -ECHILD, -ENOENT: completed already. */
 FIN_API int fin_closer_abort(struct fin_closer *closer, uint64_t op);
 
-/* Dispatches, waiting, until nothing is pending or `timeout_ms` has passed; what is then left is
- * aborted. Returns the number of those stragglers; each of their completions has been called, with
- * outcome aborted, or its own if it was released already. Completions that go on submitting keep it
- * from ending. Errors: -EINVAL, -ERANGE, -ECHILD, -EBUSY. */
+/* Dispatches and waits until nothing is pending or `timeout_ms` has passed; what is then left is
+ * aborted. Returns the number of those stragglers; each of their completions has been called,
+ * with outcome aborted, or its own if it was released already. If completions keep submitting,
+ * it does not end. Errors: -EINVAL, -ERANGE, -ECHILD, -EBUSY. */
 FIN_API int fin_closer_drain(struct fin_closer *closer, int32_t timeout_ms);
 
 struct fin_closer_counters {
@@ -607,15 +614,16 @@ struct fin_closer_counters {
 /* What the closer has done so far. Any thread. Errors: -EINVAL, -ECHILD. */
 FIN_API int fin_closer_count(struct fin_closer *closer, struct fin_closer_counters *counters);
 
-/* Closes `fd` on a thread of the library's own, for programs without a loop. The thread and its
- * closer are made by the first such call and are there until fin_close_later_drain(); it takes no
- * signal. `closed` (may be NULL) is called on that thread, or on the one that drains. On success
- * the descriptor is the library's, on failure the caller's, unchanged. What is pending when the
- * process ends ends with it, as after a plain close(2): drain first.
- * A forked child has no such thread: what its parent asked for is the parent's alone, and shows as
- * held while the child has its copy. Any thread. The library must stay loaded meanwhile.
- * Errors: as fin_closer_new() and fin_closer_submit(), and -EAGAIN (no thread is to be had). After
- * -EBADF for the closer's own descriptor fin_close_later_drain() makes room for a new one. */
+/* Closes `fd` on a thread of the library's own, for programs without a loop. The first such call
+ * makes the thread and its closer, and fin_close_later_drain() ends them; signals are blocked in
+ * the thread. `closed` (may be NULL) is called on that thread, or on the one that drains. On
+ * success the descriptor is the library's, on failure the caller's, unchanged. When the process
+ * ends, pending closes end as after a plain close(2): drain first. A forked child has no such
+ * thread: pending closes are the parent's alone, and show as held while the child has its copies.
+ * Any thread. The library must stay loaded meanwhile.
+ * Errors: as fin_closer_new() and fin_closer_submit(), and -EAGAIN (no thread could be made).
+ * After -EBADF for the closer's own descriptor call fin_close_later_drain(); the next call makes
+ * a new closer. */
 FIN_API int fin_close_later(int fd, const struct fin_policy *policy, fin_closed_fn closed,
                             void *arg);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* finack for C++17: a socket that closes itself by a policy. Header alone; link with libfinack. */
+/* finack for C++17: a socket that closes itself by a policy. Only this header; link with
+ * libfinack. */
 
 #ifndef FINACK_HPP
 #define FINACK_HPP
@@ -15,13 +16,13 @@
 namespace finack
 {
 
-/* The defaults, to be changed where something should differ. */
+/* The defaults, as a start for a policy of your own. */
 inline fin_policy default_policy() noexcept
 {
     return fin_policy FIN_POLICY_INIT;
 }
 
-/* The receipt as one line for a person. Throws std::bad_alloc. */
+/* The receipt as one line for people. Throws std::bad_alloc. */
 inline std::string to_string(const fin_receipt &receipt)
 {
     std::string line(static_cast<std::size_t>(fin_receipt_format(&receipt, nullptr, 0)) + 1, '\0');
@@ -31,13 +32,13 @@ inline std::string to_string(const fin_receipt &receipt)
     return line;
 }
 
-/* Owns a descriptor and closes it under its policy: by close(), which gives the receipt, or at the
- * end of its life. Moves, and is never copied. An owner that has no descriptor is false.
+/* Owns a descriptor and closes it under its policy: by close(), which returns the receipt, or in
+ * the destructor. It can be moved, not copied. Without a descriptor it is false.
  *
- * Who closes: wait::here, the thread that destroys the owner, for as long as the policy says;
- * wait::later, the library's own thread (fin_close_later()), so that the destructor does not wait.
- * The destructor never throws. What fin_close() refuses (a descriptor that is no socket) it closes
- * by close(2). */
+ * wait::here: the thread that destroys the owner closes, and waits as the policy says;
+ * wait::later: the library's own thread does (fin_close_later()), so that the destructor does
+ * not wait. The destructor never throws. If fin_close() refuses the descriptor (a file that is
+ * neither socket nor pipe), it uses close(2). */
 class socket
 {
   public:
@@ -103,8 +104,8 @@ class socket
         return policy_;
     }
 
-    /* Closes now, waits as the policy says, and tells what happened. Throws std::system_error with
-     * the errno of fin_close(); the descriptor is the owner's still then. */
+    /* Closes now, waits as the policy says, and returns what happened. Throws std::system_error
+     * with the errno of fin_close(); the descriptor is then still the owner's. */
     fin_receipt close(fin_kernel *kernel = nullptr)
     {
         fin_receipt receipt = FIN_RECEIPT_INIT;

@@ -35,9 +35,8 @@ static int help(void)
     for (i = 0; i < COMMANDS; i++)
         used += snprintf(text + used, sizeof text - (size_t) used, "  %-8s %s\n", commands[i].name,
                          commands[i].summary);
-    snprintf(
-        text + used, sizeof text - (size_t) used,
-        "\n  -h, --help, --version\n\nFor more see 'finack COMMAND --help' and finack(1).\n");
+    snprintf(text + used, sizeof text - (size_t) used,
+             "\n  -h, --help, --version\n\nFor more see 'finack COMMAND --help' and finack(1).\n");
     return put_out(text, strlen(text));
 }
 

@@ -13,13 +13,13 @@ extern "C" {
 
 /* ---- the selector ---- */
 
-/* What descriptors are watched for, on epoll. A registration remembers which file it was made for,
- * not only the number:
- *   - a number that was closed and opened anew is found out (fin_selector_get(),
- *     fin_selector_register()), and the old registration dropped;
+/* Waits for descriptors by epoll. A registration remembers for which file it was made, not only the
+ * number:
+ *   - if a number was closed and is another file now, fin_selector_get() and
+ *     fin_selector_register() notice it and drop the old registration;
  *   - an event of a registration that is gone is never reported, although the kernel keeps an epoll
  *     entry as long as any copy of the closed descriptor lives.
- * Who a socket is, is told by SO_COOKIE; a pipe or another file, by device and inode. Files that
+ * A socket is recognised by its SO_COOKIE, a pipe or another file by device and inode. Files that
  * share one inode (eventfd, timerfd, epoll sets) can't be told apart.
  *
  * One thread at a time may use a selector. It is not shared over fork: in a child, unregister,
@@ -35,7 +35,7 @@ struct fin_selector;
 enum fin_selector_change {
     FIN_SELECTOR_REGISTER,
     FIN_SELECTOR_MODIFY,
-    FIN_SELECTOR_UNREGISTER, /* also of a registration whose number means something else now */
+    FIN_SELECTOR_UNREGISTER, /* also of a registration whose number is another file now */
 };
 
 /* A registration, as it is after the change, or was before it was removed. */
@@ -73,16 +73,15 @@ FIN_API struct fin_selector *fin_selector_free(struct fin_selector *selector);
 /* The epoll set's descriptor, readable while something is ready. It stays the selector's. */
 FIN_API int fin_selector_fd(const struct fin_selector *selector);
 
-/* Begins to watch `fd`, which stays the caller's. If the descriptor is registered already and
- * means something else now, the old registration is dropped first (observers learn of it).
+/* Begins to watch `fd`, which stays the caller's. If the number is registered for another file,
+ * that registration is dropped first (observers learn of it).
  * Errors: -EINVAL, -EEXIST (registered already), -EBADF, -EPERM (a file that can't be polled),
  * -ENOMEM, -ENOSPC (epoll's limit of watches), -ECHILD. */
 FIN_API int fin_selector_register(struct fin_selector *selector, int fd, int events, void *data);
 
-/* Changes what is watched for, and `data`. Events alone are given to the kernel, and only if they
- * differ.
- * Errors: -EINVAL, -ENOENT (not registered; or the descriptor means something else now: then it is
- * not registered any more), -EBADF (closed meanwhile: not registered any more). */
+/* Changes events and `data`. Only events are passed to the kernel, and only if they differ.
+ * Errors: -EINVAL, -ENOENT (not registered; or the descriptor is another file now: then its
+ * registration was dropped), -EBADF (closed meanwhile: not registered any more). */
 FIN_API int fin_selector_modify(struct fin_selector *selector, int fd, int events, void *data);
 
 /* Stops watching. Succeeds also if `fd` has been closed since. Writes what was registered to
@@ -90,26 +89,26 @@ FIN_API int fin_selector_modify(struct fin_selector *selector, int fd, int event
  * Errors: -EINVAL, -ENOENT (not registered). */
 FIN_API int fin_selector_unregister(struct fin_selector *selector, int fd, void **data);
 
-/* What is registered under the number. Fill `size` first (FIN_REGISTRATION_INIT). If the number
- * means something else now, the registration is dropped (observers learn of it); one whose number
- * is free is still there.
+/* What is registered under the number. Fill `size` first (FIN_REGISTRATION_INIT). If the number is
+ * another file now, the registration is dropped (observers learn of it); if the number is only
+ * closed, the registration is still there.
  * Errors: -EINVAL, -ENOENT (not registered). */
 FIN_API int fin_selector_get(struct fin_selector *selector, int fd,
                              struct fin_registration *registration);
 
 /* Waits until something is ready or `timeout_ms` has passed (0: don't wait, negative: for ever),
- * and writes up to `max` of what is. Returns how many, 0 when the time is over.
- * Events of what is not registered any more are dropped, and those of a descriptor that was closed
- * while it was registered, whose description something else holds; if its number means something
- * else by then, so is the registration (observers learn of it). Such an entry is found at its first
- * event: the set is replaced by a new one under the same number: whoever watches fin_selector_fd()
- * with another epoll set has to add it again then.
+ * and writes up to `max` of what is ready. Returns how many, 0 when the time is over. Events
+ * without a registration are dropped, and so are events of a descriptor that was closed while it
+ * was registered and whose description something else holds; if its number is another file by then,
+ * its registration is dropped too (observers learn of it). At the first event of such an entry the
+ * epoll set is replaced by a new one under the same number: if another epoll set watches
+ * fin_selector_fd(), add it there again.
  * Errors: -EINVAL, -EINTR, -ECHILD. */
 FIN_API int fin_selector_select(struct fin_selector *selector, struct fin_ready *ready, int max,
                                 int timeout_ms);
 
-/* 1 if the registration that the event came from is still there: not so, if the program has
- * unregistered it since fin_selector_select() returned, even if the number is registered again.
+/* 1 if the registration of the event is still there; 0 if the program has unregistered it since
+ * fin_selector_select() returned, even if the number is registered again.
  * Errors: -EINVAL. */
 FIN_API int fin_selector_is_current(const struct fin_selector *selector,
                                     const struct fin_ready *ready);

@@ -20,25 +20,25 @@ struct fin_ssl_write {
 };
 
 /* Closes the connection under `ssl` and the socket that carries it, as fin_close() does, with TLS:
- * an unfinished write is completed, close_notify sent, input drained through the session, so that
- * the receipt can tell a truncated stream.
+ * an unfinished write is completed, close_notify sent, and input drained through the session, so
+ * that the receipt can say whether the peer's stream was truncated.
  *
  * `unfinished` is the write that was interrupted, or NULL if there is none. If there is one and it
- * is not passed, or can't be completed in time, the stream ends in RST: a peer must not take half
- * a record's stream for a whole one, also of a session that has died since. Its buffer stays the
- * caller's and may have moved. In the receipt `unsent` counts what of it is not in the kernel, by
- * whole records, and before its first record got there the whole of it; a write that was not
- * passed is not counted.
+ * is not passed, or can't be completed in time, the stream ends in RST, even if the session has
+ * died since: the peer must not take a stream that ends in half a record for a whole one. Its
+ * buffer stays the caller's and may have moved. In the receipt `unsent` counts its bytes that are
+ * not in the kernel, by whole records, and all of them before its first record got there; a write
+ * that was not passed is not counted.
  *
  * The SSL object stays the caller's, to be freed by SSL_free(), which does not close anything: its
  * BIO is replaced, SSL_OP_IGNORE_UNEXPECTED_EOF and quiet shutdown are cleared, and after success
- * reading and writing it fails. On failure all of these are as they were.
- * No close_notify is sent in the middle of a handshake or after a fatal TLS error (stage `notified`
- * stays empty). After an error, which the peer's FIN without close_notify is too, the outcome is
- * truncated. What an SSL_shutdown() of the program's claimed under quiet shutdown is not
- * believed; what the program set itself, by SSL_set_shutdown(), can't be told from the truth, and
- * is. The thread's error queue is left as it was. Nothing else may use `ssl` meanwhile. The
- * handle's thread.
+ * reading and writing it fails. On failure all of these are as they were. No close_notify is sent
+ * in the middle of a handshake or after a fatal TLS error (stage `notified` stays empty). A FIN
+ * without close_notify is such an error too. After one the outcome is truncated. Under quiet
+ * shutdown the program's SSL_shutdown() claims a close_notify that was not sent: that is ignored.
+ * What the program set by SSL_set_shutdown() can't be told from the truth, and is believed. The
+ * thread's error queue is left as it was. Nothing else may use `ssl` meanwhile. The handle's
+ * thread.
  *
  * Errors: as fin_close(), and -EINVAL (ssl is NULL, unfinished without buf), -ENOTCONN (no socket
  * BIO, different descriptors for reading and writing, or a descriptor that is no connected stream),

@@ -75,6 +75,49 @@ static int64_t close_forbidden(struct lab *lab)
     return result;
 }
 
+static int no_flush(void *arg, uint64_t *unsent)
+{
+    (void) arg;
+    (void) unsent;
+    return -EINVAL;
+}
+
+static int no_notify(void *arg)
+{
+    (void) arg;
+    return -EINVAL;
+}
+
+static int no_read(void *arg, uint64_t max, uint64_t *n)
+{
+    (void) arg;
+    (void) max;
+    (void) n;
+    return -EINVAL;
+}
+
+static int64_t layered_null(struct lab *lab)
+{
+    struct fin_layer layer = FIN_LAYER_INIT;
+
+    layer.flush = no_flush;
+    layer.notify = no_notify;
+    return fin_close_layered(NULL, lab->us, &layer, &lab->policy, &lab->receipt);
+}
+
+static int64_t layered_unconnected(struct lab *lab)
+{
+    struct fin_layer layer = FIN_LAYER_INIT;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), result;
+
+    layer.flush = no_flush;
+    layer.notify = no_notify;
+    layer.read = no_read;
+    result = fin_close_layered(NULL, fd, &layer, &lab->policy, &lab->receipt);
+    drop_all(fd, -1);
+    return result;
+}
+
 /* ---- who holds ---- */
 
 CALL(holders_null, fin_holders(NULL, NULL, 0, NULL))
@@ -480,6 +523,8 @@ static const struct row rows[] = {
     { "fin_close", ECHILD, close_in_child, NULL },
     { "fin_close", EPERM, close_forbidden, "getsockopt" },
     { "fin_close", EACCES, close_forbidden, "getsockopt" },
+    { "fin_close_layered", EINVAL, layered_null, NULL },
+    { "fin_close_layered", ENOTCONN, layered_unconnected, NULL },
     { "fin_receipt_format", EINVAL, format_null, NULL },
     { "fin_receipt_json", EINVAL, json_null, NULL },
     { "fin_holders", EINVAL, holders_null, NULL },

@@ -9,8 +9,8 @@ What to use:
     await close_all(timeout)                  close all that the running loop has
     await closed(x)                           wait until what others close is really closed
     report_on(signal.SIGUSR1)                 say on a signal what all loops have open
-    ghosts()                                  find what was closed and is there still
-    Policy                                    how far to take the peer along, how long to wait
+    ghosts()                                  find what was closed and is still there
+    Policy                                    what to send, how long to wait, what to prove
     Receipt                                   what happened: outcome, stages and times, bytes lost
 
 >>> import asyncio, finack
@@ -21,7 +21,7 @@ What to use:
 >>> finack.run(main())
 'graceful'
 
-`python -m finack app.py` runs a program on EventLoop and reports at its end. docs/python.md tells
+`python -m finack app.py` runs a program on EventLoop and reports at its end. docs/python.md says
 how they belong together.
 """
 

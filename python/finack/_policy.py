@@ -74,18 +74,18 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(_Kept):
-    """How far to take the peer along, how long to wait, and what must be proved.
+    """What a close tells the peer, how long it waits, and what must be proved.
 
     Times are seconds, 0 (don't wait) to 86400, used to a millisecond.
 
     courtesy
-        "abort": RST now; "prompt": send what is buffered, the TLS close_notify and FIN, and let go;
-        "orderly": and wait until the peer's kernel has it all and the peer's own FIN has come,
-        throwing input away; "full": and wait for the peer's close_notify.
+        "abort": RST now; "prompt": send what is buffered, the TLS close_notify and FIN, and
+        release; "orderly": also wait until the peer's kernel has it all and the peer's own FIN has
+        come, throwing input away; "full": also wait for the peer's close_notify before FIN.
     flush
         The longest time without progress in sending what was buffered above the kernel.
     farewell
-        For our close_notify, and for its answer under "full".
+        For our close_notify, and the same again for its answer under "full".
     linger
         For the peer's acknowledgement and FIN; starts anew while the kernel's queue shrinks.
     total
@@ -97,17 +97,17 @@ class Policy(_Kept):
         anywhere refers to the open file; "finished": the kernel's connection is over; "gone":
         TIME_WAIT is over too.
     proof_wait
-        How long to wait for it after the release. Without it in time the close is complete too.
+        How long to wait for the proof after the release. The close then completes without it.
     orphan
-        What becomes of bytes that the peer has not acknowledged when linger is over: "leave" them
-        to the kernel, "reset" the connection, or the seconds that the kernel may go on.
+        What happens to bytes that the peer has not acknowledged when linger is over: "leave" them
+        to the kernel, "reset" the connection, or the number of seconds that the kernel may go on.
     rebindable
-        Whether the same address and port are to be bound again at once.
+        Whether the same address and port can be bound again at once.
     scope
-        "connection": end it for every holder; "descriptor": drop this reference alone; "default":
+        "connection": end it for every holder; "descriptor": only close this descriptor; "default":
         "descriptor" for a listening socket, "connection" for all others.
     find_holders
-        Whether to search for the processes that hold it still.
+        Whether to search for the processes that still hold it.
 
     TypeError, ValueError: a field that isn't as above; dataclasses.replace() checks too.
 

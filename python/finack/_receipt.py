@@ -52,9 +52,9 @@ def _time(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A process and descriptor that still refers to what was closed.
+    """A process and its descriptor that still refers to what was closed.
 
-    `command` is the name in /proc/PID/comm, which may hold anything; str() has it escaped.
+    `command` is the name in /proc/PID/comm, which may hold any bytes; str() escapes it.
 
     >>> print(Holder(pid=42, fd=7, command="worker"))
     42/worker fd 7
@@ -77,8 +77,8 @@ class Holder:
 class Straggler:
     """A connection that had not ended by the deadline given for closing many.
 
-    `made` is the place in the program where it was made, if that is known; `receipt` tells how it
-    was ended, None if it is open still.
+    `made` is the line of the program that made it, if that is known; `receipt` says how it ended,
+    or is None if it is still open.
 
     >>> print(Straggler(socket="tcp 127.0.0.1:80 -> 127.0.0.1:4711", fd=9, made="app.py:12"))
     tcp 127.0.0.1:80 -> 127.0.0.1:4711 fd 9, made at app.py:12
@@ -153,23 +153,23 @@ class Receipt(_Source):
     Receipts are equal if all fields are, and can be pickled and copied.
 
     outcome
-        "graceful": all that the policy asked for was seen; "prompt": the peer wasn't waited for;
-        "truncated": the peer ended TLS without close_notify; "bounded": the bound for drained input
-        cut it; "timed_out": a deadline did; "reset": the connection was reset, or had ended without
-        both FINs, whoever took its error; "error": see `error`; "aborted": the program asked for
-        it.
+        "graceful": all that the policy asked for was seen; "prompt": closed without waiting for the
+        peer; "truncated": the peer ended TLS without close_notify; "bounded": more input came than
+        `drain` allows; "timed_out": a deadline passed; "reset": the connection was reset, or had
+        ended without both FINs, whoever took its error; "error": see `error`; "aborted": the
+        program asked for it.
     phase
         Where the outcome was decided, unless it is "graceful" or "prompt".
     end
         How the stream ended for the peer: "fin": with every byte, and acknowledged; "reset": a RST
-        was sent or came; "kernel": not known, the kernel was still at work; "none": there was none,
-        or others hold it.
+        was sent or came; "kernel": not known, the kernel was still at work; "none": no stream
+        ended, or others hold it.
     stages
         Each stage that was reached, with its time in seconds since the close was requested.
     unverifiable
-        Stages that were wanted and can't be observed here.
+        Stages that the policy asked for and that can't be observed here.
     unsent
-        Bytes of the program's that never reached the kernel.
+        The program's bytes that never reached the kernel.
     unacked
         Bytes in the kernel that the peer's kernel had not acknowledged at the release.
     discarded
@@ -179,22 +179,22 @@ class Receipt(_Source):
     held
         Whether anything still refers to the open file; None: not observed.
     search
-        What the search for holders came to: "none": there was none; "found"; "invisible": held, but
-        no process shows it; "blind": held, but not all processes could be looked at; "cut": held,
-        and the search ended early, mostly since the close's time was over.
+        The result of the search for holders: "none": there was no search; "found"; "invisible":
+        held, but no process shows it; "blind": held, but not all processes could be looked at;
+        "cut": held, and the search ended early, mostly because the close's time was over.
     holders
-        The first of the holders; `holder_count` is how many were found, which after a search
-        that was "cut" need not be all.
+        The first of the holders; `holder_count` is how many were found. After a search that was
+        "cut" there may be more.
     error
         What the system said, if anything failed.
     forced
         Cut short because too many closes were pending.
     tombstone
-        A thread would not leave a call, so that a dead descriptor keeps the number until it has.
+        A thread would not leave a call: a dead descriptor keeps the number until it does.
     socket
         What was closed, such as "tcp 127.0.0.1:4711 -> 127.0.0.1:80".
     stragglers
-        Connections that had not ended in time, where many were closed.
+        Connections that had not ended in time, if many were closed.
 
     >>> print(Receipt(outcome="prompt", end="fin", stages={"shut": 2e-5, "released": 3e-5}))
     prompt, end=fin, held=unverifiable: shut=20.0us released=30.0us
@@ -279,7 +279,7 @@ class Receipt(_Source):
     def lost(self) -> int:
         """Bytes that the program wrote and that may not have arrived: `unsent` and `unacked`.
 
-        With end "kernel" the kernel goes on sending the latter, so that they may arrive yet.
+        With end "kernel" the kernel goes on sending the latter, so they may still arrive.
         """
         return self.unsent + self.unacked
 
@@ -356,7 +356,7 @@ class Receipt(_Source):
 
 @dataclass(frozen=True, slots=True)
 class CloseReport:
-    """What close_all() came to: str() is one line, as_dict() is for json.dumps().
+    """The result of close_all(): str() is one line, as_dict() is for json.dumps().
 
     receipts
         One for every connection and server.

@@ -118,36 +118,36 @@ def _below(x: Any, loop: asyncio.AbstractEventLoop) -> Any:
 
 
 async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
-    """Close it, and return a receipt once it is closed: not before its number is free.
+    """Close it, and return a receipt once its descriptor is free.
 
     Accepts a transport (TCP, TLS, Unix, UDP, of a pipe, of a subprocess) of asyncio's loop,
     finack's or uvloop, a StreamWriter, an asyncio.Server, and a socket that the program uses with
-    loop.sock_recv() and the like.
-    Nothing is read any more on the program's behalf: input is thrown away, so that the peer sees
-    the end of the stream and no reset. `connection_lost` is called before aclose() returns. It is
-    bounded by the policy's `total` and `proof_wait`, whatever the peer does; bytes that can't be
-    sent in time end in a reset, so that the peer knows.
+    loop.sock_recv() and the like. The program gets no more data: input is thrown away, so that the
+    peer sees the end of the stream and no reset. `connection_lost` is called before aclose()
+    returns. It is bounded by the policy's `total` and `proof_wait`, whatever the peer does; if
+    bytes can't be sent in time the stream ends in a reset, so that the peer knows.
 
     A server stops listening, and the connections that it has accepted are closed with it, under the
     same deadline; those that had to be cut are in the receipt's `stragglers`, and its outcome is
-    that of the worst of them.
+    the worst of all of them.
 
-    Of a subprocess stdin is ended first. Under "orderly" and "full" it then has policy.linger
-    seconds to end by itself, and is killed after that, as by the transport's own close().
+    A subprocess gets the end of its stdin first. Under "orderly" and "full" it then has
+    policy.linger seconds to end by itself, and is killed after that, as by the transport's own
+    close().
 
     A loop.sock_sendall() that waits on the socket goes on until the flush deadline. A sock_recv()
     or sock_accept() fails with OSError; on uvloop sock_recv() of a connection returns b"".
 
-    It works without a free descriptor too: what can't be looked at then is unverifiable, and scope
+    It works without a free descriptor too: stages that need one are unverifiable then, and scope
     "connection" of a listening socket is like "descriptor".
 
     Closing again, also at the same time, returns the same receipt. If aclose() is cancelled the
     connection is reset, everything is released within two turns of the loop, and CancelledError is
-    raised; whoever else waits for this close gets a receipt with outcome "aborted".
+    raised; other tasks that wait for this close get a receipt with outcome "aborted".
 
-    TypeError: it is something else. RuntimeError: it belongs to another loop, or to one that is
-    closed. OSError: EOPNOTSUPP, a pipe's transport on a terminal or another device. Nothing has
-    changed then.
+    TypeError: it is something else. RuntimeError: it belongs to another loop, or to a closed one.
+    OSError: EOPNOTSUPP, a pipe's transport on a terminal or another device. In these cases nothing
+    has changed.
 
     >>> async def hang_up(writer: asyncio.StreamWriter) -> None:
     ...     receipt = await finack.aclose(writer, finack.Policy(linger=0.5))
@@ -254,12 +254,12 @@ async def aclose_anyhow(x: Any, policy: Policy) -> Receipt:
 
 
 async def closed(x: Any) -> Receipt:
-    """Watch only: return once it is really closed, whoever does it.
+    """Only watch: return once it is really closed, whoever closes it.
 
-    The receipt tells when the number was free and when nothing referred to the socket any more (it
-    waits for that a tenth of a second at most); how the stream ended was not observed. If finack
-    closes it meanwhile, or did so before, it is the receipt of that. Accepts what aclose() does; of
-    a server it watches the listening sockets.
+    The receipt says when the descriptor was free and when nothing referred to the socket any more
+    (it waits for that a tenth of a second at most); how the stream ended was not observed. If
+    finack closes it meanwhile, or has closed it before, it is the receipt of that close. Accepts
+    what aclose() does; of a server it watches the listening sockets.
 
     On finack's loop it returns before the loop can block again after the release, elsewhere up to
     50 ms later. Cancelling it changes nothing.
@@ -297,9 +297,9 @@ def _numbers_of(x: Any, loop: asyncio.AbstractEventLoop) -> list[int]:
 
 @asynccontextmanager
 async def aclosing(x: _T, policy: Policy | None = None) -> AsyncIterator[_T]:
-    """Close at the end of the block, as aclose(); if the block raises, too.
+    """Close at the end of the block, as aclose() does, also if the block raises.
 
-    What can't be closed so is refused before the block begins.
+    If it can't be closed, that raises before the block begins.
 
     If the block is cancelled, the close still takes its time: bound it by the policy.
 

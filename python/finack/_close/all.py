@@ -18,18 +18,18 @@ _CUT = ("timed_out", "bounded", "aborted")
 
 
 async def close_all(timeout: float = 10.0, policy: Policy | None = None) -> CloseReport:
-    """Close every connection of the running loop at once, and the servers that listen on it.
+    """Close every connection of the running loop at once, and its servers.
 
     The loop is asyncio's, finack's or uvloop, where only the connections that finack has started
-    are known. What a server accepts while it is being closed is closed too.
+    are known. A connection that a server accepts while it is being closed is closed too.
 
     timeout
-        Seconds for everything up to the release of the last; what has not ended then is cut (RST if
-        bytes are unsent) and is a straggler. 0: cut everything now.
+        Seconds for everything up to the release of the last; a connection that has not ended by
+        then is cut (RST if bytes are unsent) and is a straggler. 0: cut everything now.
     policy
         How to close, by default Policy(); its `total` is at most the timeout.
 
-    If it is cancelled all is cut within two turns of the loop.
+    If it is cancelled, all are cut within two turns of the loop.
 
     TypeError, ValueError: timeout or policy isn't as above. RuntimeError: no loop is running.
 

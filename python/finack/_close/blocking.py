@@ -23,32 +23,33 @@ _REAP_MIN, _REAP_MAX = 0.01, 1.0  # seconds between looks at who is still inside
 
 
 def close(sock: socket.socket, policy: Policy | None = None) -> Receipt:
-    """Close a socket as a bounded process, and tell what happened.
+    """Close a socket as a bounded process, and return what happened.
 
     Takes a socket.socket of any kind, blocking or not. Blocks for policy.total and
-    policy.proof_wait seconds at most, without holding up other threads. On return the number is
-    free, and every use of the socket, or of a file that makefile() made, raises OSError. What such
-    a file has buffered is not written: flush it first, or its flush() and close() raise OSError.
+    policy.proof_wait seconds at most, without holding up other threads. On return the descriptor is
+    free, and every use of the socket, or of a file that makefile() made, raises OSError. Bytes that
+    such a file has buffered are not written: flush it first, or its flush() and close() raise
+    OSError.
 
     An ssl.SSLSocket sends its close_notify first, and under courtesy "full" waits for the peer's.
-    That is left out in a handshake, and after an error of TLS. After a send() that raised
+    Neither is done in a handshake, or after an error of TLS. After a send() that raised
     SSLWantWriteError half a record is missing, and the peer gets RST.
 
-    A thread inside a call on the socket is woken: recv() and accept() end with b"" or OSError. If
-    one is inside send(), it has policy.flush seconds to bring its bytes to the kernel; if it can't,
-    the peer gets RST, since FIN would tell it that nothing is missing. A thread that doesn't come
-    out in time leaves a dead descriptor on the number until it does (`tombstone` in the receipt).
+    A thread inside a call on the socket is woken: recv() and accept() end with b"" or OSError. A
+    thread inside send() has policy.flush seconds to pass its bytes to the kernel; if it can't, the
+    peer gets RST, since FIN would mean that nothing is missing. If a thread doesn't leave in time,
+    a dead descriptor keeps the number until it does (`tombstone` in the receipt).
 
     Closing again, from whatever thread, returns the same receipt.
 
-    In the main thread handlers of signals run meanwhile. If one raises, as on Ctrl-C, the close is
+    In the main thread signal handlers run meanwhile. If one raises, as on Ctrl-C, the close is
     aborted, and the exception has the receipt as its attribute `receipt`.
 
     policy
         None: Policy().
 
     TypeError: no socket or no policy. OSError: EBADF, the socket was closed by other means;
-    EOPNOTSUPP, a kind that can't be closed this way. It is as it was then.
+    EOPNOTSUPP, a kind that can't be closed this way. In these cases it is unchanged.
 
     >>> ours, theirs = socket.socketpair()
     >>> receipt = close(ours, Policy(linger=0))
@@ -70,8 +71,7 @@ def close(sock: socket.socket, policy: Policy | None = None) -> Receipt:
 def closing(sock: _Socket, policy: Policy | None = None) -> AbstractContextManager[_Socket]:
     """Close a socket at the end of a with block, however the block ends.
 
-    The receipt is what close() returns afterwards. It is fine if the block itself closes the
-    socket.
+    close() returns the receipt afterwards. The block itself may close the socket.
 
     >>> ours, theirs = socket.socketpair()
     >>> with closing(ours, Policy(linger=0)):

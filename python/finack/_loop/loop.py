@@ -34,25 +34,26 @@ CLOSE_POLICY = Policy(courtesy="prompt", flush=60, total=86400, proof="unreferen
 
 
 class EventLoop(Secure):
-    """An asyncio loop on which a close has an exact end, and which leaves nothing when it ends.
+    """An asyncio loop on which a close has an exact end, and which leaves nothing open at its end.
 
     selector
         Any; by default a ProxySelector.
     policy
         Bounds the end of the loop: see close(). By default Policy().
     close_policy
-        How a stream transport ends that the program closes or aborts itself. The default,
-        CLOSE_POLICY, is as asyncio, but that no unread input turns FIN into RST, that dropped bytes
-        do, that a peer which takes nothing for 60 s gets RST, and that each close is proved and has
-        a receipt. With Policy() the descriptor lingers behind connection_lost() until the peer has
-        all. None: as asyncio, without a receipt.
+        How a transport of a socket ends if the program itself closes or aborts it. The default,
+        CLOSE_POLICY, is as asyncio, except that unread input does not turn FIN into RST, that
+        dropped bytes do, that a peer which takes nothing for 60 s gets RST, and that each close is
+        proved and has a receipt. With Policy() the descriptor stays open after connection_lost()
+        until the peer has all. None: as asyncio, without a receipt.
     on_closed
         Called with the receipt of every such close, in a turn of the loop.
     close_cap
-        How many may linger: the oldest is forced then. By default a quarter of RLIMIT_NOFILE.
+        How many closes may wait for their peers: over that the oldest is forced. By default a
+        quarter of RLIMIT_NOFILE.
 
-    TypeError: the policy or the selector is none. A RuntimeWarning comes with the first loop if
-    this release of CPython has changed what is private to asyncio and needed here; it says what.
+    TypeError: wrong type of policy or selector. The first loop gives a RuntimeWarning if this
+    release of CPython has changed something private to asyncio that finack needs; it says what.
 
     >>> async def main() -> bool:
     ...     return isinstance(asyncio.get_running_loop(), EventLoop)
@@ -115,14 +116,14 @@ class EventLoop(Secure):
         """Wait until the descriptor is released, whoever closes it.
 
         sock
-            A socket or a pipe: an object with a fileno(), or the number. What is closed already
-            is not waited for.
+            A socket or a pipe: an object with a fileno(), or the number. If it is closed already
+            the call returns at once.
 
         Returns before the loop can block again after the release; a close in another thread is
         seen within 50 ms.
 
-        TypeError: it is none of these; OSError: EOPNOTSUPP, an open file of another kind, of which
-        can't be told when it is closed; RuntimeError: the loop is not running in this thread.
+        TypeError: it is none of these; OSError: EOPNOTSUPP, an open file of another kind, whose
+        close can't be noticed; RuntimeError: the loop is not running in this thread.
 
         >>> async def main() -> None:
         ...     server = await asyncio.start_server(print, "127.0.0.1", 0)
@@ -189,10 +190,10 @@ class EventLoop(Secure):
     def run_forever(self) -> None:
         """As in asyncio.
 
-        In a forked child, which may use a loop of its parent's if it alone does, the loop gets a
-        selector and a pipe of its own first; and a new executor when it needs one, since the
-        threads of the other are the parent's. ChildProcessError: its selector is another one than
-        the default.
+        A forked child may use its parent's loop if the parent no longer does. There the loop first
+        gets a selector and a pipe of its own, and a new executor when it needs one, since the
+        threads of the old one are the parent's. ChildProcessError: its selector is not the default
+        one.
         """
         if os.getpid() != self._made_in and not self._closed:
             self._take_over()
@@ -218,7 +219,7 @@ class EventLoop(Secure):
     # ---- what it makes ----
 
     def set_debug(self, enabled: bool) -> None:
-        """As in asyncio; where connections are made is noted in debug mode alone."""
+        """As in asyncio; only debug mode records where connections are made."""
         super().set_debug(enabled)
         for name in ("_make_socket_transport", "_make_datagram_transport"):
             if enabled and not self._closed:
@@ -289,22 +290,24 @@ class EventLoop(Secure):
     def close(self) -> None:
         """End the loop: nothing that it owns stays open.
 
-        First it runs until no transport is closing any more and all that hold() was given is done,
+        First it runs until no transport is still closing and all that was given to hold() is done,
         then at most 16 turns for what is queued. The policy bounds that: `flush` is the longest
         time without progress in sending, `farewell` the longest wait for the answer to
         close_notify, `total` the longest time for all; aclose() has its own policy, within the
-        total. Whatever is open then is aborted and released; a peer that has not been sent
-        everything gets a reset. One ResourceWarning names what the program had
-        not closed and what was cut, in debug mode with the place where it was made; a
-        RuntimeWarning if all was closed and only took too long. Sockets that only add_reader() or
-        the `sock_` methods know are no longer watched; they are named too, and stay open.
+        total. Whatever is still open is then aborted and released; a peer that was not sent
+        everything gets a reset. One ResourceWarning names what the program had not closed and what
+        was cut, in debug mode with the line that made it; a RuntimeWarning if all was closed and
+        only took too long. Sockets that only add_reader() or the `sock_` methods know are no longer
+        watched; they are named too, and stay open.
 
-        Pipes, those of subprocesses among them, are released too, and named; processes go on.
+        Pipes, also those of subprocesses, are released too, and named; the processes go on.
 
-        Inside another loop, which must not wait, nothing is run. In a forked child, while the
-        interpreter shuts down, and when the loop was only collected, it is asyncio's own close().
+        Inside another running loop, which must not wait, no turn is run. In a forked child, while
+        the interpreter shuts down, and when the loop is garbage collected, it is asyncio's own
+        close().
 
-        A warning that the program makes an error goes to sys.unraisablehook: close() always ends.
+        If the program turns the warning into an error, that goes to sys.unraisablehook: close()
+        always completes.
 
         RuntimeError: the loop is running.
         """
@@ -353,10 +356,10 @@ def _close_options(
 
 
 def receipts() -> list[Receipt]:
-    """Those of the last closes by which transports of the running loop ended, the oldest first.
+    """The receipts of the last closes of the running loop's transports, the oldest first.
 
-    Of streams that the program closed itself, or by aclose(), on an EventLoop with a close_policy,
-    which is the default; at most 128.
+    They are of TCP, UDP and Unix transports that the program closed itself, or by aclose(), on an
+    EventLoop with a close_policy, which is the default; at most 128.
 
     RuntimeError: no loop is running.
 
@@ -377,7 +380,7 @@ def run(
     policy
         Bounds the end of the loop, see EventLoop.close().
 
-    TypeError: the policy is none; ValueError: `main` is no coroutine; RuntimeError: a loop is
+    TypeError: wrong type of policy; ValueError: `main` is no coroutine; RuntimeError: a loop is
     running in this thread.
 
     >>> async def main() -> int:
@@ -398,8 +401,8 @@ def run(
 def hold(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
     """Keep an EventLoop from ending before this is done, within its policy's total time.
 
-    For transports of one's own, whose close needs the loop. A coroutine becomes a task, and a task
-    is left out when asyncio.run() cancels all tasks at its end. Returns the future or the task.
+    For transports that you write yourself, if their close needs the loop. A coroutine becomes a
+    task, and asyncio.run() does not cancel that task at its end. Returns the future or the task.
 
     TypeError: it is no awaitable; RuntimeError: no EventLoop is running, or it is another's.
 
@@ -426,7 +429,7 @@ def hold(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
 async def await_fd_close(sock: Any) -> None:
     """Wait until the descriptor is released, on any loop: see EventLoop.await_fd_close().
 
-    On a loop that is no EventLoop the release is looked for, at pauses of up to 50 ms.
+    On a loop that is no EventLoop it checks for the release at intervals of up to 50 ms.
     """
     loop = asyncio.get_running_loop()
     if isinstance(loop, EventLoop):

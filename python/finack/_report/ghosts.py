@@ -27,20 +27,20 @@ _STILL_AT_WORK = ("FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "CLOSING")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ghost:
-    """What is logically closed and still there.
+    """What the program has closed and is still there.
 
     kind
         "descriptor": the number is open; "description": another process, a message or a thread
-        inside a call holds it; "registration": an epoll set reports it still; "connection": the
+        inside a call holds it; "registration": an epoll set still reports it; "connection": the
         kernel is still sending, or waiting for the peer.
     socket
         Its name, such as "tcp 127.0.0.1:4711 -> 127.0.0.1:80".
     detail
-        What is known of why.
+        Why, as far as that is known.
     fd
         The number that it has, or had; None: not known.
     made
-        The place in the program where it was made, if that is known.
+        The line of the program that made it, if that is known.
     age
         Seconds since the close was over; None: not known, or it isn't over.
     holders
@@ -88,9 +88,9 @@ class Ghost:
 def ghosts() -> list[Ghost]:
     """All that this process has closed and that is still there.
 
-    Looks at all objects of the interpreter, the epoll sets and the last 256 closes that ended
-    before everything was known to be over; some 10 ms, more if the processes of the machine must be
-    searched for holders. Any thread.
+    Looks at all objects of the interpreter, the epoll sets and the last 256 closes that may have
+    left something. It takes some 10 ms, more if the processes of the machine must be searched for
+    holders. Any thread.
 
     Sockets of uvloop are seen once finack has closed them.
 
@@ -130,12 +130,13 @@ def _files() -> Iterator[Ghost]:
 
 
 def heal() -> list[Ghost]:
-    """Take out of this process's epoll sets what outlived its descriptor; returns what is gone.
+    """Remove the epoll entries of this process that outlived their descriptor, and return them.
 
-    For programs on loops that don't find it by themselves, as EventLoop and ProxySelector do: a
-    descriptor was closed while it was registered, something else holds the open file, and the loop
-    is woken by it again and again. Some milliseconds. Any thread. What could not be taken out is in
-    ghosts() yet: if nothing but another program holds it, that takes the right to trace that.
+    EventLoop and ProxySelector don't need this. On other loops: a descriptor was closed while it
+    was registered, something else holds the open file, and it wakes the loop again and
+    again. Takes some milliseconds. Any thread. ghosts() still lists an entry that could not be
+    removed: if only another program holds the file, removing it takes the right to trace that
+    program.
 
     OSError: no /proc, or no descriptor is free.
 

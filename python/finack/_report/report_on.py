@@ -16,12 +16,12 @@ def report_on(signum: int, fd: int = 2) -> None:
     """Write what all loops have open to `fd`, whenever the signal comes.
 
     One line for each connection, server and pipe: its state, the task that waits for it or has it,
-    and where, its descriptor, bytes unsent, protocol. As `finack attach` prints it, but for what it
-    takes from outside the process; on every loop and release. A loop that waits is woken by the
-    signal; one whose main thread is inside a call of C reports once that is over.
+    and where, its descriptor, bytes unsent, protocol. It is what `finack attach` prints, without
+    what that learns from outside the process; it works on every loop and release. The signal wakes
+    a loop that waits; if the main thread is inside a call of C, it reports once that is over.
 
-    Call it once, in the main thread; what handled the signal before is replaced. The program stands
-    still for some milliseconds at each report.
+    Call it once, in the main thread; it replaces the signal's handler. Each report stops the
+    program for some milliseconds.
 
     ValueError: not the main thread, or there is no such signal. TypeError: `fd` is no int.
 

@@ -82,7 +82,7 @@ async def start_server(
     limit: int = _LIMIT,
     **options: Any,
 ) -> asyncio.Server:
-    """asyncio.start_server(), and the connections of the server are known to finack.
+    """asyncio.start_server(), of a server whose connections finack knows.
 
     Only for uvloop: there `await finack.aclose(server)` closes the connections of a server that was
     started here, and close_all() knows of them; those of other servers it can't find. On other

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Every loop of the library ends by itself: it walks something finite, looks at its time, or counts
- * its turns. A loop around a call that was interrupted is one of those that count: a call that does
- * not wait is not interrupted, and a kernel that says so for ever must not keep us. */
+/* Every loop of the library ends by itself: it walks something finite, checks a deadline, or
+ * counts its turns. A loop that repeats an interrupted call counts: a call that does not wait is
+ * not interrupted, and a kernel that says so for ever must not keep us. */
 
 #ifndef FIN_AGAIN_H
 #define FIN_AGAIN_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a forked child inherits and its parent's other threads had in hand. */
+/* What a forked child inherits while other threads of its parent may be using it. */
 
 #ifndef FIN_FORK_H
 #define FIN_FORK_H
@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A number for this process, below 2^31 and never 0, which no process has that descends from it. No
- * system call, but for the first one in a process, where MADV_WIPEONFORK is known (Linux 4.14). */
+/* A number of this process, below 2^31 and never 0, which none of its descendants has. No system
+ * call, but for the first one in a process, where MADV_WIPEONFORK is known (Linux 4.14). */
 uint32_t fin__process(void);
 
 /* Tells a forked child from the process that made something. */
@@ -37,8 +37,8 @@ struct fin__lock {
 void fin__lock_init(struct fin__lock *lock);
 void fin__lock_end(struct fin__lock *lock);
 
-/* True for the first one in a forked child, and if that was cut short by another fork for the first
- * one in the grandchild: what the lock guards may be half changed. */
+/* True for the first caller in a forked child (and in a grandchild, if another fork cut that
+ * short): what the lock guards may be half changed. */
 bool fin__lock_take(struct fin__lock *lock);
 void fin__lock_give(struct fin__lock *lock);
 

@@ -17,9 +17,9 @@ struct fin__line {
 __attribute__((format(printf, 2, 3))) void fin__put(struct fin__line *line, const char *format,
                                                     ...);
 
-/* What somebody else chose, such as a process's name of at most `size` bytes: a terminal must not
- * obey it. Bytes that are not printable ASCII, and the backslash, become \x and two digits; with
- * `quoted`, as JSON has it inside a string. */
+/* A text that somebody else chose, such as the name of a process, at most `size` bytes: it must
+ * not control a terminal. Bytes that are not printable ASCII, and the backslash, become \x and
+ * two digits; with `quoted`, as JSON has it inside a string. */
 void fin__put_foreign(struct fin__line *line, const char *text, size_t size, int quoted);
 
 /* 127.0.0.1:80, [::1]:80. `family` is AF_INET or AF_INET6, the address in network order. */

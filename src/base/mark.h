@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A mark in an open file description of our own, by which we find out that its number means
- * something else by now: a stray close(2) of the program's, and another open. The signal of
- * F_SETSIG is a place for it that costs nothing: it is of the description, and no signal ever
- * comes of an epoll set or of a file under /proc. Another mark of ours is told apart 63 times of
- * 64. */
+/* A mark in an open file description of our own. It shows whether the number is still ours: the
+ * program may have closed it by mistake, and opened another file. The signal of F_SETSIG serves
+ * as the mark and costs nothing: it belongs to the description, and an epoll set or a file under
+ * /proc never sends a signal. Two marks of ours differ 63 times of 64. */
 
 #ifndef FIN_MARK_H
 #define FIN_MARK_H
@@ -18,9 +17,9 @@
 
 #define FIN__MARKS 64               /* signals */
 #define FIN__UNMARKED (-1)          /* what lives for one call: taken for ours */
-#define FIN__SURE_NS FIN__NS_PER_MS /* after a look nobody looks again for this long */
+#define FIN__SURE_NS FIN__NS_PER_MS /* after a check none is made for this long */
 
-/* Returns what to ask about; for several descriptors, what the first one got. */
+/* Returns the mark to check for later; for several descriptors pass what the first one got. */
 static inline int fin__mark(int fd, int mark)
 {
     return fcntl(fd, F_SETSIG, mark) < 0 ? FIN__UNMARKED : mark;

@@ -21,11 +21,11 @@
 #include <sys/socket.h>
 #include <time.h>
 
-/* A quick peer answers within this time, its ACK delayed or not (RFC 9293, 3.8.6.3), and the close
- * needs no epoll entry. Much shorter, and the timer would cost more than the entry. If it does not
- * answer, `acked` is seen up to this much late. */
+/* A quick peer answers within this time, even with a delayed ACK (RFC 9293, 3.8.6.3), and the
+ * close needs no epoll entry. If this were much shorter, the timer would cost more than the
+ * entry. If the peer does not answer, `acked` is seen up to this much late. */
 #define QUICK_NS (50ull * FIN__NS_PER_MS)
-#define PAUSE_NS FIN__NS_PER_MS /* the first pause where no entry is to be had; it doubles */
+#define PAUSE_NS FIN__NS_PER_MS /* the first pause if no entry could be made; it doubles */
 #define PAUSE_MAX_NS (64ull * FIN__NS_PER_MS)
 #define CUT_NS (100ull * FIN__NS_PER_MS) /* between two questions whether to go on */
 
@@ -37,7 +37,7 @@ struct close {
     struct fin__endpoint ep;
     struct fin__machine machine;
     struct fin__proof proof;
-    uint64_t pause;  /* the last one between two looks, 0: there was none */
+    uint64_t pause;  /* the last pause between two checks, 0: there was none */
     bool quick_over; /* the wait for input alone */
     bool watched;    /* registered in the kernel handle's wait set */
 };
@@ -115,8 +115,8 @@ static bool epoll_for(const struct close *c, uint64_t span, struct fin__event *e
     return true;
 }
 
-/* Without an entry to be had: looks at pauses that double. Level-triggered events other than input
- * would come back at once. */
+/* If no entry could be made: checks after pauses that double. Level-triggered events other than
+ * input would come back at once. */
 static bool look_again_later(struct close *c, unsigned interest, uint64_t span,
                              struct fin__event *ev)
 {
@@ -224,8 +224,8 @@ static void carry_out(struct close *c, enum fin__action action, struct fin__even
     ev->now = fin__now();
 }
 
-/* It ends: the machine waits to a deadline, and bounds what a peer can make repeat by bytes and by
- * time (RULE_LIVELOCK of tests/model). */
+/* This loop ends: the machine waits up to a deadline, and bounds by bytes and time what a peer
+ * can make it repeat (RULE_LIVELOCK of tests/model). */
 static void blocking_run(struct close *c)
 {
     enum fin__action action;

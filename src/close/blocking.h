@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The blocking driver, for those who release in a way of their own. */
+/* The blocking driver, for callers that release the descriptor in their own way. */
 
 #ifndef FIN_BLOCKING_H
 #define FIN_BLOCKING_H
@@ -12,7 +12,7 @@ struct fin__close_options {
     uint64_t requested; /* when the program asked: the time since then counts. 0: now */
     bool input_shut;    /* by us: a read(2) of 0 says nothing about the peer */
     int (*release)(void *arg, int fd, unsigned *facts); /* as that of struct fin__driver */
-    /* Asked in each wait, every 100 ms: whether to abort the close now. NULL: never */
+    /* Called in each wait, every 100 ms: returns whether to abort the close now. NULL: never */
     bool (*cut)(void *arg);
     void *arg;
 };

@@ -61,15 +61,15 @@ struct fin__book {
 void fin__book_init(struct fin__book *book);
 void fin__book_free(struct fin__book *book);
 
-/* A slot, zeroed but for its generation, in state TAKEN; NULL without memory or room. */
+/* A slot in state TAKEN, zeroed except for its generation; NULL if there is no memory or room. */
 struct fin__op *fin__book_take(struct fin__book *book);
 
-/* Returns a slot; its identifiers name nothing any more. */
+/* Gives a slot back; its identifier names nothing any more. */
 void fin__book_give(struct fin__book *book, struct fin__op *op);
 
 struct fin__op *fin__book_at(const struct fin__book *book, uint32_t index);
 
-/* A close's name, never 0, not used again when the slot is. */
+/* The identifier of a close: never 0, and not used again with the slot's next close. */
 uint64_t fin__book_id(const struct fin__op *op);
 
 /* NULL if that close has ended. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The non-blocking driver, many closes at once: who is due, in which order, on which thread.
+/* The non-blocking driver, for many closes at once: which close is due, in which order, on which
+ * thread.
  *
  * Any thread submits: the close gets a slot, a plan and what the backend reserves, its machine is
  * started, and it is appended to `submitted`. An abort, or a cap that is exceeded, moves it to
@@ -59,7 +60,7 @@ struct fin_closer {
 
     /* The dispatching thread's: */
     bool dispatching, ending, doomed;
-    bool lost; /* what told of edges: all are forced, and no more is taken */
+    bool lost; /* the source of edges is lost: all closes are forced, and no more are taken */
     uint64_t armed;
     unsigned checking_count, ended_count;
     struct fin__edge edges[BATCH];
@@ -293,7 +294,7 @@ static uint64_t due(const struct fin_closer *c, const struct fin__op *op)
 }
 
 /* Carries a close on from `action` until it waits, ends, is to be checked with the rest of the
- * batch, or has had its turn. */
+ * batch, or has used up its turn. */
 static void advance(struct fin_closer *c, struct fin__op *op, enum fin__action action)
 {
     struct fin__event ev;
@@ -392,8 +393,8 @@ struct batch {
     bool more;
 };
 
-/* What other threads asked for, and whose edges these are. An edge of a close that has not started
- * is remembered: it will not come again. */
+/* Takes what other threads asked for, and finds the closes of the edges. An edge of a close that
+ * has not started is remembered: it will not come again. */
 static struct batch closer_collect(struct fin_closer *c)
 {
     struct batch batch = { 0 };
@@ -577,7 +578,7 @@ static void closer_arm(struct fin_closer *c)
 {
     uint64_t deadline = fin__heap_earliest(&c->book);
 
-    /* An early wake-up of a busy closer is cheaper than a timer set anew for every close. */
+    /* Waking up a busy closer too early is cheaper than setting its timer for every close. */
     if (deadline < c->armed || deadline == UINT64_MAX || c->armed <= c->backend->now(c->self)) {
         if (deadline != c->armed)
             c->backend->arm(c->self, deadline);
@@ -695,9 +696,9 @@ static uint64_t pending(struct fin_closer *c)
     return count;
 }
 
-/* It ends: a dispatch takes BATCH of those whose end is wanted, and while `ending` nothing waits
- * any more, so that each is over after its next actions; what repeats has its deadline. Only
- * completions that submit more can draw it out. */
+/* This loop ends: a dispatch takes BATCH of the closes whose end is wanted. While `ending` no
+ * close waits any more, so that each is over after its next actions; repeated actions have a
+ * deadline. Only completions that submit more closes can prolong it. */
 static void end_all(struct fin_closer *c)
 {
     lock(c);
@@ -731,7 +732,7 @@ struct fin_closer *fin_closer_free(struct fin_closer *c)
     return NULL;
 }
 
-/* Not only the timer's word for it: a stray close(2) may have taken that. */
+/* Don't rely on the timer: a stray close(2) may have closed it. */
 static int ms_until(const struct fin_closer *c, uint64_t now, uint64_t limit)
 {
     uint64_t earliest = fin__heap_earliest(&c->book), at = earliest < limit ? earliest : limit;

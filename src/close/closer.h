@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* The closer in two halves: bookkeeping that knows no kernel (closer.c), and a backend that does
- * (closer_linux.c; the tests and benchmarks have one that only pretends). */
+ * (closer_linux.c; the tests and benchmarks have a simulated one). */
 
 #ifndef FIN_CLOSER_H
 #define FIN_CLOSER_H
@@ -27,18 +27,19 @@ struct fin__backend {
 
     /* The rest belongs to the dispatching thread. */
 
-    /* `op` waits for op->machine.interest. A wait for room to send is to see room that is there
-     * already: a layer may have stopped writing before the socket was full. */
+    /* `op` waits for op->machine.interest. A wait for room to send must also report room that is
+     * there already: a layer may have stopped writing before the socket was full. */
     void (*watch)(void *self, struct fin__op *op, uint64_t id);
 
-    /* Takes at most `max` edges, without blocking. Returns how many, or a negative errno: nothing
-     * more will ever be told, so that nothing can be waited for. */
+    /* Takes at most `max` edges, without blocking. Returns how many, or a negative errno: no
+     * edge will come any more, so that nothing can be waited for. */
     int (*poll)(void *self, struct fin__edge *edges, int max);
 
     /* Carries out any action but WAIT, CHECK and FINISH. */
     void (*act)(void *self, struct fin__op *op, enum fin__action action, struct fin__event *ev);
 
-    /* Looks once who is still held: calls visit(id, inode, arg) for each released close that is.
+    /* Reads once which closes are still held: calls visit(id, inode, arg) for each released close
+     * that is.
      * Returns 0 or a negative errno: unverifiable. */
     int (*check)(void *self, void (*visit)(uint64_t id, uint64_t inode, void *arg), void *arg);
 

@@ -42,7 +42,7 @@ struct linux_closer {
     struct fin__follower_table followers;
 };
 
-/* Has the set its number still? The timer and the eventfd are believed to go with it. */
+/* Does the set still have its number? If so the timer and the eventfd are taken to have theirs. */
 static bool look(struct linux_closer *l)
 {
     bool ours = fin__is_marked(l->set, l->mark);
@@ -144,8 +144,8 @@ static int poll_edges(void *self, struct fin__edge *edges, int max)
     return list.count;
 }
 
-/* EPOLL_CTL_MOD reports what is ready at that moment. Input that is there would do so each time:
- * while room to send is all that matters it is left out. */
+/* EPOLL_CTL_MOD reports what is ready at that moment, input too, each time: while only room to
+ * send matters EPOLLIN is left out. */
 static void closer_linux_watch(void *self, struct fin__op *op, uint64_t id)
 {
     bool narrow = op->machine.interest == FIN__WRITE;
@@ -193,8 +193,8 @@ static void retire_witness(struct linux_closer *l, unsigned which)
         fin__witness_close(&l->witness[which]);
 }
 
-/* A new witness when the old one is full of what will never be asked about again; the old one stays
- * until the closes that it still serves have ended. */
+/* Makes a new witness when the old one is full of entries that no close asks about any more; the
+ * old one stays until the closes that depend on it have ended. */
 static void replace_witness(struct linux_closer *l)
 {
     unsigned other = 1 - l->active;

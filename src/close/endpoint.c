@@ -174,17 +174,17 @@ int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_la
     return result;
 }
 
-/* tcpi_bytes_received counts what came in order, and the FIN. If the FIN is there, and the caller
- * has read all but that, nothing is left to be read, nor can anything come: whoever else has read,
- * or has shut our side for reading, would have made a difference. */
+/* tcpi_bytes_received counts what came in order, and the FIN. If the FIN is there, and the
+ * caller has read everything before it, nothing is left to be read, nor can anything come: if
+ * somebody else had read, or had shut our side for reading, the count would differ. */
 static bool is_emptied(const struct tcp_info *info, const struct fin__past *past)
 {
     return past->ended && info->tcpi_state == FIN__CLOSE_WAIT
         && info->tcpi_bytes_received == past->read + 1;
 }
 
-/* Of a stream that has not ended as far as the caller knows. What TCP_INFO would say of its state
- * is asked when the machine wants it: the peer's FIN leaves its mark. */
+/* Of a stream that has not ended as far as the caller knows. TCP_INFO is asked for its state
+ * only when the machine wants that: the peer's FIN leaves a mark. */
 static int examine_open(struct fin__endpoint *ep)
 {
     int bytes = 0;
@@ -241,7 +241,7 @@ void fin__endpoint_discard_errors(const struct fin__endpoint *ep)
 {
     struct msghdr message = { 0 };
 
-    /* Others have none, and for them MSG_ERRQUEUE is a plain read. */
+    /* Other sockets have no error queue, and for them MSG_ERRQUEUE is a plain read. */
     if (ep->family != AF_INET && ep->family != AF_INET6)
         return;
     for (int i = 0; i < ERRORS_AT_ONCE; i++) {
@@ -376,8 +376,8 @@ static bool both_fins(unsigned facts)
     return (facts & (FIN__IS_ACKED | FIN__IS_FIN)) == (FIN__IS_ACKED | FIN__IS_FIN);
 }
 
-/* What is seen of a stream goes into the event; returns the state. Scope descriptor takes nothing
- * that another holder might read. `m` may be NULL: nothing was done yet. */
+/* Writes what is seen of a stream into the event; returns the state. Under scope descriptor it
+ * takes nothing that another holder might read. `m` may be NULL: nothing was done yet. */
 static int see(struct fin__endpoint *ep, const struct fin__machine *m, bool count,
                struct fin__event *ev)
 {
@@ -411,7 +411,7 @@ static void endpoint_look(struct fin__endpoint *ep, const struct fin__machine *m
         see_unix(ep, m, ev);
 }
 
-/* FIN_LAYER_INIT leaves out how to ask: not to be known. */
+/* FIN_LAYER_INIT has no callback for it: then it is not known. */
 static uint64_t layer_unsent(const struct fin_layer *layer)
 {
     bool can_be_asked = layer->size > LAYER_SIZE_OLD && layer->unsent;
@@ -419,8 +419,8 @@ static uint64_t layer_unsent(const struct fin_layer *layer)
     return can_be_asked ? layer->unsent(layer->arg) : UINT64_MAX;
 }
 
-/* close(2) resets for what is unread only a peer that still has a socket (unix_release_sock()).
- * While one of our sides is open it has. */
+/* Because of unread input close(2) resets only a peer that still has a socket
+ * (unix_release_sock()). While one of our sides is open it has. */
 static void see_who_is_reset(const struct fin__endpoint *ep, struct fin_kernel *kernel,
                              struct fin__event *ev)
 {
@@ -524,10 +524,10 @@ static bool is_in_repair(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, &size) == 0 && on;
 }
 
-/* RST is due: was one sent, or was nothing left that could be reset? tcp_disconnect() leaves
- * ECONNRESET behind if it sent one; a live MPTCP connection always gets one
- * (mptcp_do_fastclose()). A thread that it woke, or another holder, may have taken the error: from
- * a state that no FIN of the peer's ends there was one all the same, but in repair. */
+/* Was RST sent, or was nothing left that could be reset? tcp_disconnect() leaves ECONNRESET
+ * behind if it sent one; a live MPTCP connection always gets one (mptcp_do_fastclose()). A
+ * thread that it woke, or another holder, may have taken the error: in a state that no FIN of
+ * the peer ends one was sent anyway, except in repair. */
 static bool was_reset(struct fin__endpoint *ep, int state)
 {
     int error = 0;

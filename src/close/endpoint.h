@@ -15,7 +15,7 @@
 int fin__endpoint_examine(struct fin_kernel *kernel, int fd, const struct fin_layer *layer,
                           struct fin__endpoint *ep);
 
-/* What the caller has done with a TCP socket, and no MPTCP one, that it has made. */
+/* What the caller has done with a TCP (not MPTCP) socket that it made itself. */
 struct fin__past {
     bool accepted; /* it comes from a listening socket */
     bool open;     /* it has connected, and no end of it was seen or made */
@@ -23,7 +23,7 @@ struct fin__past {
     uint64_t read; /* bytes before */
 };
 
-/* The same of such a socket: with fewer questions. */
+/* The same for such a socket, with fewer system calls. */
 int fin__endpoint_examine_tcp(int fd, const struct fin__past *past, struct fin__endpoint *ep);
 
 /* How many connections wait to be accepted by a listening TCP socket; -1: not to be known. */
@@ -46,10 +46,11 @@ enum fin_kind fin__endpoint_kind(const struct fin__endpoint *ep);
 /* Has it addresses, and does the plan ask for them? */
 bool fin__endpoint_wants_addresses(const struct fin__endpoint *ep, const struct fin__plan *plan);
 
-/* A SO_LINGER of the program's would block close(2) or reset; called once the close is certain. */
+/* Clears a SO_LINGER of the program, which would block close(2) or reset; called once the close
+ * is certain. */
 void fin__endpoint_take_over(struct fin__endpoint *ep, const struct fin__plan *plan);
 
-/* Carries out FLUSH to RESET of enum fin__action and fills the event, but for its time. Never
+/* Carries out FLUSH to RESET of enum fin__action and fills the event except for its time. Never
  * blocks. */
 void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
                       const struct fin__machine *m, enum fin__action action, struct fin__event *ev);

@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* A shorter wait is served by looking at the witness. */
+/* For a shorter wait reading the witness is enough. */
 #define WORTH_EVENTS (100ull * FIN__NS_PER_MS)
 
 struct fin__follower {
@@ -89,8 +89,8 @@ static void follow_leave(struct fin__follower_table *table, struct fin__follower
     fin__events_leave(&table->events);
 }
 
-/* What bytes_acked will be when the peer has it all. The queue is read between two equal counts, so
- * that the two belong together. */
+/* What bytes_acked will be when the peer has it all. The queue is read between two equal counts,
+ * so that both are of the same moment. */
 static uint64_t acked_at(int fd)
 {
     struct tcp_info before = { 0 }, after = { 0 };
@@ -130,7 +130,7 @@ unsigned fin__follower_watch(struct fin__follower_table *table, struct fin__op *
         return 0;
     if (follower->joined)
         return FIN__IS_ANNOUNCED;
-    /* The holder may have let go before we joined: look once more before relying on the event. */
+    /* The holder may have closed before we joined: check once more before relying on the event. */
     (void) follow_join(table, follower);
     return 0;
 }
@@ -167,7 +167,7 @@ static void follow_take(const struct fin__destroyed *destroyed, void *arg)
     reading->wake(reading->arg, follower->op, facts);
 }
 
-/* Events were lost: back to looking, for everybody. False if some are left to be told. */
+/* Events were lost: all closes check by themselves again. False if some still have to be told. */
 static bool give_up_events(struct reading *reading, int max)
 {
     for (int i = 0; i < FIN__FOLLOW_BUCKETS; i++) {

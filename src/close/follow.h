@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Closes that are followed beyond release: the connection until it is finished or gone, or a
- * holder until it lets go. */
+/* Closes that are followed after the release: the connection until it is finished or gone, or a
+ * holder until it closes. */
 
 #ifndef FIN_FOLLOW_H
 #define FIN_FOLLOW_H
@@ -38,7 +38,7 @@ void fin__follower_inspect(struct fin_kernel *kernel, struct fin__op *op, struct
 void fin__follower_read(struct fin__follower_table *table, int max,
                         void (*wake)(void *arg, uint64_t id, unsigned facts), void *arg);
 
-/* Ends the following, tells the receipt the addresses, and frees op->follow. */
+/* Stops following, writes the addresses to the receipt, and frees op->follow. */
 void fin__follower_end(struct fin__follower_table *table, struct fin__op *op,
                        struct fin_receipt *receipt);
 

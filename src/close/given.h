@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Structures that have grown: a program that was built before names the size that it knows. */
+/* Structures that have grown: a program that was built before that passes the size that it
+ * knows. */
 
 #ifndef FIN_GIVEN_H
 #define FIN_GIVEN_H

@@ -6,8 +6,8 @@
  * and goes on with the closer itself.
  *
  * A forked child has no such thread, and the closer in it belongs to its parent: it starts with
- * none. fork(2) lets the child's copies of what is closing go at once. One that came by clone(2)
- * does so at its first call.
+ * none. After fork(2) the child's copies of what is closing are closed at once, after clone(2) at
+ * the child's first call.
  */
 
 #include "base/alloc.h"
@@ -56,7 +56,7 @@ static bool is_to_stop(const struct helper *h)
     return read(h->stop, &once, sizeof once) > 0;
 }
 
-/* After a poll(2) that failed all may be ready: `stop` is asked by itself. */
+/* After a failed poll(2) anything may be ready, so `stop` is polled by itself. */
 static bool may_stay(const struct helper *h, struct pollfd *entries)
 {
     int ready;
@@ -174,9 +174,9 @@ int fin_close_later(int fd, const struct fin_policy *policy, fin_closed_fn close
     return result;
 }
 
-/* Waits for a thread that can't be told to end, since a stray close(2) has taken the descriptor
- * for it: with closes pending it finds that out by itself. One that rests stays where it is, for
- * ever. */
+/* Waits for a thread that can't be told to end, because a stray close(2) has closed the
+ * descriptor for that: with closes pending it notices by itself. If none is pending it stays
+ * where it is, for ever. */
 static bool ends_by_itself(const struct helper *h, uint64_t limit)
 {
     uint64_t now = fin__now(), left = limit > now ? limit - now : 0;
@@ -189,7 +189,7 @@ static bool ends_by_itself(const struct helper *h, uint64_t limit)
     return pthread_timedjoin_np(h->thread, NULL, &until) == 0;
 }
 
-/* Takes the helper away from its thread, which is over then. NULL: there is none, or it stays. */
+/* Ends the thread and returns its helper. NULL: there is none, or the thread stays. */
 static struct helper *take_helper(uint64_t limit)
 {
     struct helper *h;
@@ -212,8 +212,8 @@ static struct helper *take_helper(uint64_t limit)
     return h;
 }
 
-/* Completions may ask for more closes, for which there is a new helper then: it is drained too, and
- * once the time is over everything that is left is aborted. */
+/* Completions may ask for more closes, which get a new helper: it is drained too, and once the
+ * time is over everything that is left is aborted. */
 int fin_close_later_drain(int32_t timeout_ms)
 {
     FIN__UNCANCELLED;

@@ -14,9 +14,9 @@
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
 
-/* close(2) resets what waits in the queue, and what gets there between the last accept(2) and
- * close(2). So the doors are shut first: pure SYNs are dropped (their senders try again and find no
- * listener), while the ACK that completes a handshake passes. */
+/* close(2) resets the connections in the queue, and those that get there between the last
+ * accept(2) and close(2). So new ones are kept out first: pure SYNs are dropped (their senders
+ * try again and find no listener), while the ACK that completes a handshake passes. */
 static int drop_syns(int fd)
 {
     struct sock_filter code[] = {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How a close goes; what an event makes of it is decided here, and in the parts beside.
+/* How a close goes. What follows from each event is decided here, and in machine_*.c.
  *
- *   start    what the policy and the kind of socket leave of what follows
+ *   start    decides which of these the policy and the kind of socket need
  *   flush    the layer's buffers are sent; what can't be sent in time is dropped, and ends in RST
  *   farewell the layer says close_notify; under courtesy full its answer is read
  *   FIN      input that is there is read first, so that no RST comes of it, and the FIN is queued
@@ -12,9 +12,9 @@
  *   release  out of the poller, into the witness, and close(2)               (machine_proof.c)
  *   proof    nothing refers to it; the connection is over; TIME_WAIT is, too (machine_proof.c)
  *
- * Each ends by the function that begins the next. A driver carries the action out that is returned,
- * and comes back with an event, which goes to the function of the place: `flush` asks, `flushing`
- * takes the answer. */
+ * Each part ends by calling the function that begins the next. A driver carries out the returned
+ * action, and comes back with an event, which goes to the function of the present place: `flush`
+ * returns the action, `flushing` takes its event. */
 
 #include "close/machine_parts.h"
 
@@ -50,8 +50,8 @@ static bool late(const struct fin__machine *m, const struct fin__event *ev)
     return ev->now >= m->deadline;
 }
 
-/* The end may be queued behind this input, and have come in time too: reads a few times more
- * before it gives up. */
+/* The end may be queued behind this input and have come in time: reads a few times more before
+ * giving up. */
 static bool too_late(struct fin__machine *m, const struct fin__event *ev)
 {
     return late(m, ev) && m->late_reads++ >= LATE_READS;
@@ -293,7 +293,7 @@ static enum fin__action emptied(struct fin__machine *m)
     return go(m, TALLYING, FIN__TALLY);
 }
 
-/* What a tally counted before is no more, nor whom it might reset. */
+/* What a tally counted before does not count any more, nor does the peer that it might reset. */
 static void read_since(struct fin__machine *m)
 {
     if (m->unread && m->traits & FIN__QUENCHABLE)
@@ -395,7 +395,7 @@ static enum fin__action linger_deadline(struct fin__machine *m, const struct fin
     return tallying(m, ev);
 }
 
-/* What is left to read tells how it ended, and then only how. */
+/* What is left to read shows how it ended, and only that is still wanted. */
 static enum fin__action over_at_a_look(struct fin__machine *m, const struct fin__event *ev)
 {
     if (!m->input_over && !m->reading_out) {
@@ -512,7 +512,7 @@ static enum fin__action accepting(struct fin__machine *m, const struct fin__even
 
 /* ---- the way out: the same for every close ---- */
 
-/* The connection broke by itself: nothing more can be told to the peer. */
+/* The connection broke by itself: nothing more can be sent to the peer. */
 static enum fin__action broken(struct fin__machine *m, const struct fin__event *ev)
 {
     bool again = m->died;
@@ -525,7 +525,7 @@ static enum fin__action broken(struct fin__machine *m, const struct fin__event *
     return go(m, TALLYING, FIN__TALLY);
 }
 
-/* Bytes of the program's are lost: a FIN would tell the peer that it has them all. */
+/* Bytes of the program are lost: FIN would mean that the peer has them all. */
 static enum fin__action drop_and_reset(struct fin__machine *m)
 {
     if (!(m->traits & FIN__STREAM))
@@ -561,7 +561,7 @@ static enum fin__action resetting(struct fin__machine *m, const struct fin__even
     return go(m, TALLYING, FIN__TALLY);
 }
 
-/* The peer has been waited for as long as it may be: what is left behind? */
+/* The wait for the peer is over: is anything left unsent or unread? */
 static enum fin__action let_go(struct fin__machine *m)
 {
     if (m->over || (fin__reached(m, FIN_STAGE_ACKED) && fin__reached(m, FIN_STAGE_EOF)))

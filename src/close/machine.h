@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The close as a pure state machine: no system call, no clock, no allocation. A driver gives it an
- * event and carries out the one action it answers with; the result is the next event:
+ * The close as a pure state machine: no system call, no clock, no allocation. A driver passes an
+ * event and carries out the one action that is returned; the result is the next event:
  *
  *     action = fin__machine_start(&m, &plan, traits, facts, now);
  *     while (action != FIN__FINISH)
@@ -20,7 +20,8 @@
 /* A policy, checked and in nanoseconds. May be shared by many machines. */
 struct fin__plan {
     uint64_t flush, farewell, linger, total, proof_wait;
-    uint64_t backoff; /* at least 1; first pause between two looks after release; doubles */
+    uint64_t backoff; /* at least 1; the first pause between two checks after the release;
+                         doubles */
     uint64_t backoff_max;
     uint64_t drain;
     int64_t orphan_ms;
@@ -59,7 +60,7 @@ enum fin__fact {
     FIN__IS_RESET_ON_CLOSE = 1 << 7, /* the last close sends RST, unread input apart */
     FIN__IS_UNKNOWN = 1 << 8,        /* whether it is acked can't be observed */
     FIN__IS_ANNOUNCED =
-        1 << 9,              /* CHECK, INSPECT: a change will come as an event, no need to look */
+        1 << 9,              /* CHECK, INSPECT: a change will come as an event, no need to check */
     FIN__IS_ERROR = 1 << 10, /* FIN__READY: the error queue may have something */
     FIN__IS_FIN_UNKNOWN = 1 << 11,  /* whether the peer's FIN has come can't be observed */
     FIN__IS_SHUT = 1 << 12,         /* our FIN is queued */
@@ -195,7 +196,8 @@ static inline bool fin__reached(const struct fin__machine *m, enum fin_stage sta
     return m->stage[stage] >= 0;
 }
 
-/* How much more input may be thrown away. A later plan may allow less than was already. */
+/* How much more input may be thrown away. A later plan may allow less than was thrown away
+ * already. */
 static inline uint64_t fin__drain_left(const struct fin__machine *m)
 {
     return m->discarded < m->plan->drain ? m->plan->drain - m->discarded : 0;
@@ -204,19 +206,18 @@ static inline uint64_t fin__drain_left(const struct fin__machine *m)
 /* Which outcome has that rank: 0 is the best of FIN_OUTCOMES. */
 enum fin_outcome fin__outcome_ranked(int wanted);
 
-/* The worst outcome wins, and the first of its kind. A driver says so what the program asked
- * for. */
+/* Sets the outcome if it is worse than the present one. Drivers call it for what the program
+ * asked for. */
 void fin__machine_decide(struct fin__machine *m, enum fin_outcome outcome);
 
-/* An error of the socket's, negative: the outcome is what it makes of it, if nothing is worse. A
- * driver says so what the socket has told somebody else before. */
+/* Sets a negative errno of the socket, and the outcome that it means, if that is worse. Drivers
+ * call it for an error that the socket gave to somebody else before. */
 void fin__machine_fail(struct fin__machine *m, int error);
 
-/* The same, and that is why it is aborted: the program did not ask for it. */
+/* The same, for an abort because of this error: the program did not ask for it. */
 void fin__machine_broke(struct fin__machine *m, int error);
 
-/* The contents of the plan have changed, before the release: the deadline of what is waited for
- * counts from now. */
+/* The plan was changed before the release: the present deadline counts from now. */
 void fin__machine_replan(struct fin__machine *m, uint64_t now);
 
 /* Starts a close. `facts`: IS_OUTSTANDING. Returns the first action. */
@@ -226,13 +227,13 @@ enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__pl
 /* Takes the result of the last action, returns the next one. Not to be called after FIN__FINISH. */
 enum fin__action fin__machine_step(struct fin__machine *m, const struct fin__event *ev);
 
-/* What is known of a close that nobody drove. */
+/* What is known of a close that finack did not carry out. */
 struct fin__unseen {
     unsigned traits; /* FIN__STREAM, FIN__LISTENING */
-    int error;   /* a negative errno, by which it broke as its user heard; 0: nothing was heard */
-    bool before; /* it was over when it was asked for */
-    bool truncated; /* by the peer's FIN without its farewell */
-    bool late;      /* it was cut by a deadline of its layer's, for the farewell */
+    int error;       /* the negative errno by which it broke, as its user was told; 0: none */
+    bool before;     /* it was over when it was asked for */
+    bool truncated;  /* by the peer's FIN without its farewell */
+    bool late;       /* it was cut by a deadline of its layer's, for the farewell */
     uint8_t held;
     uint64_t requested, released, unreferenced; /* moments; 0: not seen */
 };

@@ -7,7 +7,7 @@
 
 #include "close/machine.h"
 
-/* Where the close stands: what the event in hand is about. */
+/* Where the close stands: what the present event is about. */
 enum place {
     FLUSHING,
     NOTIFYING,

@@ -6,8 +6,9 @@
 
 #include <errno.h>
 
-/* Is the end of the stream up to what the last close(2) finds, or does a layer have bytes that
- * nobody will send? Then it is looked at right before: all that has come by now counts. */
+/* Does the end of the stream depend on what the last close(2) finds, or does a layer have bytes
+ * that nobody will send? Then that is checked right before the release, with all that has come
+ * by now. */
 static bool needs_last_look(const struct fin__machine *m)
 {
     if (m->plan->descriptor_only)
@@ -77,7 +78,7 @@ static enum fin__action proof_check(struct fin__machine *m, const struct fin__ev
     return inspect_or_pause(m, ev);
 }
 
-/* Nothing is to be proved of what is open. */
+/* Nothing is proved of a descriptor that stays open. */
 static enum fin__action stays_open(struct fin__machine *m)
 {
     m->held = FIN_YES;
@@ -159,7 +160,7 @@ enum fin__action fin__machine_checking(struct fin__machine *m, const struct fin_
     return inspect_or_pause(m, ev);
 }
 
-/* TIME_WAIT, or what a destroyed socket had counted, tells of our FIN. */
+/* TIME_WAIT, or the counts of a destroyed socket, show whether our FIN is acknowledged. */
 static void note_acked(struct fin__machine *m, const struct fin__event *ev)
 {
     if (!(ev->facts & FIN__IS_ACKED) || !fin__reached(m, FIN_STAGE_SHUT))

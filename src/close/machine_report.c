@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a close, ended or not, has come to. */
+/* The receipt of a close, ended or not. */
 
 #include "close/machine.h"
 
 #include <string.h>
 
-/* The last close(2) ends the stream: so if it was ours, and where nothing went before it. */
+/* The last close(2) ends the stream: if that was ours, and nothing was dropped before it, by
+ * FIN. */
 static int end_by_last_close(const struct fin__machine *m)
 {
     if (m->held == FIN_YES)

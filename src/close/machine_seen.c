@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The machine's judgement: what was seen of a connection, and what that makes of the outcome. */
+/* The machine's judgement: what was seen of a connection, and which outcome that means. */
 
 #include "close/machine_parts.h"
 
@@ -76,7 +76,8 @@ static void machine_seen_ended(struct fin__machine *m, const struct fin__event *
         fin__machine_fail(m, -ENOTCONN);
 }
 
-/* True if the peer is to be waited for, so that what can't be seen of it is unverifiable. */
+/* True if the close waits for the peer, so that a stage of it that can't be seen is
+ * unverifiable. */
 static bool waits_for_peer(const struct fin__machine *m)
 {
     return !m->plan->descriptor_only && m->plan->courtesy >= FIN_COURTESY_ORDERLY;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A close that nobody drove: it was over before it was asked for, or somebody else carried it
- * out. */
+/* A close that finack did not carry out: it was over before it was asked for, or somebody else
+ * closed. */
 
 #include "close/machine_parts.h"
 

@@ -11,8 +11,7 @@ int fin__policy_check(const struct fin_policy *policy);
 /* What NULL stands for where a policy is taken. */
 const struct fin_policy *fin__policy_or_default(const struct fin_policy *policy);
 
-/* Is the reference alone to be dropped (scope descriptor, which a listening socket has by
- * default)? */
+/* Is only the descriptor to be closed (scope descriptor, the default for a listening socket)? */
 bool fin__policy_spares_connection(const struct fin_policy *policy, bool listening);
 
 /* Compiles a checked policy for a listening or another descriptor. */

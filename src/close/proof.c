@@ -16,7 +16,8 @@ void fin__proof_confirm(struct fin_kernel *kernel, int fd, struct fin_identity *
         (void) fin_inspect(kernel, id, &state);
 }
 
-/* A set that is opened while others ask for what was in one before would say that it is gone. */
+/* If a new set were opened while other closes depend on the old one, it would say that their
+ * sockets are gone. */
 static int add_to_witness(struct fin__proof *proof, struct fin_kernel *kernel, int fd, bool sole)
 {
     struct fin__witness *witness = &kernel->witness;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What is asked about a descriptor after its release, for drivers that prove each close by
- * itself. */
+/* What is asked about a descriptor after its release, for drivers that prove one close at a
+ * time. */
 
 #ifndef FIN_PROOF_H
 #define FIN_PROOF_H
@@ -16,12 +16,12 @@ struct fin__proof {
     uint64_t inode;         /* what the witness last said is held, 0: nothing */
 };
 
-/* Identifies `fd` and has sock_diag confirm it, while the connection is whole: after both FINs
- * sock_diag finds the open socket no more. `kernel` may be NULL. */
+/* Identifies `fd` and has sock_diag confirm it while the connection lasts: after both FINs
+ * sock_diag no longer finds the open socket. `kernel` may be NULL. */
 void fin__proof_confirm(struct fin_kernel *kernel, int fd, struct fin_identity *id);
 
-/* Answers FIN__WITNESS: enters `fd` in the handle's witness. `sole`: no other close asks about what
- * it entered, so that such entries may go. */
+/* Answers FIN__WITNESS: adds `fd` to the handle's witness. `sole`: no other close depends on
+ * entries there, so that they may be dropped. */
 void fin__proof_prepare(struct fin__proof *proof, struct fin_kernel *kernel, int fd, bool sole,
                         struct fin__event *ev);
 

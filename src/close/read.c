@@ -73,8 +73,8 @@ static void read_message(int fd, uint64_t max, struct fin__event *ev)
     took(ev, n == 0 && is_message ? 1 : n, max);
 }
 
-/* Of a Unix socket MSG_PEEK passes over a byte out of band, which close(2) finds (manage_oob()); of
- * any, over what is before SO_PEEK_OFF. */
+/* On a Unix socket MSG_PEEK skips an out-of-band byte, which close(2) finds (manage_oob()); on
+ * any socket it skips what is before SO_PEEK_OFF. */
 static void peek(const struct fin__endpoint *ep, struct fin__event *ev)
 {
     bool is_message = false;

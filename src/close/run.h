@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Carrying out what the machine asks for: one switch for all drivers. A driver waits, and says by
- * these hooks how its poller lets a descriptor go and who proves for it. */
+/* Carries out what the machine asks for: one switch for all drivers. A driver only waits; these
+ * hooks take the descriptor out of its poller, release it, and prove that. */
 
 #ifndef FIN_RUN_H
 #define FIN_RUN_H
@@ -17,12 +17,12 @@ struct fin__driver {
     void (*check)(void *self, struct fin__event *ev);
     void (*inspect)(void *self, struct fin__event *ev);
 
-    /* Closes the descriptor: 0 or a negative errno, and the facts of FIN__RELEASE. It is gone in
-     * any case but FIN__IS_KEPT. NULL: fin__release(). */
+    /* Closes the descriptor: 0 or a negative errno, and the facts of FIN__RELEASE. It is closed
+     * in any case but FIN__IS_KEPT. NULL: fin__release(). */
     int (*release)(void *self, int fd, unsigned *facts);
 };
 
-/* Carries out `action`, any but WAIT and FINISH, and fills all of the event but its time. Never
+/* Carries out `action`, any but WAIT and FINISH, and fills the event except for its time. Never
  * blocks. After FIN__RELEASE ep->fd is -1: an event that was fetched before must not touch the
  * number. */
 void fin__run(const struct fin__driver *driver, void *self, struct fin_kernel *kernel,

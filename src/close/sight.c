@@ -27,7 +27,7 @@ enum answer {
     UNKNOWN
 };
 
-/* What of TCP_INFO the counts below need; Linux has it all since 4.19. */
+/* The part of TCP_INFO that the counts below need; Linux has all of it since 4.19. */
 #define COUNTS_SIZE (offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof(uint64_t))
 
 int fin__tcp_info(int fd, struct tcp_info *info)
@@ -116,9 +116,9 @@ static bool has_all(const struct fin__endpoint *ep, const struct tcp_info *info)
     return info->tcpi_bytes_acked - data == (ep->accepted ? 1 : 2);
 }
 
-/* tcp_fin() marks a socket (SOCK_DONE) for good, whoever reads what and takes which error.
- * TCP_ZEROCOPY_RECEIVE, asked to map nothing, tells: by EIO if nothing is left to read, else by the
- * FIN that is counted in `inq` and not in `recv_skip_hint` (tcp_zerocopy_receive()). The latter
+/* tcp_fin() marks a socket (SOCK_DONE) for good, whoever reads the input or takes the error.
+ * TCP_ZEROCOPY_RECEIVE, asked to map nothing, shows the mark: by EIO if nothing is left to read,
+ * else `inq` counts the FIN and `recv_skip_hint` does not (tcp_zerocopy_receive()). The latter
  * ends at an urgent byte, too. */
 static enum answer peer_fin_is_marked(int fd)
 {
@@ -136,8 +136,8 @@ static enum answer peer_fin_is_marked(int fd)
         : UNKNOWN;
 }
 
-/* A FIN of the program's may be among what is outstanding: no more than was sent, and is not
- * acknowledged, is data. */
+/* The program's own FIN may be among what is outstanding: at most what was sent and not
+ * acknowledged is data. */
 static uint64_t data_among(const struct tcp_info *info, uint64_t left, bool shut)
 {
     uint64_t data = info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
@@ -196,8 +196,9 @@ static uint64_t sent_early(const struct tcp_info *info)
     return info->tcpi_bytes_sent - info->tcpi_bytes_retrans;
 }
 
-/* A connection does not come back from behind our FIN: this is another one, which a holder has made
- * of the socket after a disconnect that ended ours. Its FIN is not the one that is waited for. */
+/* A connection can't return to a state before our FIN: this is another one, which a holder has
+ * made with the socket after a disconnect that ended ours. Its FIN is not the one that the close
+ * waits for. */
 static bool is_another(const struct fin__endpoint *ep, int state)
 {
     return ep->plain_tcp && ep->shut
@@ -333,7 +334,7 @@ void fin__sight_begin(struct fin__endpoint *ep, const struct tcp_info *info)
         ep->shut = facts & FIN__IS_SHUT;
     } else if (multipath_info(ep->fd, &multipath)) {
         ep->beyond = received_beyond_data(&multipath);
-        /* The peer's DATA_FIN, or a shutdown(SHUT_RD) of the program's: nothing tells. */
+        /* The peer's DATA_FIN, or the program's shutdown(SHUT_RD): nothing shows which. */
         ep->end_ambiguous = fin__may_have_ended(ep->fd);
     } else {
         ep->end_ambiguous = true;

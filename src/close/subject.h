@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What is being closed, as far as it is known by now: what the endpoint, its reads and its looks at
- * the connection have in common. */
+/* What is being closed, as far as it is known by now; endpoint.c, read.c and sight.c share it. */
 
 #ifndef FIN_SUBJECT_H
 #define FIN_SUBJECT_H

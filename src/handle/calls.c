@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* recv, send and accept that a close can wake without shutting the socket: each call is made so
- * that it does not wait, and the waiting is done on the socket and on the close together. */
+/* recv, send and accept that a close can wake without shutting the socket: no call blocks;
+ * poll(2) waits for the socket and for the close together. */
 
 #include "base/cancel.h"
 #include "base/clock.h"
@@ -41,7 +41,8 @@ static int handle_calls_begin(struct call *c, struct fin_handle *handle, int fla
     return c->fd < 0 ? c->fd : 0;
 }
 
-/* Data that was received or sent counts; how a call failed does not, once the handle is closed. */
+/* Data that was received or sent is returned; once the handle is closed a call's own error is
+ * not. */
 static int64_t handle_calls_end(const struct call *c, int64_t result, int64_t nothing)
 {
     bool closed = fin__handle_leave(c->handle, false);
@@ -58,8 +59,8 @@ static int poll_until(struct pollfd *entries, nfds_t count, uint64_t deadline)
     return ppoll(entries, count, deadline == UINT64_MAX ? NULL : &left, NULL);
 }
 
-/* An error queue (MSG_ZEROCOPY, time stamps) that another thread is to read keeps POLLERR up, so
- * that poll(2) does not wait: look again after pauses that double. */
+/* An error queue (MSG_ZEROCOPY, time stamps) that another thread should read keeps POLLERR up,
+ * so that poll(2) does not wait: try again after pauses that double. */
 static uint64_t next_look(struct call *c)
 {
     uint64_t now = fin__now();
@@ -106,8 +107,8 @@ static int wait_for(struct call *c)
     return entries[0].revents ? -ECANCELED : 0;
 }
 
-/* Asked in each turn, so that a call ends by a close, or one turn after its time, whatever the
- * kernel answers. */
+/* Checked in each turn, so that a close ends a call, and its time ends it one turn later at
+ * most, whatever the kernel answers. */
 static int may_go_on(struct call *c)
 {
     bool late = c->late;

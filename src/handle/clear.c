@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/descriptor.h"
 
-/* `until` ends it: a pause is over by then. */
+/* This loop ends at `until`: a pause is over by then. */
 void fin__clear_out(const struct fin__clear *clear, void *arg, uint64_t until)
 {
     clear->wake(arg);

@@ -54,8 +54,8 @@ static void handle_close_wake(void *arg)
     c->woken = true;
 }
 
-/* With scope descriptor a thread in a call of its own goes on with what it does, so that there is
- * nothing to wait for. */
+/* With scope descriptor a thread in a call of its own is not woken, so there is nothing to wait
+ * for. */
 static unsigned count_awaited(const struct handle_close *c)
 {
     return c->core->inside - (c->descriptor_only ? c->core->foreign : 0);
@@ -98,8 +98,8 @@ static int dead(void *arg)
     return c->core->dead;
 }
 
-/* A thread that leaves must find either nothing or the tombstone; a child that is forked at any
- * time a state that is not ahead of what was done. */
+/* A thread that leaves must find either nothing or the tombstone. A child, forked at any time,
+ * must find no state ahead of what was done. */
 static void handle_close_unlock(void *arg, bool tombstone)
 {
     struct handle_close *c = arg;
@@ -136,8 +136,8 @@ static int handle_close_release(void *arg, int fd, unsigned *facts)
     return result;
 }
 
-/* The number is not what it was, or may not be looked at any more: nothing is known, and it must
- * not stay open for ever. */
+/* The number is another file now, or may not be looked at any more: nothing is known, and it
+ * must not stay open for ever. */
 static void give_up(struct handle_close *c, int error)
 {
     unsigned facts = 0;
@@ -191,7 +191,7 @@ static int handle_close_discard(void *arg, uint64_t max, uint64_t *n)
     return FIN_LAYER_EOF; /* not asked: without its bytes the stream ends in RST */
 }
 
-/* A stray close(2) of the program's, and the number is somebody else's by now? */
+/* Has the program closed the number by mistake, and does it belong to another file by now? */
 static bool is_ours(const struct fin__core *core)
 {
     struct stat st;

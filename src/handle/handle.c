@@ -50,8 +50,8 @@ static bool is_left_behind(const struct fin__core *core)
         || (st.st_ino == dead.st_ino && st.st_dev == dead.st_dev);
 }
 
-/* What a thread of the parent's was changing at the fork may be half changed: the counts are made
- * anew from the list, which is whole after each of its changes. */
+/* If a thread of the parent was changing the structure at the fork, it may be half changed: the
+ * counts are made again from the list, which is consistent after each of its changes. */
 static void handle_adopt(struct fin__core *core)
 {
     struct fin_handle **link = &core->first;
@@ -84,7 +84,7 @@ void fin__core_unlock(struct fin__core *core)
 
 /* ---- making ---- */
 
-/* What fin_close() would refuse is refused now, while there is a caller to keep it. */
+/* Refuses what fin_close() would refuse, while the caller can still keep it. */
 static int handle_check(int fd)
 {
     struct fin_kernel kernel;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A socket that many threads use: one core for the socket, one fin_handle for each reference to it.
- * The number stays ours as long as a thread is inside, so none can meet a stranger's socket
- * there. */
+/* A socket that many threads use: one core for the socket, one fin_handle for each reference to
+ * it. The number stays ours as long as a thread is inside, so that none can use another file by
+ * mistake. */
 
 #ifndef FIN_HANDLE_H
 #define FIN_HANDLE_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * sock_diag(7): the kernel's word on one socket, also after its last descriptor is gone. It is no
- * proof of the last reference: an open socket in state CLOSE is in no table, or is found as the
- * TIME_WAIT that took its place.
+ * sock_diag(7): what the kernel says of one socket, also after its last descriptor is closed. It
+ * does not prove that nothing refers to it: an open socket in state CLOSE is in no table, or is
+ * found as the TIME_WAIT that took its place.
  */
 
 #ifndef FIN_DIAG_H
@@ -28,7 +28,7 @@ int fin__diag_open(struct fin__diag *diag);
 void fin__diag_close(struct fin__diag *diag);
 
 /* Looks one socket up. Returns 0 and fills all of *state but `exists`, -ENOENT if there is none,
- * another negative errno if the question could not be put. */
+ * another negative errno if the kernel could not be asked. */
 int fin__diag_ask(struct fin__diag *diag, const struct fin_identity *id, struct fin_state *state);
 
 /* 1 if the other end of this connected Unix socket has no descriptor any more, 0 if it has one,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Stale entries of epoll sets: what finding one and removing one have in common. */
+/* Stale entries of epoll sets: what epoll_audit.c and epoll_heal.c share. */
 
 #ifndef FIN_EPOLL_AUDIT_H
 #define FIN_EPOLL_AUDIT_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Destroy events: the kernel tells when a TCP socket is freed (SKNLGRP_INET_TCP_DESTROY and its v6
- * twin, sock_diag_destroy()). Being in the groups costs every program of the network namespace
- * about a sixth more per connection, so they are joined only while somebody needs them. */
+/* Destroy events: the kernel announces that a TCP socket is freed (SKNLGRP_INET_TCP_DESTROY and
+ * its v6 twin, sock_diag_destroy()). Being in the groups costs every program of the network
+ * namespace about a sixth more per connection, so they are joined only while a close needs them. */
 
 #ifndef FIN_EVENTS_H
 #define FIN_EVENTS_H
@@ -34,7 +34,8 @@ void fin__events_close(struct fin__events *events);
 /* To be polled for input, or -1. */
 int fin__events_fd(const struct fin__events *events);
 
-/* One more, one less who needs them. join returns 0 or a negative errno: not counted then. */
+/* One more close, one less, that needs them. join returns 0 or a negative errno: then it is not
+ * counted. */
 int fin__events_join(struct fin__events *events);
 void fin__events_leave(struct fin__events *events);
 

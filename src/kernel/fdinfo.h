@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the kernel tells of an epoll set in /proc/PID/fdinfo (proc(5)). */
+/* What the kernel shows of an epoll set in /proc/PID/fdinfo (proc(5)). */
 
 #ifndef FIN_FDINFO_H
 #define FIN_FDINFO_H

@@ -24,8 +24,8 @@ struct search {
     uint64_t begun, used;
 };
 
-/* For a receipt: a close is not to end late for the sake of a name. Behind that bound is one of
- * processor time, since what others take of it is not the search's, and one for a busy machine. */
+/* For a receipt: a search must not make a close end late. It has a bound of processor time,
+ * which time taken by other programs does not use up, and one of wall time, for a busy machine. */
 #define SEARCH_NS (100ull * FIN__NS_PER_MS)
 #define SEARCH_MAX_NS (1000ull * FIN__NS_PER_MS)
 

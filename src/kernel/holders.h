@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Who has a socket or pipe open, by /proc. */
+/* Which processes have a socket or pipe open, from /proc. */
 
 #ifndef FIN_HOLDERS_H
 #define FIN_HOLDERS_H

@@ -24,8 +24,8 @@ void fin__kernel_end(struct fin_kernel *kernel);
 /* 0, or -ECHILD in a process forked from the handle's. */
 int fin__kernel_check(const struct fin_kernel *kernel);
 
-/* Each returns 0 if the part is there, else a negative errno: so if its number means something
- * else by now. */
+/* Each returns 0 if the part is there, else a negative errno, also if its number is another file
+ * by now. */
 int fin__kernel_need_wait_set(struct fin_kernel *kernel);
 int fin__kernel_need_witness(struct fin_kernel *kernel);
 int fin__kernel_need_diag(struct fin_kernel *kernel);

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A sock_diag(7) socket of its own: replies go by port, so that none may be shared, not over fork
+/* Opens a sock_diag(7) socket. Replies go to its port, so it must not be shared, not over fork
  * either. Returns 0 or a negative errno. */
 int fin__netlink_open(struct mnl_socket **ret);
 

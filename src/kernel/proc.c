@@ -23,7 +23,7 @@
  * read, and a search may be cut short. */
 #define LARGE_TABLE 1024
 
-/* A process could make threads as fast as they are looked at: they are listed in the order in which
+/* A process could make threads as fast as they are read: they are listed in the order in which
  * they were made. */
 #define THREADS_MAX (1 << 16)
 
@@ -334,7 +334,7 @@ static int walk_range(struct walk *walk, bool large, int32_t first, int32_t last
     return result;
 }
 
-/* Those after us, among whom our children mostly are, then ourselves, then the others. */
+/* First the processes after us, which are mostly our children, then ourselves, then the others. */
 static int walk_all(struct walk *walk, bool large)
 {
     int32_t self = getpid();

@@ -17,7 +17,7 @@
 /* The calling thread, as /proc and kcmp(2) know it. */
 int32_t fin__own_thread(void);
 
-/* A folder of which the entries named by a number are wanted. */
+/* Reads the entries of a folder whose names are numbers. */
 struct fin__folder {
     int fd;
     unsigned at, end; /* unread in buf */

@@ -74,7 +74,7 @@ void fin__witness_close(struct fin__witness *w)
     fin__drop_marked(&w->set, w->mark);
 }
 
-/* Has the set its number still? Forgets a view of it that has not. */
+/* Does the set still have its number? If not, forgets the open fdinfo file too. */
 static bool is_ours(struct fin__witness *w)
 {
     uint64_t now = fin__now();

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The witness: proof of the last reference. A descriptor is added to an epoll set that nobody waits
- * on before it is closed; the kernel drops the entry exactly when the description is released
- * (eventpoll_release_file() in fs/file_table.c:__fput()), so the set's fdinfo (proc(5)) tells
- * afterwards whether anything still refers to it: a dup, a child, a message in flight, a thread
- * blocked in a call.
+ * The witness proves that nothing refers to a description any more. A descriptor is added to an
+ * epoll set that nobody waits on before it is closed; the kernel drops the entry exactly when the
+ * description is released (eventpoll_release_file() in fs/file_table.c:__fput()), so the set's
+ * fdinfo (proc(5)) shows afterwards whether anything still refers to it: a dup, a child, a message
+ * in flight, a thread blocked in a call.
  *
- * A set whose number was closed behind its back knows nothing any more. Whatever has the number by
- * then gets no entry of ours, is not read for an answer, and is not closed.
+ * If the program has closed the set by mistake, the witness is lost. A file that has got the number
+ * by then gets no entry of ours, is not read for an answer, and is not closed.
  */
 
 #ifndef FIN_WITNESS_H
@@ -63,8 +63,8 @@ bool fin__witness_owns(uint32_t events);
 /* Each entry given up costs every later read about 0.5 us. */
 #define FIN__WITNESS_STALE_MAX 64
 
-/* Replaces a set that is full of entries given up, under the same number, unless no descriptor is
- * to be had. Nothing may be asked about what was added before. A set that has others' entries is
+/* Replaces a set that is full of entries given up, under the same number, unless no descriptor
+ * is free. Nothing may be asked about what was added before. A set that has others' entries is
  * theirs, and is forgotten. */
 void fin__witness_renew(struct fin__witness *w);
 
@@ -72,7 +72,7 @@ void fin__witness_renew(struct fin__witness *w);
  * Then it is forgotten, without a close of what its number may mean by now, and *w is empty. */
 bool fin__witness_lost(struct fin__witness *w);
 
-/* An entry is not asked about any more although it is held. */
+/* Nothing asks about an entry any more although it is held. */
 void fin__witness_give_up(struct fin__witness *w);
 
 #endif

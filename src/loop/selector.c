@@ -175,7 +175,7 @@ int fin__selector_add(struct fin_selector *s, int fd, const struct fin__mark *ma
     return result;
 }
 
-/* A mark tells sockets apart, and pipes, but not the two ends of one, nor an eventfd from
+/* A mark tells sockets and pipes apart, but not the two ends of a pipe, nor one eventfd from
  * another. */
 static bool is_exact(const struct fin__slot *slot)
 {
@@ -199,7 +199,7 @@ int fin__selector_rewatch(struct fin_selector *s, int fd, int events)
     result = control(s, EPOLL_CTL_MOD, fd, events, slot->generation);
     if (result != -ENOENT)
         return result;
-    /* The number has another file, of which the mark can't tell. */
+    /* The number is another file, which the mark can't show. */
     fin__table_renew(&s->table, fd);
     return control(s, EPOLL_CTL_ADD, fd, events, slot->generation);
 }
@@ -424,7 +424,7 @@ int fin_selector_select(struct fin_selector *s, struct fin_ready *ready, int max
         result = select_once(s, &batch, max, timeout_ms);
         if (result < 0)
             return result;
-        /* With no descriptor to be had for a new set, better to return early than to spin here. */
+        /* If no descriptor is free for a new set, return early rather than spin here. */
         if (batch.stale && fin__selector_renew(s) < 0)
             return batch.count;
         if (result == 0 || batch.count > 0 || timeout_ms == 0)

@@ -12,8 +12,8 @@
 #include <finack/loop.h>
 #include <sys/epoll.h>
 
-/* Beside FIN_READ and FIN_WRITE: all events of a socket, edge-triggered, for an owner that knows
- * what to make of them. */
+/* Beside FIN_READ and FIN_WRITE: all events of a socket, edge-triggered, for an owner that
+ * handles them itself. */
 #define FIN__EDGE (1 << 2)
 
 struct fin__observer {
@@ -29,7 +29,7 @@ struct fin_selector {
     struct fin__fork_guard guard;
 };
 
-/* One without an epoll set: what it registers is only written down. */
+/* A selector without an epoll set: it only keeps the table. */
 int fin__selector_new_bare(struct fin_selector **ret);
 
 /* 0, or -ECHILD in a process forked from the selector's. */
@@ -39,16 +39,16 @@ int fin__selector_check(const struct fin_selector *selector);
 int fin__selector_add(struct fin_selector *selector, int fd, const struct fin__mark *mark,
                       int events, void *data);
 
-/* Does the number still mean what was registered under it? As fin__slot_is_current(), and exactly
- * for whatever the set takes. */
+/* Is the number still the file that was registered? As fin__slot_is_current(), but exact for
+ * every file that epoll takes. */
 bool fin__selector_fits(const struct fin_selector *selector, const struct fin__slot *slot, int fd);
 
 /* Gives `events` of what is registered to the kernel. Returns 0 or a negative errno; the table is
  * the caller's then. */
 int fin__selector_rewatch(struct fin_selector *selector, int fd, int events);
 
-/* An event of an edge-triggered registration could not be made use of: what is ready is told
- * again. */
+/* An event of an edge-triggered registration could not be handled: has the kernel report again
+ * what is ready. */
 void fin__selector_ask_again(struct fin_selector *selector, int fd);
 
 /* Takes a registration out of the kernel and the table. Tells nobody. */

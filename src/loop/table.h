@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What is registered under which number, and who that was. */
+/* What is registered under which number, and for which file. */
 
 #ifndef FIN_TABLE_H
 #define FIN_TABLE_H
@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Who a descriptor is, as cheaply as can be: one system call for a socket. */
+/* Which file a descriptor is, as cheaply as possible: one system call for a socket. */
 struct fin__mark {
     uint64_t serial; /* SO_COOKIE, else the inode; 0: not known */
     uint64_t device; /* 0 for a socket */
@@ -40,16 +40,17 @@ int fin__table_reserve(struct fin__table *table, int fd);
 /* Fills a slot for which there is room, and which is free. */
 struct fin__slot *fin__table_put(struct fin__table *table, int fd, const struct fin__mark *mark);
 
-/* Has what comes from the registration as it was told apart from what comes from now on. */
+/* Makes a new generation: events of the registration as it was differ from those that come from
+ * now on. */
 void fin__table_renew(struct fin__table *table, int fd);
 
 void fin__table_remove(struct fin__table *table, int fd);
 void fin__table_free(struct fin__table *table);
 
-/* Does the number mean something else than at registration? False if it is free now. */
+/* Is the number another file than at registration? False if it is closed now. */
 bool fin__slot_is_taken(const struct fin__slot *slot, int fd);
 
-/* Does it mean the same? False if it is free now; true if that can't be told. */
+/* Is it the same file? False if it is closed now; true if that can't be known. */
 bool fin__slot_is_current(const struct fin__slot *slot, int fd);
 
 #endif

@@ -15,7 +15,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* Records written in one go: a peer that reads for ever must not keep us from the deadline. */
+/* How many records are written at once: a peer that reads for ever must not keep us from the
+ * deadline. */
 #define BURST 64
 
 struct old_bio {
@@ -54,7 +55,7 @@ static int why(const struct fin__ssl *tls)
 
 /* ---- flush ---- */
 
-/* An empty send tells a connection that has ended from a session that is stuck. */
+/* An empty send shows whether the connection has ended or the session is stuck. */
 static int lost(const struct fin__ssl *tls)
 {
     ssize_t n = send(tls->wire->fd, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -70,16 +71,16 @@ static bool is_write_missing(SSL *ssl)
     return SSL_want_write(ssl) && !SSL_in_init(ssl) && !(SSL_get_shutdown(ssl) & SSL_SENT_SHUTDOWN);
 }
 
-/* It met a fatal error, of which the peer's FIN without close_notify is one: it says nothing
+/* The session met a fatal error, such as the peer's FIN without close_notify: it sends nothing
  * more. */
 static bool is_dead(const SSL *ssl)
 {
     return strcmp(SSL_state_string(ssl), "SSLERR") == 0;
 }
 
-/* A write that wasn't handed over stands in the way of another one, and of nothing else that could
- * be seen without sending: SSL_write_ex() of 0 bytes sends nothing, and is refused for its length
- * then, by a dead session too. After SSL_shutdown() it must not be refused for that. */
+/* A half-done write that we were not given only prevents another write; nothing else shows it
+ * without sending. SSL_write_ex() of 0 bytes sends nothing, and fails because of its length
+ * then, on a dead session too. After SSL_shutdown() it must not fail because of that. */
 static bool is_write_pending(SSL *ssl)
 {
     struct fin__errors errors;
@@ -135,7 +136,7 @@ static int flush_cb(void *arg, uint64_t *unsent)
     return r;
 }
 
-/* Both Finished messages went: whether the session is still alive is another question. */
+/* Both Finished messages were sent; the session may have died since. */
 static bool was_established(const SSL *ssl)
 {
     char byte;
@@ -210,7 +211,8 @@ static int layer_notify(struct fin__ssl *tls)
     setsockopt(tls->wire->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fin__wire_begin(tls->bio);
     r = shutdown_sending(tls->ssl);
-    /* A record of the program's stands in the way. Since 3.2 the alert behind it is forgotten. */
+    /* A half-written record of the program comes first. Since 3.2 the alert behind it is
+     * forgotten. */
     if (tls->wire->sends == sends && (r < 0 || is_write_pending(tls->ssl)))
         return FIN_LAYER_BROKEN;
     if (r >= 0)
@@ -348,7 +350,8 @@ static struct old_bio layer_keep(BIO *bio)
     return (struct old_bio) { bio, (int) BIO_get_close(bio) };
 }
 
-/* A program's reference to its BIO must not reach the number, which may be another's by then. */
+/* The program's reference to its BIO must not reach the number, which may be another file by
+ * then. */
 static void layer_drop(struct old_bio *old)
 {
     int type = BIO_method_type(old->bio);

@@ -40,7 +40,8 @@ static int help(void)
     return put_out(text, strlen(text));
 }
 
-/* Else a socket of ours would get the number, and what we say would go to its peer. */
+/* Else a socket of ours would get the number of stdout or stderr, and our output would go to its
+ * peer. */
 static void open_standard_streams(void)
 {
     int fd;
@@ -50,8 +51,8 @@ static void open_standard_streams(void)
             open("/dev/null", O_RDWR);
 }
 
-/* glibc would keep what was freed once for the next that is as large: of very many sockets that is
- * as much again as what is known of them. */
+/* glibc would keep freed memory for later allocations: with very many sockets that doubles the
+ * memory. */
 static void give_memory_back(void)
 {
     enum {

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * One close that a driver in Python takes from step to step. All that needs no Python is done here;
- * the names of what does, and how it is answered by pyclose_tell():
+ * One close that a driver in Python takes from step to step. What needs no Python is done here. The
+ * steps that do need it, and the answers to pass to pyclose_tell():
  *
  *     wait      for `left` seconds or until poll() of the set lists it: ready, deadline
  *     flush     send what is buffered above the kernel: done; again, broken, failed (bytes = left)
  *     notify    send the farewell: done, again, broken, failed; skip; mute, nor is the peer's heard
  *     read      read through the layer: bytes (discarded), again, failed; answer, end, broken: from
- *               here on the stream is read as it is, which tells how it ended
- *     detach    whoever else uses the socket is to let it go: done
- *     unwatch   the last chance for that, and for the poller that is not ours: done
+ *               here on the stream is read as it is, which shows how it ended
+ *     detach    other users of the socket must release it: done
+ *     unwatch   the last chance for that, and to leave a poller that is not ours: done
  *     finish    the close is complete: receipt()
  *
  * and abort, at any time.
@@ -54,7 +54,7 @@ struct fin__py_close {
     bool lent;       /* the number is its owner's, who closes it */
     bool shut;       /* by wake() */
     bool kept;       /* its owner could not let its number go */
-    uint64_t unsent; /* what its owner has buffered; UINT64_MAX: not to be known */
+    uint64_t unsent; /* what its owner has buffered; UINT64_MAX: not known */
     bool tombstone;
 };
 
@@ -88,7 +88,7 @@ static void count_proof(struct fin__py_close *c)
     c->counted = c->proving;
 }
 
-/* While another thread uses the witness, what is given up may stay in it. */
+/* While another thread uses the witness, entries given up may stay in it. */
 static void end_proof(struct fin__py_close *c)
 {
     if (!c->counted)
@@ -136,7 +136,7 @@ static void prove_nothing(void *self, struct fin__event *ev)
     ev->kind = FIN__FAILED;
 }
 
-/* Its owner has done that by now, and the number may mean something else. */
+/* Its owner has done that by now, and the number may be another file. */
 static int leave_open(void *self, int fd, unsigned *facts)
 {
     const struct fin__py_close *c = self;
@@ -208,7 +208,7 @@ static void pyclose_step(struct fin__py_close *c, struct fin__event *ev)
     c->action = fin__machine_step(&c->machine, ev);
 }
 
-/* It ends: what a peer can make repeat the machine bounds, by bytes and by time. */
+/* This loop ends: the machine bounds what a peer can make it repeat, by bytes and by time. */
 static void go_on(struct fin__py_close *c)
 {
     struct fin__event ev;
@@ -219,7 +219,8 @@ static void go_on(struct fin__py_close *c)
     }
 }
 
-/* What came of reading through the layer. Its end says nothing of the stream: look there. */
+/* The result of reading through the layer. Its end does not show how the stream ended: read
+ * that. */
 static void take_read(struct fin__py_close *c, struct fin__event *ev)
 {
     uint64_t left = fin__drain_left(&c->machine);
@@ -453,7 +454,8 @@ static PyObject *note_kept(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Wakes whoever waits for the socket; the last thing done to it, since it forfeits its input. */
+/* Wakes the threads that wait for the socket; the last thing done to it, since its input is lost
+ * then. */
 static PyObject *pyclose_wake(PyObject *object, PyObject *unused)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
@@ -466,7 +468,7 @@ static PyObject *pyclose_wake(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* A number whose owner does not let it go: from now on it means a dead descriptor. */
+/* A number that its owner does not release: from now on it is a dead descriptor. */
 static PyObject *entomb(PyObject *object, PyObject *args)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;

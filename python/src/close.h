@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Closes that a driver in Python takes from step to step, and what those of one loop share. */
+/* Closes that a driver in Python takes from step to step, and what the closes of one loop share. */
 
 #ifndef FIN_PY_CLOSE_H
 #define FIN_PY_CLOSE_H
@@ -12,15 +12,15 @@
 
 struct fin__py_close;
 
-/* Who is watched. Not owned: a close takes itself out before it goes. */
+/* The close that is watched. Not owned: a close removes itself before it is freed. */
 struct fin__py_watched {
     struct fin__py_close *close; /* NULL: free */
     uint64_t id;                 /* if free: which is the next one, from 1; 0: none */
 };
 
-/* What the closes of one loop share: a set that tells which of them has something to do, and what
- * the proof needs. One thread at a time: another one is refused, and all but what `busy` protects
- * is touched with the interpreter's lock held. */
+/* What the closes of one loop share: an epoll set that shows which of them has something to do,
+ * and what the proof needs. One thread at a time: another one is refused. Members that `busy`
+ * does not protect are used only with the interpreter's lock held. */
 struct fin__py_close_set {
     PyObject ob_base;
     struct fin__py_module *module;
@@ -44,8 +44,8 @@ int fin__py_close_set_usable(const struct fin__py_close_set *self);
 /* Opens what a close needs that wants a proof. 0 or a negative errno. */
 int fin__py_close_set_need_proof(struct fin__py_close_set *self);
 
-/* Has poll() list the close when there is news of `fd`. Returns its identifier, or a negative
- * errno. An identifier is not used again. */
+/* Has poll() list the close when `fd` has an event. Returns its identifier, or a negative errno.
+ * An identifier is not used again. */
 int64_t fin__py_close_set_watch(struct fin__py_close_set *self, struct fin__py_close *c, int fd);
 
 /* Forgets it. `fd` may be closed already. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The blocking close, and what a driver in Python asks of a socket beside it. */
+/* The blocking close, and other calls on sockets for drivers in Python. */
 
 #include "guarded.h"
 #include "slots.h"
@@ -21,7 +21,8 @@
 
 /* ---- close ---- */
 
-/* Between giving the number up and here no Python may run: an interrupt would lose it. */
+/* Between taking the number from its owner and here no Python may run: an interrupt would lose
+ * it. */
 static int take_number(PyObject *from, int *fd)
 {
     PyObject *number = PyLong_Check(from) ? Py_NewRef(from) : PyObject_CallNoArgs(from);
@@ -82,7 +83,7 @@ static bool is_interrupted(void *arg)
     return in->raised;
 }
 
-/* Called without the interpreter. Where that can't be told somebody may be. */
+/* Called without the interpreter's lock. If it can't be known, a thread may be inside. */
 static bool are_inside(void *arg)
 {
     struct interrupts *in = arg;
@@ -100,8 +101,8 @@ static bool are_inside(void *arg)
     return result != 0;
 }
 
-/* What came of it is in the list before any Python can run: an interrupt might lose what is
- * returned. Steals what was raised. */
+/* The result is in the list before any Python can run: an interrupt might lose a returned value.
+ * Steals what was raised. */
 static int note_result(const struct interrupts *in, PyObject *values, PyObject *list)
 {
     int result = values && list ? PyList_Append(list, values) : 0;
@@ -112,8 +113,7 @@ static int note_result(const struct interrupts *in, PyObject *values, PyObject *
     return result;
 }
 
-/* No kernel handle is kept: its descriptors would be those of no one, and show up wherever a
- * program counts its own. */
+/* No kernel handle is kept: its descriptors would show up wherever a program counts its own. */
 static PyObject *close_now_close(PyObject *module, PyObject *args)
 {
     struct fin__py_module *m = PyModule_GetState(module);
@@ -214,8 +214,8 @@ static void close_now_open(struct fin__py_module *m, struct fin__tomb *tomb)
     Py_XDECREF(user);
 }
 
-/* So that nobody else takes a tomb out meanwhile: Python that is asked may come here again, and so
- * may another thread. In a forked child whoever was at it is not there. */
+/* So that nobody else takes a tomb out meanwhile: Python code that is called may come here
+ * again, and so may another thread. In a forked child that thread does not exist. */
 static bool begin_reaping(struct fin__py_module *m, long *tombs)
 {
     bool busy;

@@ -44,8 +44,8 @@ int fin__py_close_set_need_proof(struct fin__py_close_set *self)
 
 /* ---- who is watched ---- */
 
-/* An entry may outlive its close: a description that somebody else holds keeps it in the set when
- * the descriptor is closed behind the close's back. So entries carry an identifier, and that is
+/* An entry may outlive its close: if the descriptor is closed by mistake and somebody else holds
+ * the description, the entry stays in the set. So entries carry an identifier, and that is
  * looked up. */
 static struct fin__py_watched *close_set_find(const struct fin__py_close_set *self, uint64_t id)
 {
@@ -134,7 +134,7 @@ static void close_set_compare(const struct fin__entry *entry, void *arg)
         search->ours = true;
 }
 
-/* Is it our set still that has the number? One without entries is taken for it. */
+/* Is the number still our set? A set without entries is taken for it. */
 static bool is_ours(struct fin__py_close_set *self)
 {
     struct search search = { .self = self };
@@ -151,7 +151,7 @@ static bool is_ours(struct fin__py_close_set *self)
     return search.ours || (!search.any && epoll_wait(self->set, &event, 1, 0) >= 0);
 }
 
-/* A stray close() in the program: the number is free, or means something that isn't ours to
+/* The program has closed it by mistake: the number is free, or another file, which we must not
  * close. */
 static void lose(struct fin__py_close_set *self)
 {
@@ -261,7 +261,8 @@ static PyObject *fileno_(PyObject *object, PyObject *unused)
     return PyLong_FromLong(self->set);
 }
 
-/* Appends who has news. 1: an entry is of nobody; -1: an exception. Appending may run anything. */
+/* Appends the closes that have events. 1: an entry belongs to no close; -1: an exception.
+ * Appending may run anything. */
 static int list_one(struct fin__py_close_set *self, const struct epoll_event *event, PyObject *list)
 {
     const struct fin__py_watched *w = close_set_find(self, event->data.u64);

@@ -26,11 +26,11 @@ struct guarded {
     struct fin__inside inside;
     bool listening;
     bool stays;  /* somebody has not left: a tombstone is on the number */
-    bool kept;   /* or the socket itself, without a tombstone to be had */
+    bool kept;   /* or the socket itself, if no tombstone could be made */
     bool shut;   /* by waking them */
-    bool waking; /* those inside are to be woken: not by scope descriptor, which ends nothing */
+    bool waking; /* whether to wake those inside: not with scope descriptor, which ends nothing */
     uint64_t deadline;
-    uint64_t least; /* that those inside have for leaving, after the deadline too */
+    uint64_t least; /* how long those inside have for leaving, even after the deadline */
     uint64_t pause; /* between two looks */
     int dead;
     struct fin__tomb *tomb;
@@ -112,7 +112,7 @@ static void wake_all(void *arg)
         g->shut |= shutdown(g->fd, SHUT_RDWR) == 0;
 }
 
-/* Who is in a call and is not to be woken stays there. */
+/* A thread that is in a call and is not to be woken stays there. */
 static bool awaited(void *arg)
 {
     const struct guarded *g = arg;
@@ -150,8 +150,8 @@ static void guarded_unlock(void *arg, bool tombstone)
         fin__dead_drop();
 }
 
-/* Nobody can begin to use the number, and who leaves between the last look and the tombstone is
- * not met at the next look (fin__tomb_is_left()). */
+/* No thread can begin to use the number, and one that leaves between the last look and the
+ * tombstone is noticed at the next look (fin__tomb_is_left()). */
 static const struct fin__clear clear = {
     .wake = wake_all,
     .awaited = awaited,
@@ -161,7 +161,8 @@ static const struct fin__clear clear = {
     .unlock = guarded_unlock,
 };
 
-/* Without descriptors for a dead one, or memory, the socket itself keeps the number: it is shut. */
+/* If there is no descriptor or memory for a dead one, the socket itself keeps the number: it is
+ * shut. */
 static int guarded_release(void *arg, int fd, unsigned *facts)
 {
     struct guarded *g = arg;
@@ -222,8 +223,8 @@ static bool is_listening(int fd)
     return listening;
 }
 
-/* shutdown() would end a listening socket for every worker that has a copy. Where there is no time
- * to find out, there may be one. */
+/* shutdown() would end a listening socket for every worker that has a copy. If there is no time
+ * to find out, assume that there is one. */
 static bool others_hold(const struct guarded *g)
 {
     struct fin_identity id = FIN_IDENTITY_INIT;

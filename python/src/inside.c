@@ -153,7 +153,7 @@ uint64_t fin__taken(int fd)
     return (uint64_t) queued;
 }
 
-/* Of a Unix socket no number only grows: what is read and what is sent may cancel out. */
+/* A Unix socket has no counter that only grows: what is read and what is sent may cancel out. */
 static bool has_queue(int fd)
 {
     int domain = 0, queued = 0;
@@ -164,7 +164,7 @@ static bool has_queue(int fd)
     return domain == AF_UNIX || queued > 0;
 }
 
-/* What was sent is looked at last: both may change while we are kept from looking. */
+/* What was sent is read last: both may change while this thread does not run. */
 static bool is_past(const struct fin__inside *in, const struct fin__thread *thread)
 {
     uint64_t used = cpu_time(thread->id) - thread->cpu;

@@ -2,13 +2,13 @@
 
 /*
  * Which threads are inside a system call on a number, or about to enter one, by
- * /proc/self/task/TID/syscall: CPython keeps no count of them, and hands the kernel a plain number.
+ * /proc/self/task/TID/syscall: CPython does not count them, and passes the kernel a plain number.
  *
- * Once a socket object has given its number up no thread can begin to use it. What is left are the
- * threads that took the number before. Those that block in a call are seen there. Those that run
- * may be about to enter the call, which takes a few instructions, or be copying what they send: a
- * thread that has used some processor time, and nothing was sent meanwhile, does neither. More of
- * it as long as the kernel has bytes to send, which is done on the time of whoever is inside.
+ * Once a socket object has given its number up no thread can begin to use it. Threads that took the
+ * number before may still use it. Those that block in a call are seen there. A running thread may
+ * be about to enter the call, which takes a few instructions, or be copying what it sends: if it
+ * has used some processor time, and nothing was sent meanwhile, it does neither. The limit is
+ * higher while the kernel has bytes to send, since sending them is charged to the thread inside.
  */
 
 #ifndef FIN_PY_INSIDE_H
@@ -37,14 +37,14 @@ struct fin__inside {
     uint64_t unsent;    /* bytes in the calls of those that send, at most */
 };
 
-/* To be called after the number was given up. Without /proc, memory or descriptors nobody is
+/* To be called after the number was given up. Without /proc, memory or descriptors no thread is
  * seen. */
 void fin__inside_begin(struct fin__inside *in, int fd);
 void fin__inside_end(struct fin__inside *in);
 
 void fin__inside_look(struct fin__inside *in);
 
-/* Looks until no thread is unknown, at most for `span` ns. */
+/* Looks until it is known of each thread whether it is inside, for at most `span` ns. */
 void fin__inside_settle(struct fin__inside *in, uint64_t span);
 
 /* Is anybody in a call on the number. */

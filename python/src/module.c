@@ -48,8 +48,8 @@ static int module_clear(PyObject *module)
     return 0;
 }
 
-/* What methods use is kept until the last of our objects has gone: each holds its type, and that
- * the module. */
+/* What methods use is kept until the last of our objects is freed: each holds its type, and that
+ * holds the module. */
 static void free_module(void *module)
 {
     struct fin__py_module *m = PyModule_GetState(module);

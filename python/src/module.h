@@ -24,7 +24,8 @@ struct fin__py_module {
     pid_t reaper;                  /* the process whose reap() is at them, 0: none */
     uint64_t serial, first_serial; /* of what a CloseSet watches */
     PyObject *keys_view, *items_view, *values_view;
-    /* Interned: the interpreter's cache of look-ups keeps every string that it is asked with. */
+    /* Interned, since the interpreter's cache of look-ups keeps every string that it is asked
+     * for. */
     PyObject *name_fileno, *name_fileobj, *name_fd, *name_events;
     PyObject *name_select, *name_close, *name_get_map, *name_keys;
     PyObject *name_register, *name_modify, *name_unregister; /* also an observer's events */

@@ -22,7 +22,7 @@ struct fin__py_selector {
     int edges;   /* how many of the registrations are the loop's own */
     int waiting; /* threads inside the wait: the last one out ends a closed selector */
     unsigned waits;
-    bool busy; /* the last look found events that were there at once */
+    bool busy; /* the last poll found events that were there at once */
     bool closed;
     PyObject *dict, *weak;
 };
@@ -33,8 +33,8 @@ struct fin__py_selector {
  * object. 0, or -1 with an exception. */
 int fin__py_lookup(struct fin__py_selector *self, PyObject *fileobj, int *fd);
 
-/* The key registered under the number (borrowed), or NULL, without an exception. One whose number
- * means something else now is dropped, and observers are told. */
+/* The key registered under the number (borrowed), or NULL, without an exception. One whose
+ * number is another file now is dropped, and observers are called. */
 PyObject *fin__py_current(struct fin__py_selector *self, int fd);
 
 bool fin__py_is_open(const struct fin__py_selector *self);
@@ -42,7 +42,7 @@ bool fin__py_is_open(const struct fin__py_selector *self);
 /* In a forked child the epoll set, or what polls, is the parent's. */
 bool fin__py_is_child(const struct fin__py_selector *self);
 
-/* Calls the observers, which may do anything: no slot is to be kept across. */
+/* Calls the observers, which may do anything: keep no slot across it. */
 void fin__py_tell(struct fin__py_selector *self, PyObject *event, PyObject *key);
 
 /* What is registered, or NULL. */
@@ -51,7 +51,7 @@ struct fin__slot *fin__py_find(const struct fin__py_selector *self, int fd);
 /* Takes a registration out and returns its key, which is the caller's then. */
 PyObject *fin__py_take_out(struct fin__py_selector *self, int fd);
 
-/* Takes a registration out whose number means something else now, or that failed. */
+/* Removes a registration whose number is another file now, or that failed. */
 void fin__py_drop(struct fin__py_selector *self, int fd);
 
 /* A method of the selector that was given, with an argument or NULL. */
@@ -114,7 +114,7 @@ void fin__py_edge_remove(struct fin__py_selector *self, int fd, PyObject *owner)
 /* The owner, borrowed, or NULL. */
 PyObject *fin__py_edge_at(const struct fin__py_selector *self, int fd);
 
-/* What is ready of it is told once more, where an event could not be made use of. */
+/* Has the kernel report again what is ready, if an event could not be handled. */
 void fin__py_edge_ask_again(struct fin__py_selector *self, int fd, PyObject *owner);
 
 /* An event of the owner's. 0, or -1 with an exception. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The witness as an object: does anything refer still to what was added before it was closed? */
+/* The witness as an object: does anything still refer to a descriptor that was added before it
+ * was closed? */
 
 #include "values.h"
 

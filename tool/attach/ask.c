@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* PEP 768: a thread of Python's that finds a word set in its state runs the file that is named
- * beside it. It looks where it looks for signals: a loop that waits has to be woken. */
+ * beside it. It checks that word where it checks for signals: a loop that waits has to be woken. */
 
 #include "attach/ask.h"
 
@@ -133,8 +133,8 @@ static int ask_threads(struct asking *a, const python_threads *threads, int64_t 
     return result;
 }
 
-/* Who waits for a lock now may wait for events, or compute, a moment later: each round looks anew,
- * and gives twice the time. */
+/* A thread that waits for a lock now may wait for events, or compute, a moment later: each round
+ * chooses the thread anew, and gives it twice the time. */
 static int ask_in_rounds(struct asking *a, char **ret_text)
 {
     int result = 0;
@@ -190,7 +190,7 @@ static rlim_t count_descriptors(int32_t pid)
     return count;
 }
 
-/* Who has run out of descriptors is who is looked into: it may have a few more meanwhile. */
+/* The process may have run out of descriptors: its limit is raised a little meanwhile. */
 static bool lift_limit(int32_t pid, struct rlimit *before)
 {
     struct rlimit more;

@@ -5,9 +5,9 @@
 
 #include <stdint.h>
 
-/* Has the Python of that process say what its loops have, as JSON, to be freed. Returns 0, or
- * EXIT_TROUBLE after one line on stderr; either way nothing is left in the process or in its
- * files. */
+/* Has the Python of that process report what its loops have open, as JSON; free(3) it. Returns
+ * 0, or EXIT_TROUBLE after one line on stderr; either way nothing is left in the process or in
+ * its files. */
 int python_ask(int32_t pid, int32_t timeout_ms, char **ret_text);
 
 #endif

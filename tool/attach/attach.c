@@ -27,7 +27,7 @@ static int print(const json_t *said, bool as_json)
     return status;
 }
 
-/* Takes the look at the kernel after the answer, so that what it speaks of is listed. */
+/* Asks the kernel after the answer, so that the sockets in it are listed. */
 static int join_and_print(json_t *said, const struct attach_options *o)
 {
     struct netns_list spaces;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A folder where the process sees it, with the script for it and the file for its answer. */
+/* A folder that the process can see, with the script for it and the file for its answer. */
 
 #ifndef TOOL_EXCHANGE_H
 #define TOOL_EXCHANGE_H

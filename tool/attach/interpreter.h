@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A CPython that runs in another process: where it keeps what PEP 768 wants written. */
+/* A CPython that runs in another process, and the places in its memory that PEP 768 writes to. */
 
 #ifndef TOOL_INTERPRETER_H
 #define TOOL_INTERPRETER_H
@@ -48,7 +48,7 @@ int interpreter_find(struct interpreter *in, int32_t pid);
  * Free the list's `at`. */
 int interpreter_threads(const struct interpreter *in, python_threads *list);
 
-/* Is it there still? Otherwise what was its state is other memory by now. */
+/* Does the thread still exist? If not, its state may be other memory by now. */
 bool interpreter_has(const struct interpreter *in, const struct python_thread *thread);
 
 /* Memory of the process. True if all of it was copied. */

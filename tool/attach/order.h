@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A thread of Python is told to run a script, and woken; what it has not begun is taken back.
- * Nothing is written to the state of a thread that has ended. */
+/* Tells a thread of Python to run a script, and wakes it; takes the order back if it has not
+ * begun. Nothing is written to the state of a thread that has ended. */
 
 #ifndef TOOL_ORDER_H
 #define TOOL_ORDER_H
@@ -12,11 +12,11 @@
  * it has ended. */
 int order_give(const struct interpreter *in, const struct python_thread *thread, const char *path);
 
-/* Lets a wait of its end with EINTR, whereupon Python looks. No signal, and no stop that its parent
- * hears of. Returns 0 or a negative errno: -ESRCH, it has ended. */
+/* Ends a wait of the thread with EINTR, after which Python checks. No signal is sent, and its
+ * parent sees no stop. Returns 0 or a negative errno: -ESRCH, it has ended. */
 int order_wake(const struct python_thread *thread);
 
-/* Lets a thread that computes look at its next jump or call. */
+/* Makes a thread that computes check at its next jump or call. */
 void order_press(const struct interpreter *in, const struct python_thread *thread);
 
 /* Has it begun? */

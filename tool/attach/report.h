@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a Python said of its loops, joined with what the kernel lists. */
+/* A Python program's answer about its loops, joined with what the kernel lists. */
 
 #ifndef TOOL_ATTACH_REPORT_H
 #define TOOL_ATTACH_REPORT_H

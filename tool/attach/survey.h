@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the Python is given to run, without the path of the file for its answer; embed-survey.py
- * makes it of the package's own survey. */
+/* The script that Python runs, without the path of the file for its answer; embed-survey.py
+ * makes it from python/finack/_report/survey.py. */
 
 #ifndef TOOL_SURVEY_H
 #define TOOL_SURVEY_H

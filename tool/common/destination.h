@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Where a path leads that is to be written. Other users may have put symbolic links on the way, and
- * may swap them while we look: only links that nobody but us and root can have made are followed,
- * and what was looked at is what is used. */
+/* Where a path leads that is to be written. Other users may have put symbolic links into it, and
+ * may swap them meanwhile: only links that nobody but us and root can have made are followed,
+ * and the file that was checked is the one that is used. */
 
 #ifndef TOOL_DESTINATION_H
 #define TOOL_DESTINATION_H

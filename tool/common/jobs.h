@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-/* Does the `index`th job; a negative result keeps further ones from being started. */
+/* Does the `index`th job; after a negative result no further ones are started. */
 typedef int job_fn(void *arg, size_t index);
 
 /* Runs jobs 0 to count - 1, at most `width` at a time (JOBS_WIDTH_MAX at the most): in this thread,

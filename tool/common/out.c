@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-/* A failure is told at the end; what comes after it is dropped. */
+/* A failure is reported at the end; output after it is dropped. */
 static ssize_t out_write(void *cookie, const char *text, size_t size)
 {
     struct out *out = cookie;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How far long work is: one line on stderr, only if that is a terminal, and gone at the end. */
+/* The progress of long work: one line on stderr, only if that is a terminal, removed at the end. */
 
 #ifndef TOOL_PROGRESS_H
 #define TOOL_PROGRESS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* An epoll entry goes by the number and the description it was made with, whichever process asks.
- * So a child of ours takes copies of the set and of a descriptor that keeps the socket, puts the
+/* An epoll entry is found by the number and the description with which it was made, by any
+ * process. So a child of ours copies the epoll set and a descriptor of the socket, puts the
  * latter at that number in its own table, and deletes the entry; the process is not touched. */
 
 #include "common/ask.h"

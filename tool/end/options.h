@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What `finack end` and `finack heal` were asked to do. */
+/* The options of `finack end` and `finack heal`. */
 
 #ifndef TOOL_END_OPTIONS_H
 #define TOOL_END_OPTIONS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Who is connected, and for how long a request may take: from the first byte of it to the last of
- * its answer, however slowly they come. */
+/* The connected clients, and how long a request may take: from its first byte to the last of its
+ * answer, however slowly they come. */
 
 #ifndef TOOL_EXPORT_CLIENTS_H
 #define TOOL_EXPORT_CLIENTS_H

@@ -10,8 +10,8 @@
 
 #include <stdio.h>
 
-/* Prints the metrics of a look. Label values are bounded: verdicts, states, o->commands commands,
- * those that have most that is not fine first, and o->ports. Returns 0 or -ENOMEM. */
+/* Prints the metrics of a look. Label values are bounded: verdicts, states, o->commands commands
+ * (first those with the most sockets that are not fine), and o->ports. Returns 0 or -ENOMEM. */
 int metrics_print(FILE *out, const struct snapshot *snapshot, const struct export_options *o);
 
 /* One metric without labels, or with `labels` such as "version=\"1\"" (NULL for none). */

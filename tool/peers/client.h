@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Our end of a connection to an embedded peer: opened, brought into the state that the peer's kind
- * is about, and closed by finack. */
+/* Our end of a connection to an embedded peer: opened, brought into the state that its kind
+ * tests, and closed by finack. */
 
 #ifndef TOOL_CLIENT_H
 #define TOOL_CLIENT_H

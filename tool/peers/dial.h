@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Getting connected, in bounded time. Deadlines are those of deadline.h. */
+/* Connecting in bounded time. Deadlines are those of deadline.h. */
 
 #ifndef TOOL_DIAL_H
 #define TOOL_DIAL_H

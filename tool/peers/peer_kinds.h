@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How each kind of peer lives through the end of its connection. */
+/* How each kind of peer behaves at the end of its connection. */
 
 #ifndef TOOL_PEER_KINDS_H
 #define TOOL_PEER_KINDS_H
@@ -15,7 +15,7 @@ const char *peer_kind_name(enum peer_kind kind);
 /* True for kinds that exist over TLS only. */
 bool peer_needs_tls(enum peer_kind kind);
 
-/* Lives through a connection as the kind does; the caller closes it. */
+/* Behaves as its kind does; the caller closes the connection. */
 void peer_behave(struct peer *p);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The kinds of embedded peers, and what one tells of its connection. */
+/* The kinds of embedded peers, and what a peer reports of its connection. */
 
 #ifndef TOOL_PEER_TYPES_H
 #define TOOL_PEER_TYPES_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Embedded peers: small servers, each for one connection on a loopback port, that behave as real
- * peers do at the end of a connection, and tell afterwards what they saw of it. */
+ * peers do at the end of a connection, and report afterwards what they saw. */
 
 #ifndef TOOL_PEERS_H
 #define TOOL_PEERS_H
@@ -22,8 +22,8 @@ int peer_start(enum peer_kind kind, SSL_CTX *server, int family, struct peer **r
 /* Where it listens. Lives as long as the peer. */
 const struct sockaddr *peer_address(const struct peer *peer, socklen_t *ret_size);
 
-/* Asks the peer to come to its end, waits for it, tells what it saw, and frees it. A stream that is
- * not over for the peer yet gets `grace_ms` to be; 0: whatever has arrived by now counts. */
+/* Asks the peer to finish, waits for it, returns what it saw, and frees it. If its stream is not
+ * over yet the peer waits `grace_ms` more; 0: only what has arrived by now counts. */
 void peer_finish(struct peer *peer, int grace_ms, struct peer_view *view);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Waterfalls: a bar for each close, made of what its time was spent on. On a page, or on a
- * terminal; what is shown comes from a function that knows one close after the other. */
+/* Waterfalls, on a page or on a terminal: a bar for each close, which shows where its time went.
+ * A callback gives one close after the other. */
 
 #ifndef TOOL_PICTURE_H
 #define TOOL_PICTURE_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A connection to a real server: what is to be sent is begun, and finack's close completes it. */
+/* A connection to a real server: sending is begun here, and finack's close completes it. */
 
 #ifndef TOOL_CONNECTION_H
 #define TOOL_CONNECTION_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How a close of each embedded peer ends: seen from here, and from the peer. */
+/* How the close of each embedded peer must end, as both ends see it. */
 
 #ifndef TOOL_EXPECTED_H
 #define TOOL_EXPECTED_H

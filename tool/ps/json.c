@@ -46,7 +46,7 @@ static json_t *remote_end(const struct socket *s)
     return json_pack("{s:I}", "inode", (json_int_t) s->peer);
 }
 
-/* Of the process that was asked about last: it has many sockets, mostly. */
+/* Kept for the last process: mostly it has many sockets. */
 struct container_cache {
     int32_t pid;
     struct container container;

@@ -17,7 +17,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* What is kept of a socket from look to look. */
+/* What is kept of a socket from one time to the next. */
 struct memory {
     uint64_t cookie, received, acked;
 };

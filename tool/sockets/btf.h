@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Where the running kernel has the members of its structures: by its own description of them
+/* The offsets of members in the running kernel's structures, from its own description of them
  * (BTF). */
 
 #ifndef TOOL_SOCKETS_BTF_H

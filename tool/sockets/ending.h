@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Ending a connection that another process has open. All is done to a copy of its descriptor, which
- * is looked at first: whatever becomes of the descriptor meanwhile, no other socket is touched. */
+/* Ends a connection that another process has open. All is done to a copy of its descriptor,
+ * which is checked first: even if the descriptor is closed or reused meanwhile, no other socket
+ * is touched. */
 
 #ifndef TOOL_ENDING_H
 #define TOOL_ENDING_H
@@ -31,10 +32,11 @@ int ending_finish(struct ending *e, bool reset, struct fin_receipt *receipt);
 /* Lets go of it instead. */
 void ending_drop(struct ending *e);
 
-/* Where a copy can't be had, since the kernel has no pidfd_getfd(2) or lets nobody trace: a TCP
- * connection is found by its link in /proc, and reset by the kernel (SOCK_DESTROY), which checks
- * the cookie. Errors of ending_find() are those of ending_open(), and -EACCES; of ending_destroy()
- * -EOPNOTSUPP (the kernel has it not), -EPERM, -ENOENT (it is over). There is nothing to drop. */
+/* If the descriptor can't be copied, because the kernel has no pidfd_getfd(2) or lets nobody
+ * trace: a TCP connection is found by its link in /proc, and the kernel resets it (SOCK_DESTROY)
+ * after checking the cookie. Errors of ending_find() are those of ending_open(), and -EACCES; of
+ * ending_destroy() -EOPNOTSUPP (the kernel has it not), -EPERM, -ENOENT (it is over). There is
+ * nothing to drop. */
 int ending_find(struct ending *e, int32_t pid, int32_t fd, uint64_t socket);
 int ending_destroy(struct ending *e);
 

@@ -122,7 +122,7 @@ static int confirm(struct reading *r, const struct fin__entry *entry)
     return 0;
 }
 
-/* Is the number something else, or nothing, at this moment? */
+/* Is the number another file, or closed, at this moment? */
 static bool is_other(const struct fin__folder *fds, struct stale_entry *entry)
 {
     struct fin__link link;
@@ -131,7 +131,8 @@ static bool is_other(const struct fin__folder *fds, struct stale_entry *entry)
     return !entry->reused || link.kind != FIN__LINK_SOCKET || link.inode != entry->inode;
 }
 
-/* Marks what is in the set still, although its number has been seen to mean something else. */
+/* Marks the entries that are still in the set although their numbers were seen to be other
+ * files. */
 static int look_again(const struct scan *scan, const struct epoll_set *set,
                       struct stale_entry *suspects, size_t count)
 {

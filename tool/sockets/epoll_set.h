@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The entries of an epoll set that outlive the descriptors they were made with. */
+/* The entries of an epoll set that outlive the descriptors under which they were made. */
 
 #ifndef TOOL_EPOLL_SET_H
 #define TOOL_EPOLL_SET_H
@@ -15,10 +15,10 @@
  * -EMFILE; a set that is closed meanwhile is none. */
 int epoll_set_read(int fds, int32_t set, struct reference *own, size_t count, struct scan *found);
 
-/* Keeps the entries that are stale. An entry is if it is still in the set after its number was seen
- * to mean something else: a program that works on the set meanwhile makes no false ones. Of a set
- * that several processes share by fork the eldest counts, since it made the set. Errors: -ENOMEM,
- * -EMFILE, -ENFILE. */
+/* Keeps the stale entries: those still in the set after their number was seen to be another
+ * file. So a program that changes the set meanwhile gives no false ones. Of a set that several
+ * processes share by fork the eldest counts, since it made the set. Errors: -ENOMEM, -EMFILE,
+ * -ENFILE. */
 int epoll_sets_settle(struct scan *scan);
 
 #endif

@@ -35,7 +35,7 @@ struct epoll_set {
     size_t stales; /* entries of it in the list of stale ones */
 };
 
-/* An entry of an epoll set, for a socket, whose number means something else by now. */
+/* An entry of an epoll set, for a socket, whose number is another file by now. */
 struct stale_entry {
     uint64_t inode; /* of the socket */
     uint64_t data;

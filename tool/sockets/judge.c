@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* What a look takes for once, if it takes it at all. */
+/* Tables that are made once, when they are first needed. */
 struct bench {
     struct snapshot *snapshot;
     struct waiting **waiting; /* by process, NULL: not read yet; NULL: no memory */
@@ -51,7 +51,7 @@ static void forget_waiting(struct bench *b, uint32_t process)
     b->waiting[process] = NULL;
 }
 
-/* `unless_known`: the answer where a process may not be looked at. */
+/* `unless_known`: the answer if a process may not be looked at. */
 static bool is_awaited(struct bench *b, const struct socket *s, bool unless_known)
 {
     for (size_t i = 0; i < s->references; i++) {
@@ -104,8 +104,9 @@ static unsigned judge_tcp(struct bench *b, const struct socket *s)
     }
 }
 
-/* The kernel shuts what is left of a pair both ways when the other end is closed. What is empty,
- * and nobody reads or watches, was kept on purpose: the JVM has one to close others with. */
+/* When one end of a pair is closed the kernel shuts the other both ways. If that is empty, and
+ * nobody reads or watches it, it was kept on purpose: the JVM has one, with which it closes
+ * others. */
 static unsigned judge_unix(struct bench *b, const struct socket *s)
 {
     if (s->state == STATE_LISTEN)
@@ -142,7 +143,7 @@ static bool listens_for(const struct socket *listener, const struct socket *s)
         || (listener->family == s->family && memcmp(listener->local, s->local, sizeof any) == 0);
 }
 
-/* Does the same program listen on its port, but in other processes? So it is after a reload. */
+/* Does the same program listen on its port in other processes? This is so after a reload. */
 static bool is_successor(const struct snapshot *snapshot, const struct socket *listener,
                          const struct socket *s)
 {
@@ -183,8 +184,8 @@ static void note_closer(struct socket *s, uint32_t closer)
         s->findings |= bit(FOUND_HELD);
 }
 
-/* Where more listen on a port (SO_REUSEPORT) than can be gone through for each connection, nothing
- * is said. */
+/* If too many sockets listen on a port (SO_REUSEPORT) to try each for every connection, there is
+ * no finding. */
 static void look_for_listener(struct bench *b, struct socket *s)
 {
     enum {

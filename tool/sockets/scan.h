@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* One reading of /proc: which processes have which sockets open, and what is in their epoll
- * sets. */
+/* Reads /proc once: which processes have which sockets open, and what is in their epoll sets. */
 
 #ifndef TOOL_SCAN_H
 #define TOOL_SCAN_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sockets that several processes have, or that one has which did not make it. */
+/* Sockets that several processes have, or that a process has which did not make them. */
 
 #ifndef TOOL_SHARING_H
 #define TOOL_SHARING_H
@@ -25,8 +25,8 @@ bool is_held(const struct snapshot *snapshot, const struct socket *s);
 /* Several processes of one program have it: see above. */
 bool is_shared(const struct snapshot *snapshot, const struct socket *s);
 
-/* Of `s`, that one process has: did its ancestor, that has `other` (what listens for it, or its
- * other end), close it, so that the child is left with a copy? The child runs another program.
+/* Only one process has `s`. Did its ancestor, which has `other` (the socket that listens for it,
+ * or its other end), close it and leave this child, which runs another program, with a copy?
  * Returns 1 + the index of the ancestor, or 0. */
 uint32_t find_closer(const struct snapshot *snapshot, const struct socket *s,
                      const struct socket *other);

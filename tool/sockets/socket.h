@@ -16,14 +16,14 @@ enum protocol {
 };
 #define PROTOCOLS 3
 
-/* Why a socket is still there. One may have several; the first of them is the one that counts. */
+/* Why a socket is still there. Several of these may be true; the verdict is the first of them. */
 enum finding {
-    FOUND_STALE,       /* an epoll entry of it whose number is something else now */
+    FOUND_STALE,       /* an epoll entry of it whose number is another file now */
     FOUND_INVISIBLE,   /* it is open, and no process shows it */
     FOUND_DEAD,        /* it is open, and its connection is over */
     FOUND_ORPHAN,      /* no process; the kernel is still at work */
     FOUND_STALLED,     /* the peer's window is closed, and bytes wait */
-    FOUND_LEAKED,      /* the peer has ended, and it is open still */
+    FOUND_LEAKED,      /* the peer has ended, and it is still open */
     FOUND_UNSERVED,    /* clients wait, and no holder accepts them */
     FOUND_HALF_CLOSED, /* our side has ended, the peer's has not */
     FOUND_HELD,        /* several processes hold it that do not share it on purpose */
@@ -32,7 +32,7 @@ enum finding {
 };
 #define FINDINGS 11
 
-/* Is a socket with this verdict something to look into? */
+/* Is this verdict a ghost? */
 static inline bool is_ghost(enum finding verdict)
 {
     return verdict < FOUND_NOTHING;

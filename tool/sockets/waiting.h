@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the threads of a process wait for, as /proc/PID/task/TID/syscall has it. */
+/* What the threads of a process wait for, from /proc/PID/task/TID/syscall. */
 
 #ifndef TOOL_WAITING_H
 #define TOOL_WAITING_H

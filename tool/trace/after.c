@@ -11,7 +11,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-/* How many connections are asked for in one look: a look-up takes about 2 us. */
+/* How many connections are checked at a time: a query takes about 2 us. */
 #define ASK_MAX 256
 
 static void reach(struct trace *trace, struct thing *socket, int stage, enum event_kind kind)
@@ -134,8 +134,7 @@ static void mark_held(uint64_t token, uint64_t inode, void *arg)
     trace->book.sockets[token - 1]->held_now = true;
 }
 
-/* What a close(2) that has not returned lets go of is told once it has: the kernel may be through
- * with it before. */
+/* The kernel may release a socket before close(2) returns: that is reported after the return. */
 static void look_at_witness(struct trace *trace)
 {
     uint64_t now = trace_now(trace);

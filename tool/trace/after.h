@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What becomes of a socket once no traced process has it: unreferenced, finished, gone. */
+/* What happens to a socket once no traced process has it: unreferenced, finished, gone. */
 
 #ifndef TOOL_TRACE_AFTER_H
 #define TOOL_TRACE_AFTER_H
 
 #include "trace/trace.h"
 
-/* Puts a socket that is about to lose its last known descriptor under the witness. */
+/* Adds a socket that is about to lose its last known descriptor to the witness. */
 void after_witness(struct trace *trace, struct thing *socket, int borrowed);
 
 /* Its last known descriptor is being closed: trace->fresh until that is looked at. */
@@ -16,11 +16,11 @@ void after_release(struct trace *trace, struct thing *socket);
 /* Looks for those whose close has happened meanwhile. */
 void after_look_fresh(struct trace *trace);
 
-/* Looks at all that is not over yet; to be called now and then while after_pending(). */
+/* Checks all that is not over yet; to be called now and then while after_pending(). */
 void after_look(struct trace *trace);
 bool after_pending(const struct trace *trace);
 
-/* Looks until every connection is over, for `ms` at most. */
+/* Checks until every connection is over, for `ms` at most. */
 void after_wait(struct trace *trace, int ms);
 
 #endif

@@ -7,12 +7,12 @@
 
 #include "trace/trace.h"
 
-/* Takes over the command: 0 or a negative errno. With its filter it stops for that alone. */
+/* Takes over the command: 0 or a negative errno. With its filter only filtered calls stop it. */
 int attach_command(struct trace *trace, pid_t tid);
 /* All threads of a process that runs. */
 int attach_process(struct trace *trace, pid_t pid);
 
-/* Lets go of all. With a filter that can't be done: attach_keep() then. */
+/* Detaches from all. With a filter that is impossible: use attach_keep() then. */
 void attach_let_go(struct trace *trace);
 /* Keeps the traced running until the last has ended. */
 void attach_keep(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The book of a trace: the sockets that were seen, and which descriptors of the traced processes
- * refer to them. It asks the kernel nothing. */
+/* The records of a trace: the sockets that were seen, and which descriptors of the traced
+ * processes refer to them. It makes no system call. */
 
 #ifndef TOOL_TRACE_BOOK_H
 #define TOOL_TRACE_BOOK_H
@@ -68,7 +68,7 @@ struct thing {
     struct place made;
     struct place first_closed; /* by a call of the program's; .call is NULL before */
     struct place closed;       /* the last so far, in any way */
-    struct place open; /* who had it when we let go, and its peer had ended; .call is NULL else */
+    struct place open; /* who had it when we detached, if its peer had ended; else .call is NULL */
     uint64_t peer_ended_ns; /* ... since when; 0: before the trace */
     uint64_t peer_ended_ago_ns;
     uint64_t connected_ns;

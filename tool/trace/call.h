@@ -15,11 +15,12 @@ struct trace;
 
 struct call {
     const char *name;
-    /* Only with one of these values of an argument under a mask: the filter lets others pass. */
+    /* Only calls whose argument, masked, has one of these values stop: the filter lets others
+     * pass. */
     int argument; /* -1: always */
     uint32_t mask;
     uint32_t values[CALL_VALUES];
-    /* The call begins; true: its end is awaited, to be given to leave(). */
+    /* The call begins; true: its end is wanted too, for leave(). */
     bool (*enter)(struct trace *trace, struct task *task);
     void (*leave)(struct trace *trace, struct task *task, int64_t result);
 };

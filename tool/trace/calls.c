@@ -272,8 +272,8 @@ static void leave_shutdown(struct trace *trace, struct task *task, int64_t resul
     trace_calls_tell(trace, task, event, as_int(task->args[0]));
 }
 
-/* close(2) frees the descriptor whatever it returns, and another thread may get it before we hear
- * of the end: it is out of the table at once, and told of with its result. */
+/* close(2) frees the number whatever it returns, and another thread may get it before we see the
+ * call end: it leaves the table at once, and is reported with its result. */
 static bool enter_close(struct trace *trace, struct task *task)
 {
     task->subject = descriptor_close(trace, task, as_int(task->args[0]));

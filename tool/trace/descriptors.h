@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The descriptors of the traced processes, and what becomes of them. */
+/* The descriptors of the traced processes, and what happens to them. */
 
 #ifndef TOOL_TRACE_DESCRIPTORS_H
 #define TOOL_TRACE_DESCRIPTORS_H
@@ -15,19 +15,19 @@ struct thing *descriptor_made(struct trace *trace, struct task *task, int fd, en
 void descriptor_copied(struct trace *trace, struct task *task, struct thing *thing, int from,
                        int to);
 
-/* The number is about to lose its socket: looks at it if that is the last reference. */
+/* The number is about to lose its socket: examines that if this is the last reference. */
 void descriptor_look(struct trace *trace, struct task *task, int fd);
 
-/* A close begins: the last reference is looked at while it is there, and the number is no more: the
- * kernel may give it to another thread before we hear of the end of the call. Returns the socket,
- * if it is one. */
+/* A close begins: the last reference is examined while it exists, and the number is forgotten:
+ * the kernel may give it to another thread before we see the call end. Returns the socket, if it
+ * is one. */
 struct thing *descriptor_close(struct trace *trace, struct task *task, int fd);
-/* ... and has happened; `error`: what the call said, 0 for nothing. */
+/* ... and has ended; `error`: what the call returned, or 0. */
 void descriptor_closed(struct trace *trace, struct task *task, struct thing *socket, int fd,
                        int error);
 
-/* The close failed: if the descriptor is there still, as where a filter of the program's refused
- * the call, it goes back into the table, and that is told. */
+/* The close failed: if the descriptor still exists, for example because a filter of the program
+ * refused the call, it goes back into the table, and that is reported. */
 bool descriptor_kept(struct trace *trace, struct task *task, struct thing *socket, int fd,
                      int error);
 
@@ -36,7 +36,7 @@ void descriptors_found(struct trace *trace, struct task *task, enum origin origi
 /* The same, and drops what /proc does not show: it was closed or, in a new child, was never
  * there. */
 void descriptors_compare(struct trace *trace, struct task *task, enum origin origin);
-/* Tells of each socket that a new process has from its parent. */
+/* Reports each socket that a new process has from its parent. */
 void descriptors_inherited(struct trace *trace, struct task *task);
 
 /* The thread gets a table of its own. */

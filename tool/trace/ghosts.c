@@ -34,7 +34,7 @@ static bool lasts(const struct trace *trace, uint64_t since, uint64_t until, uin
     return true;
 }
 
-/* The end is noticed late by a tracer that was kept from looking: what counts is what it saw. */
+/* A busy tracer notices the end late: what counts is when it saw it. */
 static bool was_seen_held(const struct thing *socket, uint64_t since, uint64_t until)
 {
     uint64_t seen = socket->stage_ns[FIN_STAGE_RELEASED];
@@ -70,7 +70,7 @@ static bool descriptor(const struct thing *socket, struct ghost *ghost)
     return true;
 }
 
-/* The last number went by a close of the program's: somebody else has it. */
+/* The program closed the last number: somebody else has the socket. */
 static bool is_held_outside(const struct thing *socket)
 {
     return socket->refs == 0 && !socket->left_open && socket->stage_ns[FIN_STAGE_RELEASED] != NEVER;

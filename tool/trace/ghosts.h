@@ -12,7 +12,7 @@ enum ghost_kind {
     GHOST_DESCRIPTION,  /* closed, and held elsewhere */
     GHOST_REGISTRATION, /* closed, and left in an epoll set */
     GHOST_CONNECTION,   /* released, and the kernel still at work */
-    GHOST_LEAK,         /* open when we let go, and the peer has ended */
+    GHOST_LEAK,         /* open when we detached, and the peer has ended */
 };
 #define GHOSTS 5
 

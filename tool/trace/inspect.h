@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the kernel tells of a descriptor of another process, without that process's help. */
+/* What the kernel says of a descriptor of another process, without that process's help. */
 
 #ifndef TOOL_TRACE_INSPECT_H
 #define TOOL_TRACE_INSPECT_H
@@ -13,14 +13,14 @@ struct fin_kernel;
 /* What descriptor `fd` of thread `tid` is; 0 or a negative errno. */
 int inspect_at(pid_t tid, int fd, struct fin__link *link);
 
-/* A second descriptor of ours for `fd` of the process, or a negative errno. While we have it the
- * socket is held by us: keep it for an instant only, while a thread that might close is stopped. */
+/* A second descriptor of ours for `fd` of the process, or a negative errno. While we have it we
+ * hold the socket: keep it only briefly, while the thread that might close is stopped. */
 int inspect_borrow(int pidfd, int fd);
 
 /* The inode of a socket, 0 if it is none. */
 uint64_t inspect_socket_inode(int borrowed);
 
-/* Who it is and its addresses, from a borrowed descriptor. Writes nothing if it is another
+/* Its identity and addresses, from a borrowed descriptor. Writes nothing if it is another
  * socket. */
 void inspect_identify(struct thing *socket, int borrowed);
 

@@ -26,18 +26,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Between two looks at what is released and not over. */
+/* Between two checks of what is released and not over. */
 #define LOOK_MS 20
 /* By then a close has happened that was about to. */
 #define FRESH_MS 1
-/* After which nobody will tell of a new task any more. */
+/* After this nothing will report a new task any more. */
 #define EARLY_NS 200000000ull
 /* How long a command may take to end after the terminal's signal. */
 #define END_SOON_MS 2000
 /* Between two comparisons of a table. */
 #define COMPARE_NS 10000000ull
 #define X32_BIT 0x40000000u
-/* Reports taken before the first of them is let go on. */
+/* How many reports are taken before the first of the tasks goes on. */
 #define TURN 256
 
 /* ---- going on ---- */
@@ -244,7 +244,7 @@ static void end_call(struct trace *trace, struct task *task, int64_t result)
     task->subject = NULL;
 }
 
-/* Who is killed inside close(2) does not come back from it. */
+/* A task that is killed inside close(2) does not return from it. */
 static void finish_close(struct trace *trace, struct task *task)
 {
     if (call_is_close(task->call))
@@ -441,7 +441,7 @@ struct loop {
     uint64_t deadline; /* of ORDER_END_SOON, 0: none */
 };
 
-/* Until when we may wait without looking around, in ms; 0: for ever. */
+/* How long we may wait without checking anything, in ms; 0: for ever. */
 static unsigned patience(const struct trace *trace, const struct loop *loop)
 {
     if (trace->fresh)

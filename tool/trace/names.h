@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a trace calls things, as text and as JSON. */
+/* The names of things in a trace's text and JSON. */
 
 #ifndef TOOL_TRACE_NAMES_H
 #define TOOL_TRACE_NAMES_H

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* /tmp/perf-PID.map, in which a JVM or Node, if asked to, tells where it puts the code that it
- * makes. */
+/* /tmp/perf-PID.map, in which a JVM or Node, if asked to, lists the code that it makes. */
 
 #ifndef TOOL_TRACE_PERF_MAP_H
 #define TOOL_TRACE_PERF_MAP_H

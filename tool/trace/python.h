@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* CPython's own frames, read from the memory of a stopped thread; nothing runs in the process. From
- * 3.13 on the interpreter tells where it keeps what (_Py_DebugOffsets), before that we know: 3.11
- * to 3.15. */
+/* CPython's own frames, read from the memory of a stopped thread; nothing runs in the process.
+ * From 3.13 on the interpreter has a table of its offsets (_Py_DebugOffsets), for 3.11 and 3.12
+ * they are in here. */
 
 #ifndef TOOL_TRACE_PYTHON_H
 #define TOOL_TRACE_PYTHON_H
@@ -29,8 +29,8 @@ struct python {
     uint64_t offset[32];
 };
 
-/* Fills at most `max` frames, innermost first, and returns how many. One that does not check out is
- * left out. */
+/* Fills at most `max` frames, innermost first, and returns how many. A frame that fails a check
+ * is left out. */
 size_t python_frames(struct python *python, Dwfl *dwfl, pid_t tid, struct python_frame *frames,
                      size_t max);
 

@@ -7,7 +7,7 @@
 
 #include "trace/book.h"
 
-/* enum fin_end: how the stream ended for the peer, by what was known at the last close. */
+/* enum fin_end: how the stream ended for the peer, as known at the last close. */
 int receipt_end(const struct thing *socket);
 
 /* enum fin_answer: does anything refer to it? */
@@ -16,7 +16,7 @@ int receipt_held(const struct thing *socket);
 /* Of the kernel's connection ("TIME_WAIT"), or NULL. */
 const char *receipt_state(const struct thing *socket);
 
-/* Searches, once for all of them, for who has open what something has. */
+/* Searches /proc once for the holders of all sockets that are still held. */
 void receipts_find_holders(struct book *book);
 
 #endif

@@ -23,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How long a connection may take to end once all else has. */
+/* How long to wait for connections to end after everything else has. */
 #define FINISH_MS 2050
 
 /* ---- the beginning ---- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What a trace prints: events while it runs, receipts and ghosts at its end. */
+/* Prints a trace: events while it runs, receipts and ghosts at its end. */
 
 #ifndef TOOL_TRACE_SINK_H
 #define TOOL_TRACE_SINK_H
@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-/* Text that is live goes to stderr; everything else is collected and put out whole at the end. */
+/* Live text goes to stderr; everything else is collected and written whole at the end. */
 struct sink {
     const struct trace_options *options;
     FILE *file;
@@ -18,7 +18,7 @@ struct sink {
     size_t size;
     bool live;
     bool some; /* JSON: an event was printed */
-    int error; /* live: the first that a write gave, a negative errno */
+    int error; /* live: the negative errno of the first write that failed */
 };
 
 /* Each returns 0, or EXIT_TROUBLE after one line on stderr. */

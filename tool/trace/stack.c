@@ -42,8 +42,8 @@ static const Dwfl_Callbacks callbacks = {
 
 /* ---- a way out ---- */
 
-/* Whoever is traced may have files that are never read to their end, so that libdw waits for ever;
- * the traced, and who started us, would wait with it. */
+/* A traced program may have files whose reading never ends, so that libdw waits for ever; the
+ * program, and whoever started us, would wait with it. */
 #define WAITED_NS 5000000000ull
 
 static struct {

@@ -30,7 +30,7 @@ struct task {
     struct task *next;
 };
 
-/* Who is traced, in memory that two processes share: see front.h. */
+/* The traced tasks, in memory that two processes share: see front.h. */
 #define ROSTER_MAX 65536
 struct roster {
     bool unfiltered; /* the command could not load the filter */

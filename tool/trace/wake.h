@@ -10,7 +10,7 @@
 /* From the front, by SIGUSR1 with a value; from the kernel, by SIGUSR2: the front is dead. */
 enum order {
     ORDER_NONE,
-    ORDER_END_SOON, /* the command got the terminal's signal too: let it end before our eyes */
+    ORDER_END_SOON, /* the command got the terminal's signal too: trace it until it ends */
     ORDER_END_NOW,
     ORDER_FRONT_IS_DEAD,
 };

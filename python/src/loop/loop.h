@@ -67,7 +67,7 @@ int fin__py_handle_run(struct fin__py_handle *handle);
 /* Of this make? */
 bool fin__py_is_handle(const struct fin__py_loop *loop, PyObject *object);
 
-/* Of a handle of whatever make, by its attribute: 0 or 1, or -1 with an exception. */
+/* Of any kind of handle, by its attribute: 0 or 1, or -1 with an exception. */
 int fin__py_is_cancelled(const struct fin__py_loop *loop, PyObject *object);
 
 void fin__py_handle_free_list(struct fin__py_loop *loop);
@@ -146,8 +146,8 @@ struct fin__py_loop {
 int fin__py_ring_push(struct fin__py_loop *loop, fin__py_step_fn step, PyObject *self,
                       PyObject *arg);
 
-/* The same for the owner of an edge-triggered entry, whose events the step looks at: if it can't be
- * queued, the kernel tells of them again. */
+/* The same for the owner of an edge-triggered entry, whose events the step looks at: if it can't
+ * be queued, the kernel reports them again. */
 int fin__py_ring_push_look(struct fin__py_loop *loop, fin__py_step_fn step, PyObject *owner,
                            int fd);
 
@@ -179,7 +179,7 @@ PyObject *fin__py_scheduled(PyObject *object, void *unused);
 /* Takes out the timers that somebody has taken out of loop._scheduled. */
 void fin__py_scheduled_settle(struct fin__py_loop *loop);
 
-/* What self.time() says, which a subclass may have made its own. 0 or -1. */
+/* The result of self.time(), which a subclass may override. 0 or -1. */
 int fin__py_loop_time(struct fin__py_loop *loop, double *now);
 
 /* Of loop->listeners and loop->placed: is there anybody? */
@@ -194,8 +194,8 @@ char *fin__py_loop_buffer(struct fin__py_loop *loop, size_t room);
 /* RuntimeError and -1 if it is closed. */
 int fin__py_loop_usable(const struct fin__py_loop *loop);
 
-/* The selector if it is a ProxySelector on its own epoll set, else NULL. Borrowed: Python code may
- * give the loop another one, so who runs any holds it meanwhile. */
+/* The selector if it is a ProxySelector on its own epoll set, else NULL. Borrowed: Python code
+ * may give the loop another one, so hold a reference while any runs. */
 struct fin__py_selector *fin__py_loop_selector(const struct fin__py_loop *loop);
 
 /* What has the number there by fin__py_edge_add(), borrowed; or NULL. */

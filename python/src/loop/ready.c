@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* loop._ready for those who know asyncio's insides: a view of the ring, with what a deque of
- * handles has that they use. */
+/* loop._ready for programs that use asyncio's insides: a view of the ring, with those methods of
+ * a deque that they use. */
 
 #include "loop/loop.h"
 #include "loop/state.h"
@@ -178,7 +178,7 @@ static PyType_Spec step_spec = {
 
 /* ---- taking ---- */
 
-/* What a turn of another's make, as nest_asyncio's, takes out and runs. */
+/* What a turn other than ours, such as nest_asyncio's, takes out and runs. */
 static PyObject *handle_of(PyObject *object, struct fin__py_entry entry)
 {
     return entry.step ? step_new(((struct ready *) object)->loop, entry) : entry.self;

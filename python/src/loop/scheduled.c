@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* loop._scheduled: a list of the timers in the heap's order. Code that has a turn of its own makes
- * a heap of it with heapq and takes out what is due, so that a copy would not do: what is missing
- * from the list when the timers are next looked at is taken out of the heap too. */
+/* loop._scheduled: a list of the timers in the heap's order. Code with a turn of its own makes a
+ * heap of it with heapq and takes out what is due, so a copy would not do: timers that are
+ * missing from the list when the loop next reads it are removed from its heap too. */
 
 #include "loop/loop.h"
 

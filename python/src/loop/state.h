@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What of asyncio the loop uses: a part of the module's state. */
+/* The objects of asyncio that the loop uses: a part of the module's state. */
 
 #ifndef FIN_PY_LOOP_STATE_H
 #define FIN_PY_LOOP_STATE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Timers: a binary heap in which every handle knows its place, so that one that is cancelled goes
- * at once. */
+/* Timers: a binary heap in which every handle knows its place, so that a cancelled one is
+ * removed at once. */
 
 #include "loop/loop.h"
 

@@ -140,7 +140,7 @@ static int run_handle(struct fin__py_loop *loop, PyObject *handle)
                 : run_other(loop, handle, NULL);
 }
 
-/* A step of the loop's own, which may call the program: debug mode tells what takes long. */
+/* A step of the loop's own, which may call the program: debug mode reports what takes long. */
 static int run_step(struct fin__py_loop *loop, const struct fin__py_entry *entry)
 {
     uint64_t begun = loop->debug ? fin__now() : 0;
@@ -189,7 +189,7 @@ PyObject *fin__py_run_once(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Where nothing but C runs, nobody else looks for signals or gives up the interpreter's lock. */
+/* While only C runs, nothing else checks for signals or releases the interpreter's lock. */
 static int give_way(struct fin__py_loop *loop)
 {
     if (PyErr_CheckSignals() < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Accepting: all that wait are taken, up to the backlog, and have their protocol at once. */
+/* Accepting: all waiting clients are taken, up to the backlog, and get their protocols at once. */
 
 #include "transport/tls.h"
 
@@ -175,8 +175,8 @@ static bool accepts(const struct listener *l)
     return l->fd >= 0 && !l->waiting;
 }
 
-/* accept4(2) has no MSG_DONTWAIT, and somebody else may clear O_NONBLOCK. To ask each time would be
- * a system call more for each connection: it is believed for a millisecond. */
+/* accept4(2) has no MSG_DONTWAIT, and somebody else may clear O_NONBLOCK. Checking each time
+ * would be a system call more for each connection: one check is believed for a millisecond. */
 static bool would_wait(struct listener *l)
 {
     struct pollfd one = { .fd = l->fd, .events = POLLIN };
@@ -189,7 +189,8 @@ static bool would_wait(struct listener *l)
     return l->blocks && poll(&one, 1, 0) == 0;
 }
 
-/* The exception that is set ends the loop's run. The kernel will not tell of the others again. */
+/* The exception that is set ends the loop's run. The kernel will not report the other
+ * connections again. */
 static int leave(struct listener *l)
 {
     const struct fin__py_aside aside = fin__py_set_aside();

@@ -154,7 +154,7 @@ static void disarm(struct fin__py_ending *c)
     Py_XDECREF(timer);
 }
 
-/* While it is flushed it is looked whether the peer takes anything, see is_taken(). */
+/* During the flush it checks whether the peer takes anything, see is_taken(). */
 static uint64_t next_look(const struct fin__py_ending *c, uint64_t now)
 {
     uint64_t look = now + c->plan.flush / LOOKS;
@@ -327,15 +327,15 @@ static bool may_be_left(const struct fin__py_ending *c)
             || !fin__reached(&c->machine, FIN_STAGE_EOF));
 }
 
-/* Such a close is kept for ghosts() as it is: that it was prompt, and which socket it was, says all
- * that is wanted until somebody looks. The place where the socket was made has to be found now. */
+/* Such a close is kept for ghosts() as it is: ghosts() needs only that it was prompt, and which
+ * socket it was. The place where the socket was made would have to be found now. */
 static bool is_kept_as_it_is(const struct fin__py_ending *c)
 {
     return c->machine.outcome == FIN_OUTCOME_PROMPT && c->machine.held == FIN_NO
         && c->proof.id.cookie && c->loop->note_left && !fin__py_is_filled(c->loop->placed);
 }
 
-/* What is forgotten for it may be anything. */
+/* To make room for it an older entry may be dropped, which may run anything. */
 static void keep_as_it_is(struct fin__py_ending *c)
 {
     PyObject *note = Py_NewRef(c->loop->note_left);
@@ -347,7 +347,7 @@ static void keep_as_it_is(struct fin__py_ending *c)
     Py_XDECREF(done);
 }
 
-/* Has it announced to whom it may concern. 0 or -1. */
+/* Has it announced to those who listen. 0 or -1. */
 static int tell_of(struct fin__py_ending *c)
 {
     struct fin__py_loop *loop = c->loop;
@@ -658,7 +658,7 @@ static void decide_in(struct fin__machine *m, uint8_t phase, enum fin_outcome ou
     m->phase = before;
 }
 
-/* What the loop has made, and nobody else has had, is known in part. */
+/* Of a socket that the loop has made, and nobody else has had, some things are known. */
 static int transport_close_examine(struct fin__py_ending *c)
 {
     const struct fin__py_transport *t = c->transport;

@@ -69,7 +69,7 @@ int fin__py_ending_begin(struct fin__py_transport *t, const struct fin_policy *p
 /* The program has aborted a transport all of whose bytes were sent. */
 void fin__py_ending_aborted(struct fin__py_transport *t);
 
-/* Takes back a close of which neither the peer nor the program has noticed anything: the transport
+/* Undoes a close of which neither the peer nor the program has noticed anything: the transport
  * goes on closing as asyncio's do. */
 void fin__py_ending_undo(struct fin__py_transport *t);
 
@@ -88,7 +88,7 @@ int fin__py_ending_told(struct fin__py_ending *c);
 /* The program asks for the end: RST. 0 or -1. */
 int fin__py_ending_abort(struct fin__py_ending *c, PyObject *error);
 
-/* It is not to wait any longer, for whatever it does. 0 or -1. */
+/* Ends its wait, whatever it waits for. 0 or -1. */
 int fin__py_ending_force(struct fin__py_ending *c);
 
 /* Its timer has come. 0 or -1. */
@@ -100,8 +100,8 @@ int fin__py_ending_adopt(struct fin__py_ending *c, const struct fin_policy *poli
 /* Asks the witness, once, about all that were released in this turn. 0 or -1. */
 int fin__py_endings_check(struct fin__py_loop *loop);
 
-/* Forces the oldest that linger; whether there were any. `proofs`: those too that wait for their
- * proof alone, and have no descriptor to give back. */
+/* Forces the oldest that linger; returns whether there were any. `proofs`: also those that only
+ * wait for their proof, and have no descriptor to give back. */
 bool fin__py_endings_force(struct fin__py_loop *loop, int count, bool proofs);
 
 static inline struct fin__py_ending *fin__py_ending_of(const struct fin__py_transport *t)

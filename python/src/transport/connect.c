@@ -88,8 +88,8 @@ static int refused(const struct attempt *c, int error)
     return -1;
 }
 
-/* A system may make MPTCP sockets where TCP is asked for: all of them or none. So it is asked about
- * the first, and now and then. */
+/* A system may make MPTCP sockets when TCP is asked for: all of them or none. So the first is
+ * checked, and then one now and then. */
 static bool is_tcp(struct fin__py_loop *loop, int fd)
 {
     if (loop->closes && loop->connects++ % ASKED_EVERY == 0)

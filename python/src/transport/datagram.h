@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Transports of datagrams: UDP and Unix. What a close, a protocol and the epoll set are to them is
- * the same as for streams; reading, sending and the buffer are their own. */
+/* Transports of datagrams: UDP and Unix. Closing, the protocol and the epoll set are the same as
+ * for streams; reading, sending and the buffer are their own. */
 
 #ifndef FIN_PY_DATAGRAM_H
 #define FIN_PY_DATAGRAM_H
@@ -39,7 +39,7 @@ int fin__py_datagram_read(struct fin__py_transport *t);
 /* Those of the events that mean what they say. */
 uint32_t fin__py_datagram_news(const struct fin__py_transport *t, uint32_t events);
 
-/* Sends what is kept. The protocol is told what the kernel refuses. 0 or -1. */
+/* Sends what is kept. Errors of the kernel go to the protocol. 0 or -1. */
 int fin__py_datagram_send(struct fin__py_transport *t);
 void fin__py_datagram_drop(struct fin__py_transport *t);
 

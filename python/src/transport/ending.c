@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The close of a transport as Python sees it: finack._core.Ending, and what the loop and the
- * transport have of it. */
+/* The close of a transport as Python sees it: finack._core.Ending, and the methods of loop and
+ * transport for it. */
 
 #include "transport/tls.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Calling the program's protocol, and what comes of its exceptions. */
+/* Calls the program's protocol, and handles its exceptions. */
 
 #include "transport/tls.h"
 

@@ -66,8 +66,8 @@ extern struct fin__py_openssl fin__py_openssl;
 
 /* ---- tls_layout.c: CPython's side ---- */
 
-/* The SSL of an _ssl._SSLSocket on memory BIOs; NULL: it is not laid out as is known, or is not
- * what it seems. */
+/* The SSL of an _ssl._SSLSocket on memory BIOs; NULL: its layout is not one that we know, or a
+ * check failed. */
 struct ssl_st *fin__py_ssl_of(PyObject *object);
 
 /* The same of one on a socket. */
@@ -179,13 +179,13 @@ bool fin__py_tls_is_concerned(const struct fin__py_transport *t);
 /* The handshake, or the farewell, goes on. 0 or -1. */
 int fin__py_tls_look(struct fin__py_transport *t);
 
-/* Around each call of OpenSSL, whose callbacks may be Python's: what they ask for of the transport
+/* Around each call of OpenSSL, whose callbacks may be in Python: what these ask of the transport
  * is done later, by a step. */
 void fin__py_tls_enter(struct fin__py_tls *tls);
 void fin__py_tls_leave(struct fin__py_transport *t);
 
-/* What a callback has raised in a call of ours: CPython notes it in the session, or, since 3.15,
- * leaves it set. Where it is, the session has failed by it. What the call came to. */
+/* If a callback has raised during our call: CPython stores the exception in the session, or,
+ * since 3.15, leaves it set; then the session has failed. Returns the result of the call. */
 int fin__py_tls_raised(struct fin__py_tls *tls, int why);
 
 /* Whether it has to wait until OpenSSL is left; then it is noted. */
@@ -197,7 +197,7 @@ int fin__py_tls_arm(struct fin__py_transport *t, double seconds);
 void fin__py_tls_disarm(struct fin__py_tls *tls);
 PyObject *fin__py_tls_deadline(PyObject *object, PyObject *unused);
 
-/* connection_lost() is due: who waits for the handshake is woken. 0 or -1. */
+/* connection_lost() is due: wakes the task that waits for the handshake. 0 or -1. */
 int fin__py_tls_over(struct fin__py_transport *t, PyObject *error);
 
 /* The descriptor is released: the session may outlive it. */
@@ -235,8 +235,7 @@ void fin__py_tls_raise(struct fin__py_transport *t);
 
 void fin__py_tls_layer(struct fin__py_transport *t);
 
-/* What a close by the engine has to know of it: its bounds, and whether the answer is waited
- * for. */
+/* What a close by the engine needs of it: its bounds, and whether to wait for the answer. */
 void fin__py_tls_ends(struct fin__py_transport *t, struct fin__plan *plan,
                       enum fin__py_asked asked);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Records that are half written. Of a session on a socket CPython tells by the errors of its calls
- * alone, and from 3.14.10 on by none once the peer's end has come; OpenSSL knows it always. */
+/* Half-written records. For a session on a socket CPython shows them only by the errors of its
+ * calls, and from 3.14.10 on not after the peer's FIN; OpenSSL always knows. */
 
 #include "transport/tls.h"
 

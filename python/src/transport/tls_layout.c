@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Where CPython keeps the SSL of an SSLObject. That is private: it is the same in 3.11 to 3.15, and
- * each session is looked at before its pointers are followed, and again by what they lead to. The
+/* Where CPython keeps the SSL of an SSLObject. That is private, and the same in 3.11 to 3.15.
+ * Each session is checked before its pointers are followed, and so is what they lead to. The
  * first one's pointer is not followed before it is known to lead to an SSL. */
 
 #include "transport/tls.h"

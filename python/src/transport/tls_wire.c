@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The BIO under a session: it reads and writes the transport's descriptor. It never ends, whatever
- * comes: OpenSSL may have been told to take the end of the stream for close_notify
- * (OP_IGNORE_UNEXPECTED_EOF, which Python sets), and an error would leave the session unusable.
- * What has happened is noted instead. It takes each record whole: a session that has one half
- * written can write no other, and dies of what is to be answered meanwhile. Runs without the
- * interpreter's lock too. */
+/* The BIO under a session: it reads and writes the transport's descriptor. It never reports EOF
+ * or an error to OpenSSL: OpenSSL may have been told to take the end of the stream for
+ * close_notify (OP_IGNORE_UNEXPECTED_EOF, which Python sets), and an error would leave the
+ * session unusable. What has happened is noted instead. It takes each record whole: a session
+ * that has one half written can write no other, and dies of what is to be answered meanwhile.
+ * Runs without the interpreter's lock too. */
 
 #include "transport/tls.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Transports on the loop's own selector: of streams and of datagrams. What only the latter have is
- * in datagram.h. */
+/* Transports on the loop's own selector: of streams and of datagrams. datagram.h has what only
+ * the latter have. */
 
 #ifndef FIN_PY_TRANSPORT_H
 #define FIN_PY_TRANSPORT_H
@@ -12,8 +12,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* O_NONBLOCK belongs to the open file description, where somebody else may clear it: a call of a
- * transport's waits for nothing all the same. */
+/* O_NONBLOCK belongs to the open file description, and somebody else may clear it: a transport's
+ * calls still must not block. */
 #define FIN__PY_SEND_FLAGS (MSG_NOSIGNAL | MSG_DONTWAIT)
 
 /* An address as the kernel gave it. Of others than IP nothing is kept but the family. */
@@ -44,7 +44,7 @@ struct fin__py_transport {
     PyObject *shown;         /* get_extra_info("socket") */
     PyObject *waiter;        /* who connects */
     PyObject *empty_waiter;  /* sendfile() waits for the buffer to be empty */
-    PyObject *ending;        /* the engine's close, at work or complete; NULL: there is none */
+    PyObject *ending;        /* the engine's close, in progress or complete; NULL: there is none */
     struct fin__py_tls *tls; /* NULL: it speaks no TLS */
     PyObject *weak;
     PyObject *dict; /* what a program puts on it, such as a write() of its own; NULL: nothing */
@@ -79,7 +79,7 @@ struct fin__py_transport {
     bool accepted : 1;  /* by a listening socket */
     bool no_linger : 1; /* SO_LINGER was off while nobody had the socket object */
     bool datagram : 1;  /* it is a struct fin__py_datagrams */
-    bool plain : 1;     /* asyncio's way to close: somebody else closes it by the engine */
+    bool plain : 1;     /* closes as asyncio does: its socket is closed by the engine elsewhere */
     bool delays : 1;    /* TCP_NODELAY is not set yet */
     bool wrote : 1;     /* while it delays */
 };
@@ -152,8 +152,8 @@ int fin__py_protocol_tell(struct fin__py_transport *t, PyObject *method, const c
 /* Report the exception that is set: 0; -1: it has to end the loop's run. */
 int fin__py_transport_report(struct fin__py_transport *t, const char *what);
 
-/* The connection can't go on for the exception that is set: reported unless it is an OSError, then
- * connection_lost() is called with it. 0; -1: it has to end the loop's run. */
+/* The connection can't go on because of the exception that is set: reported unless it is an
+ * OSError, then connection_lost() is called with it. 0; -1: it has to end the loop's run. */
 int fin__py_transport_fail(struct fin__py_transport *t, const char *what);
 int fin__py_transport_fail_errno(struct fin__py_transport *t, int error, const char *what);
 

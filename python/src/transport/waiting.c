@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* `await ending`: until the close is complete. Who is stopped before, by an exception or by
- * close(), ends it: RST. */
+/* `await ending`: until the close is complete. If the wait is ended before, by an exception or
+ * by close(), the close is aborted: RST. */
 
 #include "transport/close.h"
 

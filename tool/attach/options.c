@@ -5,11 +5,7 @@
 #include "common/say.h"
 #include "common/units.h"
 
-#include <getopt.h>
-
 enum {
-    OPT_JSON = OPTION_BASE,
-    OPT_VERSION,
     TIMEOUT_MS = 5000
 };
 
@@ -26,52 +22,30 @@ static const char help[] =
     "\n"
     "Exit status: 0 all is fine, 1 a socket is not, 2 the program could not be asked.\n";
 
-static const struct option options[] = {
-    { "json", no_argument, NULL, OPT_JSON },
-    { "timeout", required_argument, NULL, 't' },
-    { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
+static int take_timeout(const struct option_rule *rule, const char *text, void *to)
+{
+    int32_t *ms = to;
+
+    if (parse_time(text, ms) == 0 && *ms > 0)
+        return 0;
+    return complain("--%s '%s' is no time such as 5s", rule->name, text);
+}
+
+#define AT(member) offsetof(struct attach_options, member)
+
+static const struct option_rule rules[] = {
+    { "json", .at = AT(json) },
+    { "timeout", 't', .at = AT(timeout_ms), .take = take_timeout },
+    { .name = NULL },
 };
-
-static enum parse_result take_timeout(const char *text, int32_t *ret)
-{
-    if (parse_time(text, ret) == 0 && *ret > 0)
-        return PARSE_RUN;
-    complain("--timeout '%s' is no time such as 5s", text);
-    return PARSE_WRONG;
-}
-
-static enum parse_result take_option(char **argv, int id, struct attach_options *o)
-{
-    switch (id) {
-    case OPT_JSON:
-        o->json = true;
-        return PARSE_RUN;
-    case 't':
-        return take_timeout(optarg, &o->timeout_ms);
-    case 'h':
-        return put_help(help);
-    case OPT_VERSION:
-        return put_help(NULL);
-    default:
-        return option_not_understood(argv, id);
-    }
-}
 
 enum parse_result attach_options_parse(int argc, char **argv, struct attach_options *o)
 {
-    enum parse_result result = PARSE_RUN;
-    int id;
+    enum parse_result result;
 
     *o = (struct attach_options) { .timeout_ms = TIMEOUT_MS };
-    opterr = 0;
-    optind = 1;
-    while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":ht:", options, NULL)) != -1)
-        result = take_option(argv, id, o);
+    result = options_read(argc, argv, rules, help, false, o);
     if (result == PARSE_RUN)
         result = next_number(argc, argv, "process", 1, &o->pid);
-    if (result == PARSE_RUN && optind < argc)
-        return one_too_many(argv[optind]);
-    return result;
+    return result == PARSE_RUN ? no_more_arguments(argc, argv) : result;
 }

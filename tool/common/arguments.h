@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What reading the arguments has in common, whichever the subcommand. */
+/* Reading the arguments, whichever the subcommand. */
 
 #ifndef TOOL_ARGUMENTS_H
 #define TOOL_ARGUMENTS_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-
-enum {
-    OPTION_BASE = 256 /* ids of options that have no letter begin here */
-};
 
 enum parse_result {
     PARSE_RUN,
@@ -20,17 +18,39 @@ enum parse_result {
 /* The exit status if it isn't PARSE_RUN. */
 int parse_status(enum parse_result parsed);
 
-/* Says what is wrong with the option at which getopt_long(3) has just stopped, answering `id`. */
-enum parse_result option_not_understood(char **argv, int id);
+/* An option. */
+struct option_rule {
+    const char *name;
+    char letter; /* 0: it has none */
+    size_t at;   /* where its value goes: the offset in what the options are read into */
+    /* Puts the value there. 0, or EXIT_TROUBLE after one line on stderr. NULL: it has no value, and
+     * a bool becomes true. */
+    int (*take)(const struct option_rule *rule, const char *text, void *to);
+    uint32_t least, most;     /* numbers, or what the words stand for */
+    const char *(*word)(int); /* the words */
+    bool may_lack;            /* its value, with '=', or no text */
+};
+
+/* Reads the options; behind the last rule is one without a name. --help, with that text, and
+ * --version are understood too. Arguments are from argv[optind] on; `before_arguments`: all that is
+ * behind the first of them is an argument too. */
+enum parse_result options_read(int argc, char **argv, const struct option_rule *rules,
+                               const char *help, bool before_arguments, void *to);
+
+/* For option_rule.take. */
+int option_file(const struct option_rule *rule, const char *text, void *to);   /* const char * */
+int option_number(const struct option_rule *rule, const char *text, void *to); /* uint64_t */
+int option_word(const struct option_rule *rule, const char *text, void *to);   /* int, or an enum */
+
+/* Which of the words it is, however a person writes it: "time-wait", "TIME_WAIT". -1: none, and
+ * that was told. */
+int option_find_word(const struct option_rule *rule, const char *text);
 
 /* The argument that comes next, the number of a `what`; without it, or if it is none, says so. */
 enum parse_result next_number(int argc, char **argv, const char *what, uint64_t least,
                               int32_t *ret);
 
-/* Says that no further argument is wanted. */
-enum parse_result one_too_many(const char *argument);
-
-/* Prints the text of --help, or the version if that is NULL. */
-enum parse_result put_help(const char *text);
+/* Says that no further argument is wanted, if there is one. */
+enum parse_result no_more_arguments(int argc, char **argv);
 
 #endif

@@ -5,12 +5,6 @@
 #include "common/say.h"
 #include "common/units.h"
 
-#include <getopt.h>
-
-enum option_id {
-    OPT_VERSION = OPTION_BASE,
-};
-
 static const char end_help[] =
     "usage: finack end [OPTIONS] PID FD\n"
     "\n"
@@ -37,80 +31,36 @@ static const char heal_help[] =
     "\n"
     "Exit status: 0 none is left, 1 some are, 2 it could not be done.\n";
 
-static const struct option end_long[] = {
-    { "socket", required_argument, NULL, 's' },
-    { "reset", no_argument, NULL, 'r' },
-    { "yes", no_argument, NULL, 'y' },
-    { "dry-run", no_argument, NULL, 'n' },
-    { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
+static int take_socket(const struct option_rule *rule, const char *text, void *to)
+{
+    if (parse_number(text, 1, UINT64_MAX, to) == 0)
+        return 0;
+    return complain("--%s '%s' is no id of a socket, as finack ps shows it", rule->name, text);
+}
+
+#define AT(member) offsetof(struct end_options, member)
+
+/* Those of heal are the last. */
+static const struct option_rule rules[] = {
+    { "socket", 's', .at = AT(socket), .take = take_socket },
+    { "reset", 'r', .at = AT(reset) },
+    { "yes", 'y', .at = AT(yes) },
+    { "dry-run", 'n', .at = AT(dry) },
+    { .name = NULL },
 };
-
-static const struct option heal_long[] = {
-    { "yes", no_argument, NULL, 'y' },
-    { "dry-run", no_argument, NULL, 'n' },
-    { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
-};
-
-static enum parse_result take_socket(const char *text, uint64_t *socket)
-{
-    if (parse_number(text, 1, UINT64_MAX, socket) == 0)
-        return PARSE_RUN;
-    complain("--socket '%s' is no id of a socket, as finack ps shows it", text);
-    return PARSE_WRONG;
-}
-
-static enum parse_result take_option(char **argv, int id, const char *help, struct end_options *o)
-{
-    switch (id) {
-    case 's':
-        return take_socket(optarg, &o->socket);
-    case 'r':
-        o->reset = true;
-        return PARSE_RUN;
-    case 'y':
-        o->yes = true;
-        return PARSE_RUN;
-    case 'n':
-        o->dry = true;
-        return PARSE_RUN;
-    case 'h':
-        return put_help(help);
-    case OPT_VERSION:
-        return put_help(NULL);
-    default:
-        return option_not_understood(argv, id);
-    }
-}
-
-static enum parse_result options_parse(int argc, char **argv, const char *letters,
-                                       const struct option *options, const char *help,
-                                       struct end_options *o)
-{
-    enum parse_result result = PARSE_RUN;
-    int id;
-
-    *o = (struct end_options) { .fd = -1 };
-    opterr = 0;
-    optind = 1;
-    while (result == PARSE_RUN && (id = getopt_long(argc, argv, letters, options, NULL)) != -1)
-        result = take_option(argv, id, help, o);
-    if (result == PARSE_RUN)
-        result = next_number(argc, argv, "process", 1, &o->pid);
-    if (result == PARSE_RUN && options == end_long)
-        result = next_number(argc, argv, "descriptor", 0, &o->fd);
-    if (result == PARSE_RUN && optind < argc)
-        return one_too_many(argv[optind]);
-    return result;
-}
 
 enum parse_result end_options_parse(int argc, char **argv, struct end_options *o)
 {
-    enum parse_result result = options_parse(argc, argv, ":s:rynh", end_long, end_help, o);
+    enum parse_result result;
 
+    *o = (struct end_options) { .socket = 0 };
+    result = options_read(argc, argv, rules, end_help, false, o);
+    if (result == PARSE_RUN)
+        result = next_number(argc, argv, "process", 1, &o->pid);
+    if (result == PARSE_RUN)
+        result = next_number(argc, argv, "descriptor", 0, &o->fd);
+    if (result == PARSE_RUN)
+        result = no_more_arguments(argc, argv);
     if (result != PARSE_RUN || o->socket || !o->yes || o->dry)
         return result;
     complain("--yes needs --socket: the descriptor may be another socket by now");
@@ -119,5 +69,11 @@ enum parse_result end_options_parse(int argc, char **argv, struct end_options *o
 
 enum parse_result heal_options_parse(int argc, char **argv, struct end_options *o)
 {
-    return options_parse(argc, argv, ":ynh", heal_long, heal_help, o);
+    enum parse_result result;
+
+    *o = (struct end_options) { .fd = -1 };
+    result = options_read(argc, argv, &rules[2], heal_help, false, o);
+    if (result == PARSE_RUN)
+        result = next_number(argc, argv, "process", 1, &o->pid);
+    return result == PARSE_RUN ? no_more_arguments(argc, argv) : result;
 }

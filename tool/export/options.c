@@ -4,9 +4,7 @@
 
 #include "common/say.h"
 #include "common/target.h"
-#include "common/units.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,82 +13,57 @@ enum {
     COMMANDS_MAX = 1000
 };
 
-enum option_id {
-    OPT_LISTEN = OPTION_BASE,
-    OPT_COMMANDS,
-    OPT_CONTAINERS,
-    OPT_PORT,
-    OPT_NETNS,
-    OPT_VERSION,
-};
+static const char help[] =
+    "usage: finack export [OPTIONS]\n"
+    "\n"
+    "Serves the verdicts of 'finack ps' as Prometheus metrics, at /metrics, until interrupted. Each\n"
+    "scrape looks at the machine's sockets anew, at most twice a second.\n"
+    "\n"
+    "  --listen ADDRESS    where to serve (default 127.0.0.1:9799); there is no password: whoever\n"
+    "                      reaches another address can read the metrics\n"
+    "  --commands N        at most N commands get a label of their own (default 50), the\n"
+    "                      others are '(other commands)'\n"
+    "  --containers        label containers too, as far as cgroups show them: the id, and the\n"
+    "                      name of the pod or host; --commands counts a command once in each\n"
+    "  --port PORT,...     label sockets with these ports, of either end, too\n"
+    "  --netns WHICH       another network namespace, as with 'finack ps'; or all\n"
+    "  -h, --help, --version\n"
+    "\n"
+    "Metrics: finack_sockets by verdict, state and command; the oldest leak, queues, the exporter\n"
+    "itself, and what could not be looked at. No label has an address, or a port not in --port.\n"
+    "\n"
+    "Exit status: 0 interrupted, 2 bad usage, or the address can't be listened on.\n";
 
-static const struct option long_options[] = {
-    { "listen", required_argument, NULL, OPT_LISTEN },
-    { "commands", required_argument, NULL, OPT_COMMANDS },
-    { "containers", no_argument, NULL, OPT_CONTAINERS },
-    { "port", required_argument, NULL, OPT_PORT },
-    { "netns", required_argument, NULL, OPT_NETNS },
-    { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
-};
-
-static int take_listen(const char *text, struct export_options *o)
+static int take_listen(const struct option_rule *rule, const char *text, void *to)
 {
+    struct export_options *o = to;
+
     if (parse_target(text, o->host, sizeof o->host, o->port, sizeof o->port))
         return EXIT_TROUBLE;
     if (strcmp(o->host, "localhost") == 0)
         snprintf(o->host, sizeof o->host, "127.0.0.1");
     if (!is_address(o->host))
-        return complain("--listen '%s' is no address; write it as 127.0.0.1:9799 or [::1]:9799",
-                        text);
+        return complain("--%s '%s' is no address; write it as 127.0.0.1:9799 or [::1]:9799",
+                        rule->name, text);
     return 0;
 }
 
-static int take_commands(const char *text, uint64_t *commands)
-{
-    if (parse_number(text, 1, COMMANDS_MAX, commands) < 0)
-        return complain("--commands '%s' is not a number from 1 to %d", text, COMMANDS_MAX);
-    return 0;
-}
+#define AT(member) offsetof(struct export_options, member)
 
-static int take_value(int id, const char *text, struct export_options *o)
-{
-    switch (id) {
-    case OPT_LISTEN:
-        return take_listen(text, o);
-    case OPT_COMMANDS:
-        return take_commands(text, &o->commands);
-    case OPT_CONTAINERS:
-        o->containers = true;
-        return 0;
-    case OPT_PORT:
-        return ps_take_ports(text, &o->ports);
-    default:
-        return ps_take_netns(text, &o->netns);
-    }
-}
-
-static enum parse_result take_option(char **argv, int id, struct export_options *o)
-{
-    if (id < OPTION_BASE && id != 'h')
-        return option_not_understood(argv, id);
-    if (id == 'h' || id == OPT_VERSION)
-        return put_help(id == 'h' ? export_help : NULL);
-    return take_value(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
-}
+static const struct option_rule rules[] = {
+    { "listen", .take = take_listen },
+    { "commands", .at = AT(commands), .take = option_number, .least = 1, .most = COMMANDS_MAX },
+    { "containers", .at = AT(containers) },
+    { "port", .at = AT(ports), .take = ps_take_numbers, .least = 1, .most = UINT16_MAX },
+    { "netns", .at = AT(netns), .take = ps_take_netns },
+    { .name = NULL },
+};
 
 enum parse_result export_options_parse(int argc, char **argv, struct export_options *o)
 {
-    enum parse_result result = PARSE_RUN;
-    int id;
+    enum parse_result result;
 
     *o = (struct export_options) { .host = "127.0.0.1", .port = "9799", .commands = COMMANDS };
-    opterr = 0;
-    optind = 1;
-    while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-        result = take_option(argv, id, o);
-    if (result == PARSE_RUN && optind < argc)
-        return one_too_many(argv[optind]);
-    return result;
+    result = options_read(argc, argv, rules, help, false, o);
+    return result == PARSE_RUN ? no_more_arguments(argc, argv) : result;
 }

@@ -18,7 +18,4 @@ struct export_options {
 
 enum parse_result export_options_parse(int argc, char **argv, struct export_options *o);
 
-/* The text of --help. */
-extern const char export_help[];
-
 #endif

@@ -8,205 +8,117 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdio.h>
-#include <string.h>
 
 enum {
     UNSET = -1
 };
 
-enum option_id {
-    OPT_TLS = OPTION_BASE,
-    OPT_SNI,
-    OPT_CAFILE,
-    OPT_INSECURE,
-    OPT_SEND,
-    OPT_HTTP,
-    OPT_COUNT,
-    OPT_CONNECT_TIMEOUT,
-    OPT_COURTESY,
-    OPT_FLUSH,
-    OPT_FAREWELL,
-    OPT_LINGER,
-    OPT_TOTAL,
-    OPT_DRAIN,
-    OPT_PROOF,
-    OPT_PROOF_WAIT,
-    OPT_SCOPE,
-    OPT_JSON,
-    OPT_HTML,
-    OPT_VERSION,
-};
+static const char help[] =
+    "usage: finack probe [OPTIONS] [HOST:PORT]\n"
+    "\n"
+    "Closes a connection and shows how that went: to HOST:PORT ([ADDRESS]:PORT for IPv6) if given,\n"
+    "else to a set of embedded peers that behave as badly as real ones do.\n"
+    "\n"
+    "Connection (with HOST:PORT only):\n"
+    "  --tls                    speak TLS; the certificate is verified\n"
+    "  --sni NAME               the server's name, if it is not HOST\n"
+    "  --cafile FILE            trust the certificates in FILE (PEM), not the system's\n"
+    "  --insecure               do not verify the certificate\n"
+    "  --send FILE              send FILE before closing\n"
+    "  --http PATH              send a GET and wait for the response to begin before closing\n"
+    "  --count N                close N connections, at most 64 at a time (default 1)\n"
+    "  --connect-timeout TIME   for connecting, the handshake and the response (default 10s)\n"
+    "\n"
+    "Policy:\n"
+    "  --courtesy HOW           abort, prompt, orderly (default) or full\n"
+    "  --flush TIME             longest time without progress in sending (default 5s)\n"
+    "  --farewell TIME          for close_notify and its answer (default 1s)\n"
+    "  --linger TIME            for the peer's acknowledgement and FIN (default 2s)\n"
+    "  --total TIME             for everything up to release (default 10s)\n"
+    "  --drain SIZE             input thrown away at most (default 1M)\n"
+    "  --proof STAGE            released, unreferenced (default), finished or gone\n"
+    "  --proof-wait TIME        for the proof, after release (default 100ms)\n"
+    "  --scope WHOSE            connection (default) or descriptor\n"
+    "Embedded peers get --flush 1s --linger 1s --total 5s unless told otherwise.\n"
+    "\n"
+    "Output:\n"
+    "  --json                   an array with an object for each close\n"
+    "  --html FILE              write a page for browsers too, with a waterfall of the closes\n"
+    "  -h, --help, --version\n"
+    "\n"
+    "TIME is a number with ms, s or min; without a unit it is milliseconds. SIZE is bytes, or a\n"
+    "number with K, M, G or T (powers of 1024).\n"
+    "\n"
+    "Exit status: 0 every close was graceful (embedded peers: as expected), 1 one was not, 2 bad\n"
+    "usage, no connection, or the output could not be written.\n";
 
-static const struct option long_options[] = {
-    { "tls", no_argument, NULL, OPT_TLS },
-    { "sni", required_argument, NULL, OPT_SNI },
-    { "cafile", required_argument, NULL, OPT_CAFILE },
-    { "insecure", no_argument, NULL, OPT_INSECURE },
-    { "send", required_argument, NULL, OPT_SEND },
-    { "http", required_argument, NULL, OPT_HTTP },
-    { "count", required_argument, NULL, OPT_COUNT },
-    { "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
-    { "courtesy", required_argument, NULL, OPT_COURTESY },
-    { "flush", required_argument, NULL, OPT_FLUSH },
-    { "farewell", required_argument, NULL, OPT_FAREWELL },
-    { "linger", required_argument, NULL, OPT_LINGER },
-    { "total", required_argument, NULL, OPT_TOTAL },
-    { "drain", required_argument, NULL, OPT_DRAIN },
-    { "proof", required_argument, NULL, OPT_PROOF },
-    { "proof-wait", required_argument, NULL, OPT_PROOF_WAIT },
-    { "scope", required_argument, NULL, OPT_SCOPE },
-    { "json", no_argument, NULL, OPT_JSON },
-    { "html", required_argument, NULL, OPT_HTML },
-    { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
-};
-
-static const char *option_name(int id)
+static int take_time(const struct option_rule *rule, const char *text, void *to)
 {
-    return long_options[id - OPTION_BASE].name;
-}
-
-static int take_time(int id, const char *text, int32_t *ret)
-{
-    switch (parse_time(text, ret)) {
+    switch (parse_time(text, to)) {
     case 0:
         return 0;
     case -ERANGE:
-        return complain("--%s %s is too long; a day (1440min) is the most", option_name(id), text);
+        return complain("--%s %s is too long; a day (1440min) is the most", rule->name, text);
     default:
-        return complain("--%s '%s' is no time; write it as 250ms, 2s or 1min", option_name(id),
-                        text);
+        return complain("--%s '%s' is no time; write it as 250ms, 2s or 1min", rule->name, text);
     }
 }
 
-static int take_size(int id, const char *text, uint64_t *ret)
+static int take_size(const struct option_rule *rule, const char *text, void *to)
 {
-    if (parse_size(text, ret) == 0)
+    if (parse_size(text, to) == 0)
         return 0;
-    return complain("--%s '%s' is no size; write it as 65536, 64K or 1M", option_name(id), text);
+    return complain("--%s '%s' is no size; write it as 65536, 64K or 1M", rule->name, text);
 }
 
-static int take_count(const char *text, uint64_t *ret)
-{
-    if (parse_number(text, 1, PROBE_COUNT_MAX, ret) == 0)
-        return 0;
-    return complain("--count '%s' is not a number from 1 to %d", text, PROBE_COUNT_MAX);
-}
-
-/* Looks `text` up among the names of the values from `first` to `last`. */
-static int take_name(int id, const char *text, const char *(*name)(int), int first, int last,
-                     int *ret)
-{
-    char choice[128] = "";
-    int i;
-
-    for (i = first; i <= last; i++) {
-        if (strcmp(text, name(i)) == 0) {
-            *ret = i;
-            return 0;
-        }
-        snprintf(choice + strlen(choice), sizeof choice - strlen(choice), "%s%s",
-                 i == first ? "" : ", ", name(i));
-    }
-    return complain("--%s '%s' is not one of %s", option_name(id), text, choice);
-}
-
-static int take_path(const char *text, const char **ret)
+static int take_path(const struct option_rule *rule, const char *text, void *to)
 {
     const char *at = text;
 
     while (*at > ' ' && *at < 0x7f)
         at++;
     if (*text != '/' || *at)
-        return complain("--http '%s' is no path; write it as /index.html, percent-encoded", text);
-    *ret = text;
+        return complain("--%s '%s' is no path; write it as /index.html, percent-encoded",
+                        rule->name, text);
+    *(const char **) to = text;
     return 0;
 }
 
-static int take_file(int id, const char *text, const char **ret)
-{
-    if (!*text)
-        return complain("--%s needs the name of a file", option_name(id));
-    *ret = text;
-    return 0;
-}
-
-static int take_server_name(const char *text, const char **ret)
+static int take_server_name(const struct option_rule *rule, const char *text, void *to)
 {
     if (!is_host_name(text))
-        return complain("--sni '%s' is no host name", text);
-    *ret = text;
+        return complain("--%s '%s' is no host name", rule->name, text);
+    *(const char **) to = text;
     return 0;
 }
 
-static int take_connection_option(int id, const char *text, struct probe_options *o)
-{
-    switch (id) {
-    case OPT_TLS:
-        o->tls = true;
-        return 0;
-    case OPT_SNI:
-        return take_server_name(text, &o->sni);
-    case OPT_CAFILE:
-        return take_file(id, text, &o->ca_file);
-    case OPT_INSECURE:
-        o->insecure = true;
-        return 0;
-    case OPT_SEND:
-        return take_file(id, text, &o->send_file);
-    case OPT_HTTP:
-        return take_path(text, &o->http_path);
-    case OPT_COUNT:
-        return take_count(text, &o->count);
-    default:
-        return take_time(id, text, &o->connect_ms);
-    }
-}
+#define AT(member) offsetof(struct probe_options, member)
 
-static int take_policy_option(int id, const char *text, struct fin_policy *p)
-{
-    switch (id) {
-    case OPT_COURTESY:
-        return take_name(id, text, fin_courtesy_name, FIN_COURTESY_ABORT, FIN_COURTESY_FULL,
-                         &p->courtesy);
-    case OPT_FLUSH:
-        return take_time(id, text, &p->flush_ms);
-    case OPT_FAREWELL:
-        return take_time(id, text, &p->farewell_ms);
-    case OPT_LINGER:
-        return take_time(id, text, &p->linger_ms);
-    case OPT_TOTAL:
-        return take_time(id, text, &p->total_ms);
-    case OPT_DRAIN:
-        return take_size(id, text, &p->drain);
-    case OPT_PROOF:
-        return take_name(id, text, fin_stage_name, FIN_STAGE_RELEASED, FIN_STAGE_GONE, &p->proof);
-    case OPT_PROOF_WAIT:
-        return take_time(id, text, &p->proof_ms);
-    default:
-        return take_name(id, text, fin_scope_name, FIN_SCOPE_CONNECTION, FIN_SCOPE_DESCRIPTOR,
-                         &p->scope);
-    }
-}
-
-static enum parse_result take_option(char **argv, int id, struct probe_options *o)
-{
-    if (id < OPTION_BASE && id != 'h')
-        return option_not_understood(argv, id);
-    if (id == 'h' || id == OPT_VERSION)
-        return put_help(id == 'h' ? probe_help : NULL);
-    if (id == OPT_JSON)
-        o->json = true;
-    else if (id == OPT_HTML)
-        return take_file(id, optarg, &o->html_file) ? PARSE_WRONG : PARSE_RUN;
-    else if (id < OPT_COURTESY)
-        return take_connection_option(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
-    else
-        return take_policy_option(id, optarg, &o->policy) ? PARSE_WRONG : PARSE_RUN;
-    return PARSE_RUN;
-}
+static const struct option_rule rules[] = {
+    { "tls", .at = AT(tls) },
+    { "sni", .at = AT(sni), .take = take_server_name },
+    { "cafile", .at = AT(ca_file), .take = option_file },
+    { "insecure", .at = AT(insecure) },
+    { "send", .at = AT(send_file), .take = option_file },
+    { "http", .at = AT(http_path), .take = take_path },
+    { "count", .at = AT(count), .take = option_number, .least = 1, .most = PROBE_COUNT_MAX },
+    { "connect-timeout", .at = AT(connect_ms), .take = take_time },
+    { "courtesy", .at = AT(policy.courtesy), .take = option_word, .least = FIN_COURTESY_ABORT,
+      .most = FIN_COURTESY_FULL, .word = fin_courtesy_name },
+    { "flush", .at = AT(policy.flush_ms), .take = take_time },
+    { "farewell", .at = AT(policy.farewell_ms), .take = take_time },
+    { "linger", .at = AT(policy.linger_ms), .take = take_time },
+    { "total", .at = AT(policy.total_ms), .take = take_time },
+    { "drain", .at = AT(policy.drain), .take = take_size },
+    { "proof", .at = AT(policy.proof), .take = option_word, .least = FIN_STAGE_RELEASED,
+      .most = FIN_STAGE_GONE, .word = fin_stage_name },
+    { "proof-wait", .at = AT(policy.proof_ms), .take = take_time },
+    { "scope", .at = AT(policy.scope), .take = option_word, .least = FIN_SCOPE_CONNECTION,
+      .most = FIN_SCOPE_DESCRIPTOR, .word = fin_scope_name },
+    { "json", .at = AT(json) },
+    { "html", .at = AT(html_file), .take = option_file },
+    { .name = NULL },
+};
 
 static void fill_in(int32_t *time, int32_t usual)
 {
@@ -259,15 +171,11 @@ static int take_target(int argc, char **argv, struct probe_options *o)
 enum parse_result options_parse(int argc, char **argv, struct probe_options *o)
 {
     const struct fin_policy usual = FIN_POLICY_INIT;
-    enum parse_result result = PARSE_RUN;
-    int id;
+    enum parse_result result;
 
     *o = (struct probe_options) { .count = 1, .connect_ms = UNSET, .policy = usual };
     o->policy.flush_ms = o->policy.linger_ms = o->policy.total_ms = UNSET;
-    opterr = 0;
-    optind = 1;
-    while (result == PARSE_RUN && (id = getopt_long(argc, argv, ":h", long_options, NULL)) != -1)
-        result = take_option(argv, id, o);
+    result = options_read(argc, argv, rules, help, false, o);
     if (result != PARSE_RUN)
         return result;
     if (take_target(argc, argv, o) || check_combination(o))

@@ -29,7 +29,4 @@ struct probe_options {
 
 enum parse_result options_parse(int argc, char **argv, struct probe_options *o);
 
-/* The text of --help. */
-extern const char probe_help[];
-
 #endif

@@ -5,13 +5,9 @@
 #include "common/say.h"
 #include "common/units.h"
 
-#include <ctype.h>
-#include <getopt.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 enum {
@@ -21,41 +17,49 @@ enum {
     ALL = ~0u >> 1
 };
 
-enum option_id {
-    OPT_PROTO = OPTION_BASE,
-    OPT_PORT,
-    OPT_STATE,
-    OPT_RECORD,
-    OPT_SINCE,
-    OPT_END,
-    OPT_YES,
-    OPT_VERSION,
-};
-
-static const char short_options[] = ":b:c:ghjn:o:p:r:s:u:w";
-static const struct option long_options[] = {
-    { "by", required_argument, NULL, 'b' },
-    { "command", required_argument, NULL, 'c' },
-    { "ghosts", no_argument, NULL, 'g' },
-    { "help", no_argument, NULL, 'h' },
-    { "json", no_argument, NULL, 'j' },
-    { "netns", required_argument, NULL, 'n' },
-    { "older", required_argument, NULL, 'o' },
-    { "pid", required_argument, NULL, 'p' },
-    { "remote", required_argument, NULL, 'r' },
-    { "sort", required_argument, NULL, 's' },
-    { "user", required_argument, NULL, 'u' },
-    { "watch", optional_argument, NULL, 'w' },
-    { "proto", required_argument, NULL, OPT_PROTO },
-    { "port", required_argument, NULL, OPT_PORT },
-    { "state", required_argument, NULL, OPT_STATE },
-    { "record", required_argument, NULL, OPT_RECORD },
-    { "since", required_argument, NULL, OPT_SINCE },
-    { "end", no_argument, NULL, OPT_END },
-    { "yes", no_argument, NULL, OPT_YES },
-    { "version", no_argument, NULL, OPT_VERSION },
-    { NULL, 0, NULL, 0 },
-};
+static const char help[] =
+    "usage: finack ps [OPTIONS]\n"
+    "\n"
+    "Lists the machine's sockets (TCP, UDP, Unix), who holds them, and why each is still there.\n"
+    "\n"
+    "What to show (lists are separated by commas):\n"
+    "  -g, --ghosts            only those that are not fine\n"
+    "  -p, --pid PID,...       only those that these processes hold, in any network namespace\n"
+    "  -c, --command NAME,...  only those that processes of these names hold; * matches anything\n"
+    "  -u, --user USER,...     only those of these users\n"
+    "  -r, --remote ADDR,...   the other end: 10.0.0.5, 10.0.0.0/8, 10.0.0.5:5432, [::1]:80, :5432\n"
+    "  -o, --older TIME        only those in their state for at least that long: 90s, 5m, 3h\n"
+    "  --proto NAME,...        tcp, udp, unix\n"
+    "  --port PORT,...         either end has this port\n"
+    "  --state NAME,...        such as established, close-wait, time-wait\n"
+    "  -n, --netns WHICH       of another network namespace: a name of ip-netns(8), a path, the id of\n"
+    "                          a process; or all\n"
+    "\n"
+    "How:\n"
+    "  -b, --by WHAT           process, command, remote or container\n"
+    "  -s, --sort KEY          verdict (default), proto, state, port, pid, recv, send, age, rate\n"
+    "  -w, --watch[=TIME]      look again every TIME (default 2s), with rates, until interrupted\n"
+    "  -j, --json              as JSON; with --watch, a line each time\n"
+    "  --end                   with --ghosts: end those leaked, half-closed or stalled; asks first\n"
+    "  --yes                   do not ask\n"
+    "  --record FILE           also write all sockets to FILE, for --since\n"
+    "  --since FILE            only what came or changed since FILE was written\n"
+    "  -h, --help, --version\n"
+    "\n"
+    "Verdicts:\n"
+    "  leaked              the peer has closed; the program has not\n"
+    "  unserved            clients wait to be accepted, and nobody accepts\n"
+    "  dead                open after a reset or after both FINs; ss(8) does not list it\n"
+    "  stale-registration  an epoll set has it under a descriptor that is another file now\n"
+    "  invisible-holder    it is open, and no process shows it\n"
+    "  held                several programs hold it, or only one that got a copy\n"
+    "  stalled             the peer's window is closed, and bytes wait\n"
+    "  orphan              no process has it; the kernel still sends, or waits for FIN\n"
+    "  half-closed         we have closed, the peer has not\n"
+    "  fine, parked        all others; parked: one end of a pair, kept on purpose\n"
+    "\n"
+    "Exit status: 0 all that was shown is fine, 1 something is not, 2 bad usage, or sockets could\n"
+    "not be listed.\n";
 
 static const char *const groups[PS_GROUPS] = {
     [GROUP_PROCESS] = "process",
@@ -70,6 +74,18 @@ static const char *const sorts[PS_SORTS] = {
     [SORT_SEND] = "send",       [SORT_AGE] = "age",     [SORT_RATE] = "rate",
 };
 
+static const char *group_name(int group)
+{
+    return groups[group];
+}
+
+static const char *sort_name(int sort)
+{
+    return sorts[sort];
+}
+
+/* ---- lists ---- */
+
 /* Copies the next word of a list such as "1,2", and returns what is behind it; NULL for a word that
  * is too long. */
 static const char *next_word(const char *list, char word[WORD])
@@ -83,37 +99,29 @@ static const char *next_word(const char *list, char word[WORD])
     return list + length + (list[length] == ',');
 }
 
-/* ---- numbers ---- */
-
-static int take_numbers(const char *option, const char *list, uint64_t low, uint64_t high,
-                        struct ps_numbers *numbers)
+int ps_take_numbers(const struct option_rule *rule, const char *list, void *to)
 {
+    struct ps_numbers *numbers = to;
     char word[WORD];
     uint64_t number;
 
     do {
         list = next_word(list, word);
-        if (!list || parse_number(word, low, high, &number) < 0)
-            return complain("--%s '%s' is not a number from %llu to %llu", option,
-                            list ? word : "...", (unsigned long long) low,
-                            (unsigned long long) high);
+        if (option_number(rule, list ? word : "...", &number))
+            return EXIT_TROUBLE;
         if (numbers->count == PS_NUMBERS_MAX)
-            return complain("--%s takes %d numbers at most", option, PS_NUMBERS_MAX);
+            return complain("--%s takes %d numbers at most", rule->name, PS_NUMBERS_MAX);
         numbers->at[numbers->count++] = (uint32_t) number;
     } while (*list);
     return 0;
 }
 
-int ps_take_ports(const char *list, struct ps_numbers *ports)
+static int take_pids(const struct option_rule *rule, const char *list, void *to)
 {
-    return take_numbers("port", list, 1, UINT16_MAX, ports);
-}
-
-static int take_pids(const char *list, struct ps_numbers *pids)
-{
+    const struct ps_numbers *pids = to;
     char path[32];
 
-    if (take_numbers("pid", list, 1, INT32_MAX, pids))
+    if (ps_take_numbers(rule, list, to))
         return EXIT_TROUBLE;
     for (size_t i = 0; i < pids->count; i++) {
         snprintf(path, sizeof path, "/proc/%u/fd", pids->at[i]);
@@ -125,92 +133,41 @@ static int take_pids(const char *list, struct ps_numbers *pids)
     return 0;
 }
 
-/* ---- names ---- */
-
-/* As a person may write it: "time-wait", "TIME_WAIT". */
-static bool is_alike(const char *text, const char *name)
+/* Adds the bits of the words. */
+static int take_bits(const struct option_rule *rule, const char *list, void *to)
 {
-    for (; *text && *name; text++, name++)
-        if (toupper((unsigned char) (*text == '-' ? '_' : *text))
-            != toupper((unsigned char) (*name == '-' ? '_' : *name)))
-            return false;
-    return *text == *name;
-}
-
-static int complain_choice(const char *option, const char *text, const char *(*name)(int),
-                           int first, int last)
-{
-    char choice[256] = "";
-
-    for (int i = first; i < last; i++)
-        snprintf(choice + strlen(choice), sizeof choice - strlen(choice), "%s%s",
-                 i == first ? "" : ", ", name(i));
-    return complain("--%s '%s' is not one of %s", option, text, choice);
-}
-
-/* Adds the bits of the names in the list, which are those of the values from first to last - 1. */
-static int take_names(const char *option, const char *list, const char *(*name)(int), int first,
-                      int last, unsigned *bits)
-{
+    unsigned *bits = to;
     char word[WORD];
-    int i;
+    int found;
 
     do {
         list = next_word(list, word);
-        for (i = first; list && i < last && !is_alike(word, name(i)); i++)
-            ;
-        if (!list || i == last)
-            return complain_choice(option, list ? word : "...", name, first, last);
-        *bits |= 1u << i;
+        found = option_find_word(rule, list ? word : "...");
+        if (found < 0)
+            return EXIT_TROUBLE;
+        *bits |= 1u << found;
     } while (*list);
     return 0;
 }
 
-static const char *sort_name(int sort)
+static int take_names(const struct option_rule *rule, const char *list, void *to)
 {
-    return sorts[sort];
-}
+    struct ps_words *words = to;
 
-static int take_sort(const char *text, enum ps_sort *sort)
-{
-    for (int i = 0; i < PS_SORTS; i++)
-        if (is_alike(text, sorts[i])) {
-            *sort = (enum ps_sort) i;
-            return 0;
-        }
-    return complain_choice("sort", text, sort_name, 0, PS_SORTS);
-}
-
-static const char *group_name(int group)
-{
-    return groups[group];
-}
-
-static int take_group(const char *text, enum ps_group *group)
-{
-    for (int i = GROUP_PROCESS; i < PS_GROUPS; i++)
-        if (is_alike(text, groups[i])) {
-            *group = (enum ps_group) i;
-            return 0;
-        }
-    return complain_choice("by", text, group_name, GROUP_PROCESS, PS_GROUPS);
-}
-
-static int take_words(const char *option, const char *list, struct ps_words *words)
-{
     do {
         if (words->count == PS_WORDS_MAX)
-            return complain("--%s takes %d names at most", option, PS_WORDS_MAX);
+            return complain("--%s takes %d names at most", rule->name, PS_WORDS_MAX);
         list = next_word(list, words->at[words->count]);
         if (!list || !*words->at[words->count])
-            return complain("--%s: a name is too long, or empty", option);
+            return complain("--%s: a name is too long, or empty", rule->name);
         words->count++;
     } while (*list);
     return 0;
 }
 
-static int take_users(const char *list, struct ps_numbers *users)
+static int take_users(const struct option_rule *rule, const char *list, void *to)
 {
+    struct ps_numbers *users = to;
     char word[WORD];
     uint64_t number;
 
@@ -222,133 +179,90 @@ static int take_users(const char *list, struct ps_numbers *users)
         if (user)
             number = user->pw_uid;
         else if (!list || parse_number(word, 0, UINT32_MAX, &number) < 0)
-            return complain("--user '%s': there is no such user", list ? word : "...");
+            return complain("--%s '%s': there is no such user", rule->name, list ? word : "...");
         if (users->count == PS_NUMBERS_MAX)
-            return complain("--user takes %d users at most", PS_NUMBERS_MAX);
+            return complain("--%s takes %d users at most", rule->name, PS_NUMBERS_MAX);
         users->at[users->count++] = (uint32_t) number;
     } while (*list);
     return 0;
 }
 
-static int take_remotes(const char *list, struct ps_remotes *remotes)
+static int take_remotes(const struct option_rule *rule, const char *list, void *to)
 {
+    struct ps_remotes *remotes = to;
     char word[WORD];
 
     do {
         list = next_word(list, word);
         if (!list || remote_parse(word, &remotes->at[remotes->count]) < 0)
-            return complain("--remote '%s' is no ADDRESS[/BITS], ADDRESS:PORT, [ADDRESS]:PORT or "
+            return complain("--%s '%s' is no ADDRESS[/BITS], ADDRESS:PORT, [ADDRESS]:PORT or "
                             ":PORT",
-                            list ? word : "...");
+                            rule->name, list ? word : "...");
         if (++remotes->count == PS_WORDS_MAX && *list)
-            return complain("--remote takes %d at most", PS_WORDS_MAX);
+            return complain("--%s takes %d at most", rule->name, PS_WORDS_MAX);
     } while (*list);
     return 0;
 }
 
-static int take_age(const char *text, int32_t *ms)
+/* ---- others ---- */
+
+static int take_age(const struct option_rule *rule, const char *text, void *to)
 {
-    if (parse_time(text, ms) == 0)
+    if (parse_time(text, to) == 0)
         return 0;
-    return complain("--older '%s' is no time up to a day; write it as 90s, 5m or 3h", text);
+    return complain("--%s '%s' is no time up to a day; write it as 90s, 5m or 3h", rule->name,
+                    text);
 }
 
-static int take_file(const char *option, const char *text, const char **file)
+static int take_watch(const struct option_rule *rule, const char *text, void *to)
 {
-    if (!*text)
-        return complain("--%s needs the name of a file", option);
-    *file = text;
+    struct ps_options *o = to;
+
+    o->watch = true;
+    if (text && parse_time(text, &o->interval_ms) < 0)
+        return complain("--%s '%s' is no time; write it as 500ms, 2s or 1min", rule->name, text);
+    if (o->interval_ms < INTERVAL_MIN_MS)
+        return complain("--%s=%s is too short; 100ms is the least", rule->name, text);
     return 0;
 }
 
-static int take_interval(const char *text, int32_t *ms)
-{
-    if (text && parse_time(text, ms) < 0)
-        return complain("--watch '%s' is no time; write it as 500ms, 2s or 1min", text);
-    if (*ms < INTERVAL_MIN_MS)
-        return complain("--watch=%s is too short; 100ms is the least", text);
-    return 0;
-}
-
-int ps_take_netns(const char *text, const char **netns)
+int ps_take_netns(const struct option_rule *rule, const char *text, void *to)
 {
     if (!*text)
-        return complain("--netns needs a name, a path, the id of a process, or 'all'");
-    *netns = text;
+        return complain("--%s needs a name, a path, the id of a process, or 'all'", rule->name);
+    *(const char **) to = text;
     return 0;
 }
 
 /* ---- all ---- */
 
-static int take_filter(int id, const char *text, struct ps_options *o)
-{
-    switch (id) {
-    case 'c':
-        return take_words("command", text, &o->commands);
-    case 'o':
-        return take_age(text, &o->older_ms);
-    case 'p':
-        return take_pids(text, &o->pids);
-    case 'r':
-        return take_remotes(text, &o->remotes);
-    case 'u':
-        return take_users(text, &o->users);
-    case OPT_PROTO:
-        return take_names("proto", text, socket_protocol_name, 0, PROTOCOLS, &o->protocols);
-    case OPT_PORT:
-        return ps_take_ports(text, &o->ports);
-    default:
-        return take_names("state", text, socket_state_name, 0, STATES, &o->states);
-    }
-}
+#define AT(member) offsetof(struct ps_options, member)
 
-static int take_value(int id, const char *text, struct ps_options *o)
-{
-    switch (id) {
-    case 'b':
-        return take_group(text, &o->group);
-    case 'n':
-        return ps_take_netns(text, &o->netns);
-    case 's':
-        return take_sort(text, &o->sort);
-    case 'w':
-        o->watch = true;
-        return take_interval(text, &o->interval_ms);
-    case OPT_RECORD:
-        return take_file("record", text, &o->record);
-    case OPT_SINCE:
-        return take_file("since", text, &o->since);
-    default:
-        return take_filter(id, text, o);
-    }
-}
-
-static enum parse_result take_option(char **argv, int id, struct ps_options *o)
-{
-    switch (id) {
-    case '?':
-    case ':':
-        return option_not_understood(argv, id);
-    case 'h':
-        return put_help(ps_help);
-    case OPT_VERSION:
-        return put_help(NULL);
-    case 'g':
-        o->ghosts = true;
-        return PARSE_RUN;
-    case 'j':
-        o->json = true;
-        return PARSE_RUN;
-    case OPT_END:
-        o->end = true;
-        return PARSE_RUN;
-    case OPT_YES:
-        o->yes = true;
-        return PARSE_RUN;
-    default:
-        return take_value(id, optarg, o) ? PARSE_WRONG : PARSE_RUN;
-    }
-}
+static const struct option_rule rules[] = {
+    { "by", 'b', .at = AT(group), .take = option_word, .least = GROUP_PROCESS,
+      .most = PS_GROUPS - 1, .word = group_name },
+    { "command", 'c', .at = AT(commands), .take = take_names },
+    { "ghosts", 'g', .at = AT(ghosts) },
+    { "json", 'j', .at = AT(json) },
+    { "netns", 'n', .at = AT(netns), .take = ps_take_netns },
+    { "older", 'o', .at = AT(older_ms), .take = take_age },
+    { "pid", 'p', .at = AT(pids), .take = take_pids, .least = 1, .most = INT32_MAX },
+    { "remote", 'r', .at = AT(remotes), .take = take_remotes },
+    { "sort", 's', .at = AT(sort), .take = option_word, .least = 0, .most = PS_SORTS - 1,
+      .word = sort_name },
+    { "user", 'u', .at = AT(users), .take = take_users },
+    { "watch", 'w', .take = take_watch, .may_lack = true },
+    { "proto", .at = AT(protocols), .take = take_bits, .least = 0, .most = PROTOCOLS - 1,
+      .word = socket_protocol_name },
+    { "port", .at = AT(ports), .take = ps_take_numbers, .least = 1, .most = UINT16_MAX },
+    { "state", .at = AT(states), .take = take_bits, .least = 0, .most = STATES - 1,
+      .word = socket_state_name },
+    { "record", .at = AT(record), .take = option_file },
+    { "since", .at = AT(since), .take = option_file },
+    { "end", .at = AT(end) },
+    { "yes", .at = AT(yes) },
+    { .name = NULL },
+};
 
 static enum parse_result check_together(const struct ps_options *o)
 {
@@ -363,20 +277,13 @@ static enum parse_result check_together(const struct ps_options *o)
 
 enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o)
 {
-    enum parse_result result = PARSE_RUN;
-    int id;
+    enum parse_result result;
 
     *o = (struct ps_options) { .interval_ms = INTERVAL_MS };
-    opterr = 0;
-    optind = 1;
-    while (result == PARSE_RUN
-           && (id = getopt_long(argc, argv, short_options, long_options, NULL)) != -1)
-        result = take_option(argv, id, o);
-    if (result != PARSE_RUN)
-        return result;
-    if (optind < argc)
-        return one_too_many(argv[optind]);
+    result = options_read(argc, argv, rules, help, false, o);
+    if (result == PARSE_RUN)
+        result = no_more_arguments(argc, argv);
     o->protocols = o->protocols ? o->protocols : ALL;
     o->states = o->states ? o->states : ALL;
-    return check_together(o);
+    return result == PARSE_RUN ? check_together(o) : result;
 }

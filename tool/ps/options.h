@@ -75,11 +75,8 @@ struct ps_options {
 
 enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o);
 
-/* The values of --port and --netns. Each returns 0, or EXIT_TROUBLE after one line on stderr. */
-int ps_take_ports(const char *list, struct ps_numbers *ports);
-int ps_take_netns(const char *text, const char **netns);
-
-/* The text of --help. */
-extern const char ps_help[];
+/* For option_rule.take: into a struct ps_numbers, and a const char *. */
+int ps_take_numbers(const struct option_rule *rule, const char *list, void *to);
+int ps_take_netns(const struct option_rule *rule, const char *text, void *to);
 
 #endif

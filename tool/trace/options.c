@@ -6,68 +6,61 @@
 #include "common/units.h"
 
 #include <getopt.h>
-#include <limits.h>
 #include <string.h>
 
-enum option_id {
-    OPT_JSON = OPTION_BASE,
-    OPT_HTML,
-    OPT_STACK,
-    OPT_VERSION,
-};
+static const char help[] =
+    "usage: finack trace [OPTIONS] [--] COMMAND [ARGS...]\n"
+    "       finack trace [OPTIONS] -p PID\n"
+    "\n"
+    "Follows every socket of a command, its threads and its children, from where it is made to\n"
+    "where its last reference is closed. At the end it prints a receipt for each socket, and the\n"
+    "ghosts: what outlived the program's close. Reads and writes run at full speed.\n"
+    "\n"
+    "  -o, --output FILE   write to FILE, whole or not at all, not to stderr\n"
+    "  --json              one JSON document, to stdout or FILE\n"
+    "  --html FILE         also write a page that draws every close\n"
+    "  --stack[=WHICH]     all (default) or python\n"
+    "                      show the stack of each call: all frames, or only those of Python\n"
+    "  -p, --pid PID       attach to a running process (each of its system calls gets slower)\n"
+    "  -h, --help, --version\n"
+    "\n"
+    "Ctrl-C ends the trace: it waits up to 2 s for the command to end, then detaches, prints, and\n"
+    "leaves the command running; a second Ctrl-C does that at once.\n"
+    "\n"
+    "Exit status: 0 no ghosts, 1 ghosts, 2 bad usage, the command could not be run or attached to,\n"
+    "or the output could not be written. The command's own is printed.\n";
 
-static const struct option long_options[] = {
-    { "output", required_argument, NULL, 'o' },      { "pid", required_argument, NULL, 'p' },
-    { "json", no_argument, NULL, OPT_JSON },         { "html", required_argument, NULL, OPT_HTML },
-    { "stack", optional_argument, NULL, OPT_STACK }, { "help", no_argument, NULL, 'h' },
-    { "version", no_argument, NULL, OPT_VERSION },   { NULL, 0, NULL, 0 },
-};
-
-static int take_pid(const char *text, pid_t *ret)
+static int take_pid(const struct option_rule *rule, const char *text, void *to)
 {
     uint64_t pid;
 
-    if (parse_number(text, 1, INT_MAX, &pid) < 0)
-        return complain("-p '%s' is no process id", text);
-    *ret = (pid_t) pid;
+    if (parse_number(text, 1, INT32_MAX, &pid) < 0)
+        return complain("-%c '%s' is no process id", rule->letter, text);
+    *(pid_t *) to = (pid_t) pid;
     return 0;
 }
 
-static int take_file(const char *option, const char *text, const char **ret)
+static int take_stack(const struct option_rule *rule, const char *text, void *to)
 {
-    if (!*text)
-        return complain("%s needs the name of a file", option);
-    *ret = text;
-    return 0;
-}
+    struct trace_options *o = to;
 
-static int take_stack(const char *text, struct trace_options *o)
-{
     o->stack = true;
     o->python = text && strcmp(text, "python") == 0;
     if (text && !o->python && strcmp(text, "all") != 0)
-        return complain("--stack '%s' is not one of all, python", text);
+        return complain("--%s '%s' is not one of all, python", rule->name, text);
     return 0;
 }
 
-static int take_option(char **argv, int id, struct trace_options *o)
-{
-    switch (id) {
-    case 'o':
-        return take_file("-o", optarg, &o->output);
-    case 'p':
-        return take_pid(optarg, &o->pid);
-    case OPT_JSON:
-        o->json = true;
-        return 0;
-    case OPT_HTML:
-        return take_file("--html", optarg, &o->html);
-    case OPT_STACK:
-        return take_stack(optarg, o);
-    default:
-        return option_not_understood(argv, id) != PARSE_RUN;
-    }
-}
+#define AT(member) offsetof(struct trace_options, member)
+
+static const struct option_rule rules[] = {
+    { "output", 'o', .at = AT(output), .take = option_file },
+    { "pid", 'p', .at = AT(pid), .take = take_pid },
+    { "json", .at = AT(json) },
+    { "html", .at = AT(html), .take = option_file },
+    { "stack", .take = take_stack, .may_lack = true },
+    { .name = NULL },
+};
 
 static enum parse_result take_target(int argc, char **argv, struct trace_options *o)
 {
@@ -83,26 +76,16 @@ static enum parse_result take_target(int argc, char **argv, struct trace_options
     return PARSE_RUN;
 }
 
-static bool is_one_file(const struct trace_options *o)
-{
-    return o->output && o->html && strcmp(o->output, o->html) == 0;
-}
-
-/* The command's own options are its own: '+' ends ours at the first word that is none. */
+/* The command's own options are its own. */
 enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o)
 {
-    int id;
+    enum parse_result result;
 
     *o = (struct trace_options) { 0 };
-    opterr = 0;
-    optind = 1;
-    while ((id = getopt_long(argc, argv, "+:ho:p:", long_options, NULL)) != -1) {
-        if (id == 'h' || id == OPT_VERSION)
-            return put_help(id == 'h' ? trace_help : NULL);
-        if (take_option(argv, id, o))
-            return PARSE_WRONG;
-    }
-    if (is_one_file(o)) {
+    result = options_read(argc, argv, rules, help, true, o);
+    if (result != PARSE_RUN)
+        return result;
+    if (o->output && o->html && strcmp(o->output, o->html) == 0) {
         complain("-o and --html name one file; give each its own");
         return PARSE_WRONG;
     }

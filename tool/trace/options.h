@@ -21,7 +21,4 @@ struct trace_options {
 
 enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o);
 
-/* The text of --help. */
-extern const char trace_help[];
-
 #endif

@@ -13,7 +13,6 @@
 #include "kernel/proc.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,11 +154,10 @@ static int ask_in_rounds(struct asking *a, char **ret_text)
 
 static long status_number(int32_t pid, const char *name)
 {
-    char path[32], text[4096];
-    const char *line;
+    char text[4096];
+    int n = read_proc(text, sizeof text, "/proc/%d/status", pid);
+    const char *line = n > 0 ? strstr(text, name) : NULL;
 
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    line = read_file(AT_FDCWD, path, text, sizeof text) > 0 ? strstr(text, name) : NULL;
     return line ? strtol(line + strlen(name), NULL, 10) : 0;
 }
 
@@ -177,12 +175,10 @@ static int check_ready(int32_t pid)
 static rlim_t count_descriptors(int32_t pid)
 {
     struct fin__folder folder;
-    char path[32];
     int32_t fd;
     rlim_t count = 0;
 
-    snprintf(path, sizeof path, "/proc/%d/fd", pid);
-    if (fin__folder_open(&folder, AT_FDCWD, path) < 0)
+    if (fin__fds_open(&folder, pid) < 0)
         return 0;
     while (fin__folder_next(&folder, &fd) > 0)
         count++;

@@ -22,11 +22,10 @@ enum {
 /* Whom the process opens files as. */
 static int owner(int32_t pid, uid_t *uid, gid_t *gid)
 {
-    char path[32], text[4096];
+    char text[4096];
     const char *u, *g;
 
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    if (read_file(AT_FDCWD, path, text, sizeof text) <= 0)
+    if (read_proc(text, sizeof text, "/proc/%d/status", pid) <= 0)
         return -ESRCH;
     u = strstr(text, "\nUid:");
     g = strstr(text, "\nGid:");

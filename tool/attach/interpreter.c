@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 #ifndef SYS_epoll_wait
 #define SYS_epoll_wait (-1)
@@ -55,21 +54,6 @@ static const struct layout {
 enum {
     WORDS = 110
 };
-
-bool memory_read(int32_t pid, uint64_t from, void *to, size_t size)
-{
-    struct iovec here = { to, size }, there = { (void *) (uintptr_t) from, size }; // NOLINT
-
-    return process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t) size;
-}
-
-bool memory_write(int32_t pid, uint64_t to, const void *from, size_t size)
-{
-    struct iovec here = { (void *) (uintptr_t) from, size }; // NOLINT
-    struct iovec there = { (void *) (uintptr_t) to, size };  // NOLINT
-
-    return process_vm_writev(pid, &here, 1, &there, 1, 0) == (ssize_t) size;
-}
 
 static uint64_t word(int32_t pid, uint64_t at)
 {
@@ -237,13 +221,10 @@ int interpreter_find(struct interpreter *in, int32_t pid)
 /* The kernel's number of a thread in its own pid namespace, which is what Python knows. */
 static int32_t number_inside(int32_t pid, int32_t tid)
 {
-    char path[64], text[4096];
-    const char *line, *end;
-    int n;
+    char text[4096];
+    int n = read_proc(text, sizeof text, "/proc/%d/task/%d/status", pid, tid);
+    const char *line = n > 0 ? strstr(text, "\nNSpid:") : NULL, *end;
 
-    snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
-    n = read_file(AT_FDCWD, path, text, sizeof text);
-    line = n > 0 ? strstr(text, "\nNSpid:") : NULL;
     if (!line)
         return tid;
     end = strchr(line + 1, '\n');
@@ -254,11 +235,10 @@ static int32_t number_inside(int32_t pid, int32_t tid)
 
 static enum python_doing look(int32_t pid, int32_t tid)
 {
-    char path[64], text[256];
+    char text[256];
     long number;
 
-    snprintf(path, sizeof path, "/proc/%d/task/%d/syscall", pid, tid);
-    if (tid == 0 || read_file(AT_FDCWD, path, text, sizeof text) <= 0)
+    if (tid == 0 || read_proc(text, sizeof text, "/proc/%d/task/%d/syscall", pid, tid) <= 0)
         return WAITS_OTHERWISE;
     if (strncmp(text, "running", 7) == 0)
         return COMPUTES;

@@ -51,8 +51,4 @@ int interpreter_threads(const struct interpreter *in, python_threads *list);
 /* Does the thread still exist? If not, its state may be other memory by now. */
 bool interpreter_has(const struct interpreter *in, const struct python_thread *thread);
 
-/* Memory of the process. True if all of it was copied. */
-bool memory_read(int32_t pid, uint64_t from, void *to, size_t size);
-bool memory_write(int32_t pid, uint64_t to, const void *from, size_t size);
-
 #endif

@@ -3,6 +3,7 @@
 #include "attach/order.h"
 
 #include "common/deadline.h"
+#include "common/procfs.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -17,23 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/pidfd.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 /* ---- one entry, in a child ---- */
-
-static int take_copy(int32_t pid, int32_t fd)
-{
-    int process = pidfd_open(pid, 0), copy = process < 0 ? -1 : pidfd_getfd(process, fd, 0);
-    int result = copy < 0 ? -errno : copy;
-
-    if (process >= 0)
-        close(process);
-    return result;
-}
 
 /* Away from the number that the other copy must have. */
 static int move_away(int fd, int number)
@@ -45,16 +33,12 @@ static int move_away(int fd, int number)
 
 static int delete_entry(const struct fin_stale *stale)
 {
-    struct rlimit limit;
     struct stat st;
     int set, socket;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void) setrlimit(RLIMIT_NOFILE, &limit);
-    }
-    set = take_copy(stale->pid, stale->epoll_fd);
-    socket = set < 0 ? set : take_copy(stale->holder_pid, stale->holder_fd);
+    raise_descriptor_limit();
+    set = copy_descriptor(stale->pid, stale->epoll_fd);
+    socket = set < 0 ? set : copy_descriptor(stale->holder_pid, stale->holder_fd);
     if (socket < 0)
         return socket;
     if (fstat(socket, &st) < 0 || st.st_ino != stale->inode)

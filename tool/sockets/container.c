@@ -5,7 +5,6 @@
 #include "common/procfs.h"
 
 #include <ctype.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,16 +79,13 @@ void container_parse(const char *text, struct container *ret)
 
 void container_read(int32_t pid, struct container *ret)
 {
-    char path[48], text[4096];
-    int n;
+    char text[4096];
+    int n = read_proc(text, sizeof text, "/proc/%d/cgroup", pid);
 
-    snprintf(path, sizeof path, "/proc/%d/cgroup", pid);
-    n = read_file(AT_FDCWD, path, text, sizeof text);
     container_parse(n > 0 ? text : "", ret);
     if (!*ret->id)
         return;
-    snprintf(path, sizeof path, "/proc/%d/root/etc/hostname", pid);
-    n = read_file(AT_FDCWD, path, text, sizeof text);
+    n = read_proc(text, sizeof text, "/proc/%d/root/etc/hostname", pid);
     if (n > 0)
         snprintf(ret->host, sizeof ret->host, "%.*s", (int) strcspn(text, "\n"), text);
 }

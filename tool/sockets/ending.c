@@ -13,7 +13,6 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,19 +20,6 @@ enum {
     LINGER_MS = 2000,
     TOTAL_MS = 5000
 };
-
-static int take_copy(int32_t pid, int32_t fd)
-{
-    int process = pidfd_open(pid, 0), copy;
-
-    if (process < 0)
-        return -errno;
-    copy = pidfd_getfd(process, fd, 0);
-    if (copy < 0)
-        copy = -errno;
-    close(process);
-    return copy;
-}
 
 static void put_address(int family, const uint8_t *address, unsigned port, char *buf, size_t size)
 {
@@ -90,7 +76,7 @@ int ending_open(struct ending *e, int32_t pid, int32_t fd, uint64_t socket)
 {
     int result, state = 0;
 
-    *e = (struct ending) { .copy = take_copy(pid, fd) };
+    *e = (struct ending) { .copy = copy_descriptor(pid, fd) };
     if (e->copy < 0)
         return e->copy;
     result = look_at(e, &state);

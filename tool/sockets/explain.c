@@ -211,12 +211,12 @@ static bool waits_longest(const struct snapshot *snapshot, const struct socket *
 /* What an execve(2) has kept is not close-on-exec. */
 static bool may_be_inherited(const struct snapshot *snapshot, const struct socket *s, size_t i)
 {
-    char path[48], text[256];
+    char text[256];
     const char *flags;
 
-    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", socket_holder(snapshot, s, i)->pid,
-             socket_reference(snapshot, s, i)->fd);
-    if (read_file(AT_FDCWD, path, text, sizeof text) < 0)
+    if (read_proc(text, sizeof text, "/proc/%d/fdinfo/%d", socket_holder(snapshot, s, i)->pid,
+                  socket_reference(snapshot, s, i)->fd)
+        < 0)
         return false;
     flags = strstr(text, "flags:");
     return flags && !(strtoul(flags + strlen("flags:"), NULL, 8) & O_CLOEXEC);

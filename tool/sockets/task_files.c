@@ -6,7 +6,6 @@
 #include "sockets/btf.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -213,7 +212,7 @@ static bool are_few(void)
 {
     char text[64];
 
-    return read_file(AT_FDCWD, "/proc/sys/fs/file-nr", text, sizeof text) <= 0
+    return read_proc(text, sizeof text, "/proc/sys/fs/file-nr") <= 0
         || strtoul(text, NULL, 10) < FEW;
 }
 

@@ -14,7 +14,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -58,15 +57,9 @@ static bool read_protocol(int32_t pid, const struct reference *reference, struct
 
 static int take_copy(int32_t pid, const struct reference *reference)
 {
-    int process = (int) syscall(SYS_pidfd_open, pid, 0), fd;
+    int fd = copy_descriptor(pid, reference->fd);
     struct stat st;
 
-    if (process < 0)
-        return -errno;
-    fd = (int) syscall(SYS_pidfd_getfd, process, reference->fd, 0);
-    if (fd < 0)
-        fd = -errno;
-    close(process);
     if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_ino != reference->inode)) {
         close(fd);
         return -ESTALE;

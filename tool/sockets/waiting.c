@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <sys/select.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 
 /* A program may have a million descriptors in poll(2), in each of its threads: what is beyond that
  * is not known. */
@@ -35,20 +34,13 @@ static void waiting_add(struct waiting *waiting, int32_t fd)
 }
 
 /* The memory may change while we read: a number too many or too few is no harm. */
-static bool copy(int32_t tid, uint64_t from, void *to, size_t size)
-{
-    struct iovec here = { to, size }, there = { (void *) (uintptr_t) from, size }; // NOLINT
-
-    return process_vm_readv(tid, &here, 1, &there, 1, 0) == (ssize_t) size;
-}
-
 static void add_polled(struct waiting *waiting, int32_t tid, uint64_t from, uint64_t count)
 {
     struct pollfd *polled = NULL;
 
     if (count > 0 && count <= POLLED_MAX && count <= waiting->room - waiting->fds.count)
         polled = calloc(count, sizeof *polled);
-    if (polled && copy(tid, from, polled, count * sizeof *polled))
+    if (polled && memory_read(tid, from, polled, count * sizeof *polled))
         for (uint64_t i = 0; i < count; i++)
             waiting_add(waiting, polled[i].fd);
     else if (count > 0)
@@ -64,7 +56,7 @@ static void add_selected(struct waiting *waiting, int32_t tid, uint64_t from, ui
     if (from == 0)
         return;
     FD_ZERO(&set);
-    if (count > FD_SETSIZE || !copy(tid, from, &set, words * sizeof(fd_mask)))
+    if (count > FD_SETSIZE || !memory_read(tid, from, &set, words * sizeof(fd_mask)))
         waiting->unknown = true;
     else
         for (int fd = 0; fd < (int) count; fd++)

@@ -6,6 +6,7 @@
 #include "trace/attach.h"
 
 #include "common/deadline.h"
+#include "common/procfs.h"
 #include "trace/inspect.h"
 
 #include <errno.h>
@@ -16,7 +17,6 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #define FOLLOW                                                                                     \
     (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK        \
@@ -40,7 +40,7 @@ static struct task *attach_take(struct trace *trace, pid_t tid, pid_t pid)
 
     if (!task)
         return NULL;
-    inspect_command(tid, task->command);
+    process_command(tid, task->command);
     task->files = leader ? leader->files : files_new();
     if (leader)
         task->files->users++;

@@ -2,6 +2,7 @@
 
 #include "trace/calls.h"
 
+#include "common/procfs.h"
 #include "trace/descriptors.h"
 #include "trace/inspect.h"
 #include "trace/tell.h"
@@ -14,7 +15,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 /* The kernel's own ERESTARTSYS and its like, which only a tracer sees. */
@@ -53,19 +53,11 @@ static void leave_socket(struct trace *trace, struct task *task, int64_t result)
         descriptor_made(trace, task, (int) result, ORIGIN_MADE);
 }
 
-static bool read_memory(const struct task *task, uint64_t address, void *to, size_t size)
-{
-    struct iovec ours = { to, size };
-    struct iovec theirs = { (void *) (uintptr_t) address, size }; // NOLINT
-
-    return process_vm_readv(task->tid, &ours, 1, &theirs, 1, 0) == (ssize_t) size;
-}
-
 static void leave_socketpair(struct trace *trace, struct task *task, int64_t result)
 {
     int pair[2];
 
-    if (result < 0 || !read_memory(task, task->args[3], pair, sizeof pair))
+    if (result < 0 || !memory_read(task->tid, task->args[3], pair, sizeof pair))
         return;
     for (int i = 0; i < 2; i++) {
         struct thing *socket = descriptor_made(trace, task, pair[i], ORIGIN_MADE);
@@ -91,7 +83,7 @@ static void read_target(struct task *task)
     char address[128];
     size_t size = task->args[2] < sizeof address ? (size_t) task->args[2] : sizeof address;
 
-    if (read_memory(task, task->args[1], address, size))
+    if (memory_read(task->tid, task->args[1], address, size))
         inspect_at_target(task->subject, address, size);
 }
 
@@ -223,7 +215,7 @@ static bool is_for_witness(const struct task *task)
 {
     struct epoll_event entry;
 
-    return read_memory(task, task->args[3], &entry, sizeof entry)
+    return memory_read(task->tid, task->args[3], &entry, sizeof entry)
         && fin__witness_owns(entry.events | EPOLLERR | EPOLLHUP);
 }
 

@@ -2,6 +2,7 @@
 
 #include "trace/front.h"
 
+#include "common/procfs.h"
 #include "common/say.h"
 #include "trace/attach.h"
 #include "trace/filter.h"
@@ -17,7 +18,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,24 +78,13 @@ static void keep_only(const int *keep, size_t count)
     (void) close_range(next, ~0u, 0);
 }
 
-/* A descriptor for each process that is traced. */
-static void raise_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    (void) setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 __attribute__((noreturn)) static void become_tracer(const struct front *f, pid_t front)
 {
     const int keep[] = { f->go[1], f->whom[0], f->result[1] };
     pid_t pid = f->options->pid;
 
     keep_only(keep, 3);
-    raise_limit();
+    raise_descriptor_limit(); /* one for each process that is traced */
     prctl(PR_SET_PDEATHSIG, SIGUSR2);
     prctl(PR_SET_NAME, "finack tracer");
     if (getppid() != front)

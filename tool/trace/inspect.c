@@ -7,7 +7,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -273,19 +272,6 @@ int inspect_through(pid_t tid, void (*visit)(int fd, const struct fin__link *lin
     return 0;
 }
 
-void inspect_command(pid_t tid, char command[16])
-{
-    char path[64], text[64];
-    int n;
-
-    snprintf(path, sizeof path, "/proc/%d/comm", (int) tid);
-    n = read_file(AT_FDCWD, path, text, sizeof text);
-    if (n < 0)
-        n = 0;
-    text[n > 0 && text[n - 1] == '\n' ? n - 1 : n] = '\0';
-    snprintf(command, 16, "%.15s", text);
-}
-
 pid_t inspect_tgid(const char *status)
 {
     const char *line = strstr(status, "\nTgid:");
@@ -295,11 +281,10 @@ pid_t inspect_tgid(const char *status)
 
 pid_t inspect_process(pid_t tid)
 {
-    char path[64], text[512];
+    char text[512];
     pid_t pid = 0;
 
-    snprintf(path, sizeof path, "/proc/%d/status", (int) tid);
-    if (read_file(AT_FDCWD, path, text, sizeof text) > 0)
+    if (read_proc(text, sizeof text, "/proc/%d/status", (int) tid) > 0)
         pid = inspect_tgid(text);
     return pid > 0 ? pid : tid;
 }

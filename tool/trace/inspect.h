@@ -42,9 +42,6 @@ bool inspect_peer_ended(struct thing *socket, int borrowed, uint64_t *ago_ns);
 int inspect_through(pid_t tid, void (*visit)(int fd, const struct fin__link *link, void *arg),
                     void *arg);
 
-/* The name of a thread, "" if it is gone; any bytes. */
-void inspect_command(pid_t tid, char command[16]);
-
 /* The process that a thread belongs to; the thread itself if it is gone. */
 pid_t inspect_process(pid_t tid);
 /* ... from its proc_pid_status(5); 0 if that does not tell. */

@@ -3,6 +3,7 @@
 #include "trace/loop.h"
 
 #include "common/deadline.h"
+#include "common/procfs.h"
 #include "trace/after.h"
 #include "trace/calls.h"
 #include "trace/descriptors.h"
@@ -77,7 +78,7 @@ static struct task *add_task(struct trace *trace, pid_t tid, pid_t pid)
     struct task *task = tasks_add(&trace->tasks, tid, pid);
 
     if (task)
-        inspect_command(tid, task->command);
+        process_command(tid, task->command);
     return task;
 }
 
@@ -335,7 +336,7 @@ static struct task *on_exec(struct trace *trace, struct task *task)
     if (trace->began)
         task = become_leader(trace, task);
     task->exiting = false;
-    inspect_command(task->tid, task->command);
+    process_command(task->tid, task->command);
     task->named_ns = now_ns();
     task->call = &call_exec;
     descriptors_unshare(task);

@@ -2,12 +2,12 @@
 
 #include "trace/python.h"
 
+#include "common/procfs.h"
 #include "common/say.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/uio.h>
 
 /* ---- where the interpreter keeps what ---- */
 
@@ -69,18 +69,11 @@ enum {
 
 /* ---- memory ---- */
 
-static bool copy(const struct python *p, uint64_t from, void *to, size_t size)
-{
-    struct iovec here = { to, size }, there = { (void *) (uintptr_t) from, size }; // NOLINT
-
-    return process_vm_readv(p->pid, &here, 1, &there, 1, 0) == (ssize_t) size;
-}
-
 static uint64_t word(const struct python *p, uint64_t at)
 {
     uint64_t value = 0;
 
-    return at && copy(p, at, &value, sizeof value) ? value : 0;
+    return at && memory_read(p->pid, at, &value, sizeof value) ? value : 0;
 }
 
 static uint64_t member(const struct python *p, uint64_t object, int which)
@@ -127,7 +120,7 @@ static bool take_told(struct python *p)
     uint64_t words[WORDS];
     size_t count = p->minor == 13 ? 73 : p->minor == 14 ? 93 : WORDS;
 
-    if (!copy(p, p->runtime, words, count * sizeof *words)
+    if (!memory_read(p->pid, p->runtime, words, count * sizeof *words)
         || memcmp(words, cookie, sizeof cookie) != 0 || (words[1] >> 16) != (0x0300u | p->minor))
         return false;
     p->without_gil = words[2] != 0;
@@ -162,7 +155,7 @@ static bool python_look(struct python *p, Dwfl *dwfl)
     p->looked = true;
     (void) dwfl_getmodules(dwfl, find_symbols, &found, 0);
     if (!found.runtime || !found.code_type || !found.unicode_type
-        || !copy(p, found.version, &version, sizeof version))
+        || !memory_read(p->pid, found.version, &version, sizeof version))
         return false;
     p->runtime = found.runtime;
     p->code_type = found.code_type;
@@ -221,12 +214,12 @@ static bool read_text(const struct python *p, uint64_t object, char text[TEXT_MA
     unsigned shift = p->without_gil && p->minor > FIRST_TELLING ? 8 : 2;
 
     if (member(p, object, OBJECT_TYPE) != p->unicode_type
-        || !copy(p, object + p->offset[TEXT_STATE], &state, sizeof state))
+        || !memory_read(p->pid, object + p->offset[TEXT_STATE], &state, sizeof state))
         return false;
     strcpy(text, "?");
     if ((state >> (shift + 3) & 3) != 3 || length >= TEXT_MAX)
         return true;
-    if (!copy(p, object + p->offset[TEXT_DATA], text, length))
+    if (!memory_read(p->pid, object + p->offset[TEXT_DATA], text, length))
         return false;
     text[length] = '\0';
     return true;
@@ -308,8 +301,8 @@ static int32_t line_of(const struct python *p, uint64_t code, uint64_t frame)
     int32_t first;
 
     if (p->without_gil || size == 0 || size > sizeof table || instruction < start
-        || !copy(p, lines + p->offset[BYTES_DATA], table, size)
-        || !copy(p, code + p->offset[CODE_FIRST_LINE], &first, sizeof first))
+        || !memory_read(p->pid, lines + p->offset[BYTES_DATA], table, size)
+        || !memory_read(p->pid, code + p->offset[CODE_FIRST_LINE], &first, sizeof first))
         return 0;
     return find_line((struct lines) { table, table + size }, first, instruction - start);
 }
@@ -344,15 +337,16 @@ static bool is_entry(const struct python *p, uint64_t frame, uint8_t below)
 
     if (p->minor > FIRST_MINOR)
         return below >= OWNED_BY_INTERPRETER;
-    return copy(p, frame + IS_ENTRY, &entry, 1) && entry;
+    return memory_read(p->pid, frame + IS_ENTRY, &entry, 1) && entry;
 }
 
 static uint8_t owner_of(const struct python *p, uint64_t frame)
 {
     uint8_t owner = OWNED_BY_INTERPRETER;
 
-    return frame && copy(p, frame + p->offset[FRAME_OWNER], &owner, 1) ? owner
-                                                                       : OWNED_BY_INTERPRETER;
+    return frame && memory_read(p->pid, frame + p->offset[FRAME_OWNER], &owner, 1)
+        ? owner
+        : OWNED_BY_INTERPRETER;
 }
 
 size_t python_frames(struct python *p, Dwfl *dwfl, pid_t tid, struct python_frame *frames,

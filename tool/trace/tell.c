@@ -3,7 +3,7 @@
 #include "trace/tell.h"
 
 #include "common/deadline.h"
-#include "trace/inspect.h"
+#include "common/procfs.h"
 #include "trace/sink.h"
 #include "trace/stack.h"
 
@@ -49,7 +49,7 @@ static void renew_name(struct task *task)
     if (now - task->named_ns < NAME_NS)
         return;
     task->named_ns = now;
-    inspect_command(task->tid, task->command);
+    process_command(task->tid, task->command);
 }
 
 static char *stack_of(struct trace *trace, const struct task *task)

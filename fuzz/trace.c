@@ -40,7 +40,7 @@ static void new_socket(struct bytes *bytes, struct scene *s)
 {
     uint64_t inode = 1 + take_below(bytes, 8);
 
-    if (s->trace.book.count == SOCKETS_MAX)
+    if (s->trace.book.sockets.count == SOCKETS_MAX)
         return;
     s->thing = book_new_socket(&s->trace.book, inode);
     must(s->thing && book_find(&s->trace.book, inode) == s->thing, "the newest is found");
@@ -189,7 +189,7 @@ static void finish_json(struct scene *s)
     json_end(s->json, &s->trace);
     check_text(s->json, &s->json_at, &s->json_size);
     value = json_loads(s->json_at, 0, NULL);
-    must(json_array_size(json_object_get(value, "sockets")) == s->trace.book.count,
+    must(json_array_size(json_object_get(value, "sockets")) == s->trace.book.sockets.count,
          "JSON has all sockets");
     must(count_errors(json_object_get(value, "events")) == s->errors, "every error has a name");
     json_decref(value);
@@ -239,8 +239,8 @@ static void finish(struct scene *s)
             files_drop(s->files[i], (int) fd);
         must(files_leave(s->files[i]), "a table has one user");
     }
-    for (size_t i = 0; i < s->trace.book.count; i++)
-        refs += s->trace.book.sockets[i]->refs;
+    for (size_t i = 0; i < s->trace.book.sockets.count; i++)
+        refs += s->trace.book.sockets.at[i]->refs;
     must(refs == 0, "references are counted");
     book_close(&s->trace.book);
 }

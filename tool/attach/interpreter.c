@@ -296,15 +296,12 @@ static int list_threads(const struct interpreter *in, const uint64_t *words, pyt
 
     if (!main_thread)
         return -ESRCH;
-    if (list_need(list, 1) < 0)
+    if (list_add(list, (struct python_thread) { main_thread, 0, IS_MAIN }) < 0)
         return -ENOMEM;
-    list->at[list->count++] = (struct python_thread) { main_thread, 0, IS_MAIN };
     for (int i = 0; i < THREADS_MAX && state; i++) {
-        if (state != main_thread) {
-            if (list_need(list, 1) < 0)
-                return -ENOMEM;
-            list->at[list->count++] = (struct python_thread) { state, 0, IS_MAIN };
-        }
+        if (state != main_thread
+            && list_add(list, (struct python_thread) { state, 0, IS_MAIN }) < 0)
+            return -ENOMEM;
         state = word(in->pid, state + words[WORD_NEXT_THREAD]);
     }
     return 0;

@@ -28,6 +28,15 @@
         moved_ ? 0 : -ENOMEM;                                                                      \
     })
 
+/* Adds an element. Gives 0 or -ENOMEM. */
+#define list_add(list, ...)                                                                        \
+    __extension__({                                                                                \
+        int added_ = list_need(list, 1);                                                           \
+        if (added_ == 0)                                                                           \
+            (list)->at[(list)->count++] = __VA_ARGS__;                                             \
+        added_;                                                                                    \
+    })
+
 /* Adds the elements of another list. Gives 0 or -ENOMEM. */
 #define list_append(list, from)                                                                    \
     __extension__({                                                                                \
@@ -38,6 +47,15 @@
         }                                                                                          \
         appended_;                                                                                 \
     })
+
+/* As qsort(3) and bsearch(3); a list may be empty. */
+#define list_sort(list, compare)                                                                   \
+    do                                                                                             \
+        if ((list)->count)                                                                         \
+            qsort((list)->at, (list)->count, sizeof *(list)->at, compare);                         \
+    while (0)
+#define list_search(list, key, compare)                                                            \
+    ((list)->count ? bsearch(key, (list)->at, (list)->count, sizeof *(list)->at, compare) : NULL)
 
 /* Empties it, and gives its memory back. */
 #define list_free(list)                                                                            \

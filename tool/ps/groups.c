@@ -71,10 +71,7 @@ static int add_named(struct groups *g, const struct socket *s, const char *name)
         named.name = g->named.at[g->named.count - 1].name;
     else if (add_text(g, name, &named.name) < 0)
         return -ENOMEM;
-    if (list_need(&g->named, 1) < 0)
-        return -ENOMEM;
-    g->named.at[g->named.count++] = named;
-    return 0;
+    return list_add(&g->named, named);
 }
 
 static void name_process(const struct groups *g, const struct process *p, char name[KEY])
@@ -227,9 +224,8 @@ static int sum_up(struct groups *g)
         if (i == 0
             || strcmp(g->text.at + g->named.at[i].name, g->text.at + g->named.at[last].name) != 0) {
             last = i;
-            if (list_need(&g->groups, 1) < 0)
+            if (list_add(&g->groups, (struct group) { .name = NULL }) < 0)
                 return -ENOMEM;
-            g->groups.at[g->groups.count++] = (struct group) { .name = NULL };
         }
         result = count_in(g, &g->groups.at[g->groups.count - 1], g->named.at[i].socket);
     }
@@ -257,8 +253,7 @@ static void name_groups(struct groups *g)
         group->name = g->text.at + g->named.at[i].name;
         group->same = count_same(g, group, i);
     }
-    if (g->groups.count)
-        qsort(g->groups.at, g->groups.count, sizeof *g->groups.at, by_size);
+    list_sort(&g->groups, by_size);
 }
 
 static int groups_make(struct groups *g, const struct snapshot *snapshot,

@@ -15,9 +15,7 @@ struct before {
     bool seen;
 };
 
-struct earlier {
-    LIST(struct before) sockets; /* by cookie and inode */
-};
+typedef LIST(struct before) earlier_list; /* by cookie and inode */
 
 static int record_compare(const void *a, const void *b)
 {
@@ -40,7 +38,7 @@ static int verdict_of(const char *name)
 }
 
 /* Whatever is not as it should be is nothing. */
-static int record_take(const json_t *document, struct earlier *ret)
+static int record_take(const json_t *document, earlier_list *ret)
 {
     const json_t *sockets = json_object_get(document, "sockets"), *s;
     size_t i;
@@ -55,16 +53,14 @@ static int record_take(const json_t *document, struct earlier *ret)
             .verdict = verdict_of(json_string_value(json_object_get(s, "verdict"))),
         };
 
-        if (list_need(&ret->sockets, 1) < 0)
+        if (list_add(ret, before) < 0)
             return -ENOMEM;
-        ret->sockets.at[ret->sockets.count++] = before;
     }
-    if (ret->sockets.count)
-        qsort(ret->sockets.at, ret->sockets.count, sizeof *ret->sockets.at, record_compare);
+    list_sort(ret, record_compare);
     return 0;
 }
 
-static int read_earlier(const char *path, struct earlier *ret)
+static int read_earlier(const char *path, earlier_list *ret)
 {
     json_error_t error;
     json_t *document = json_load_file(path, 0, &error);
@@ -83,17 +79,14 @@ static int read_earlier(const char *path, struct earlier *ret)
 
 /* ---- comparing ---- */
 
-static struct before *record_find(const struct earlier *earlier, const struct socket *s)
+static struct before *record_find(const earlier_list *earlier, const struct socket *s)
 {
     struct before key = { .cookie = s->cookie, .inode = s->inode };
 
-    if (earlier->sockets.count == 0)
-        return NULL;
-    return bsearch(&key, earlier->sockets.at, earlier->sockets.count, sizeof key, record_compare);
+    return list_search(earlier, &key, record_compare);
 }
 
-static bool is_news(const struct earlier *earlier, const struct socket *s,
-                    struct ps_changes *changes)
+static bool is_news(const earlier_list *earlier, const struct socket *s, struct ps_changes *changes)
 {
     struct before *before = record_find(earlier, s);
 
@@ -108,7 +101,7 @@ static bool is_news(const struct earlier *earlier, const struct socket *s,
 
 int ps_record_compare(const char *path, struct ps_rows *rows)
 {
-    struct earlier earlier = { .sockets.at = NULL };
+    earlier_list earlier = { .at = NULL };
     size_t kept = 0;
     int status = read_earlier(path, &earlier);
 
@@ -125,8 +118,8 @@ int ps_record_compare(const char *path, struct ps_rows *rows)
     }
     if (!status)
         rows->rows.count = kept;
-    for (size_t i = 0; i < earlier.sockets.count; i++)
-        rows->changes.went += !earlier.sockets.at[i].seen;
-    free(earlier.sockets.at);
+    for (size_t i = 0; i < earlier.count; i++)
+        rows->changes.went += !earlier.at[i].seen;
+    free(earlier.at);
     return status;
 }

@@ -154,17 +154,15 @@ static int pick(const struct snapshot *snapshot, const struct ps_options *o, sor
 {
     for (size_t i = 0; i < snapshot->dump.sockets.count; i++) {
         const struct socket *s = &snapshot->dump.sockets.at[i];
+        struct sorted one = { .socket = (uint32_t) i };
 
         if (!is_wanted(snapshot, s, o))
             continue;
-        if (list_need(list, 1) < 0)
+        one.key = key_of(snapshot, s, o->sort);
+        one.then = (uint32_t) s->verdict << 28 | (uint32_t) s->protocol << 24
+            | (uint32_t) s->state << 16 | s->local_port;
+        if (list_add(list, one) < 0)
             return -ENOMEM;
-        list->at[list->count++] = (struct sorted) {
-            .key = key_of(snapshot, s, o->sort),
-            .then = (uint32_t) s->verdict << 28 | (uint32_t) s->protocol << 24
-                | (uint32_t) s->state << 16 | s->local_port,
-            .socket = (uint32_t) i,
-        };
     }
     return 0;
 }
@@ -189,10 +187,10 @@ int ps_rows_pick(const struct snapshot *snapshot, const struct ps_options *o, st
     int result = pick(snapshot, o, &list);
 
     *rows = (struct ps_rows) { .rows.at = NULL };
-    if (result == 0 && list.count)
-        qsort(list.at, list.count, sizeof *list.at, rows_compare);
-    if (result == 0)
+    if (result == 0) {
+        list_sort(&list, rows_compare);
         result = take(snapshot, &list, rows);
+    }
     free(list.at);
     return result;
 }

@@ -57,9 +57,7 @@ static const struct memory *recall(const struct past *past, const struct socket 
 {
     struct memory key = { .cookie = s->cookie };
 
-    if (!s->cookie || past->sockets.count == 0)
-        return NULL;
-    return bsearch(&key, past->sockets.at, past->sockets.count, sizeof key, by_cookie);
+    return s->cookie ? list_search(&past->sockets, &key, by_cookie) : NULL;
 }
 
 static float grown(uint64_t now, uint64_t before, double seconds)
@@ -119,8 +117,7 @@ static int remember(struct past *past, const struct snapshot *snapshot, const st
                 ? (struct memory) { s->cookie, s->tcp.received, s->tcp.acked }
                 : (struct memory) { .cookie = s->cookie };
     }
-    if (past->sockets.count)
-        qsort(past->sockets.at, past->sockets.count, sizeof *past->sockets.at, by_cookie);
+    list_sort(&past->sockets, by_cookie);
     return 0;
 }
 
@@ -148,13 +145,13 @@ static void bury(struct socket *s, const struct connection *was)
 /* Of what may not be looked at closer: the look before knew more. */
 static void recall_dead(const struct past *past, struct snapshot *snapshot)
 {
-    for (size_t i = 0; past->connections.count && i < snapshot->dump.sockets.count; i++) {
+    for (size_t i = 0; i < snapshot->dump.sockets.count; i++) {
         struct socket *s = &snapshot->dump.sockets.at[i];
         struct connection key = { .inode = s->inode }, *was;
 
         if (s->listed || s->state != STATE_UNKNOWN || s->protocol != PROTOCOL_TCP)
             continue;
-        was = bsearch(&key, past->connections.at, past->connections.count, sizeof key, by_inode);
+        was = list_search(&past->connections, &key, by_inode);
         if (!was)
             continue;
         bury(s, was);
@@ -167,23 +164,19 @@ static int remember_connections(struct past *past, const struct snapshot *snapsh
     past->connections.count = 0;
     for (size_t i = 0; i < snapshot->dump.sockets.count; i++) {
         const struct socket *s = &snapshot->dump.sockets.at[i];
-        struct connection *c;
+        struct connection c = { .inode = s->inode,
+                                .local_port = s->local_port,
+                                .remote_port = s->remote_port,
+                                .family = s->family };
 
         if (s->protocol != PROTOCOL_TCP || !s->inode || !s->remote_port)
             continue;
-        if (list_need(&past->connections, 1) < 0)
+        memcpy(c.local, s->local, sizeof c.local);
+        memcpy(c.remote, s->remote, sizeof c.remote);
+        if (list_add(&past->connections, c) < 0)
             return -ENOMEM;
-        c = &past->connections.at[past->connections.count++];
-        *c = (struct connection) { .inode = s->inode,
-                                   .local_port = s->local_port,
-                                   .remote_port = s->remote_port,
-                                   .family = s->family };
-        memcpy(c->local, s->local, sizeof c->local);
-        memcpy(c->remote, s->remote, sizeof c->remote);
     }
-    if (past->connections.count)
-        qsort(past->connections.at, past->connections.count, sizeof *past->connections.at,
-              by_inode);
+    list_sort(&past->connections, by_inode);
     return 0;
 }
 

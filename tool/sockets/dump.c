@@ -78,13 +78,9 @@ struct taking {
 static struct socket *dump_add(struct taking *t)
 {
     struct dump *dump = t->dump;
-    struct socket *s;
+    struct socket s = { .protocol = t->protocol, .listed = true, .netns = dump->netns };
 
-    if (list_need(&dump->sockets, 1) < 0)
-        return NULL;
-    s = &dump->sockets.at[dump->sockets.count++];
-    *s = (struct socket) { .protocol = t->protocol, .listed = true, .netns = dump->netns };
-    return s;
+    return list_add(&dump->sockets, s) < 0 ? NULL : &dump->sockets.at[dump->sockets.count - 1];
 }
 
 static int dump_fail(int error)

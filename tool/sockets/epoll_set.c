@@ -75,16 +75,14 @@ static int suspect(struct reading *r, const struct fin__entry *entry)
         own->watched = true;
         return 0;
     }
-    if (list_need(&found->stales, 1) < 0)
-        return -ENOMEM;
-    found->stales.at[found->stales.count++] = (struct stale_entry) {
-        .inode = entry->inode,
-        .data = entry->data,
-        .set = found->sets.count,
-        .fd = entry->fd,
-        .events = entry->events,
-    };
-    return 0;
+    return list_add(&found->stales,
+                    (struct stale_entry) {
+                        .inode = entry->inode,
+                        .data = entry->data,
+                        .set = found->sets.count,
+                        .fd = entry->fd,
+                        .events = entry->events,
+                    });
 }
 
 int epoll_set_read(int fds, int32_t set, struct reference *own, size_t count, struct scan *found)

@@ -135,9 +135,8 @@ static int index_make(struct index *index, const struct snapshot *snapshot)
 
 static int index_put_stranger(struct index *index, uint32_t inode)
 {
-    if (list_need(&index->strangers, 1) < 0)
+    if (list_add(&index->strangers, inode) < 0)
         return -ENOMEM;
-    index->strangers.at[index->strangers.count++] = inode;
     return index_put(index, inode, STRANGER | (uint32_t) (index->strangers.count - 1));
 }
 
@@ -163,10 +162,7 @@ static int add_unlisted(struct snapshot *snapshot, const struct reference *refer
     if (what == UNLISTED_UNKNOWN)
         s.state = STATE_UNKNOWN;
     s.queues_unknown = what == UNLISTED_UNKNOWN;
-    if (list_need(&snapshot->dump.sockets, 1) < 0)
-        return -ENOMEM;
-    snapshot->dump.sockets.at[snapshot->dump.sockets.count++] = s;
-    return 1;
+    return list_add(&snapshot->dump.sockets, s) < 0 ? -ENOMEM : 1;
 }
 
 static int add_all_unlisted(struct snapshot *snapshot, struct index *index,
@@ -257,13 +253,9 @@ static int by_inode(const void *a, const void *b)
 
 static void join_stale(struct snapshot *snapshot, const struct index *index)
 {
-    struct stale_entry *stale = snapshot->scan.stales.at;
-    size_t count = snapshot->scan.stales.count;
-
-    if (count)
-        qsort(stale, count, sizeof *stale, by_inode);
-    for (size_t i = 0; i < count; i++) {
-        struct socket *s = socket_of(snapshot, index, stale[i].inode);
+    list_sort(&snapshot->scan.stales, by_inode);
+    for (size_t i = 0; i < snapshot->scan.stales.count; i++) {
+        struct socket *s = socket_of(snapshot, index, snapshot->scan.stales.at[i].inode);
 
         if (s)
             note_finding(s, FOUND_STALE);
@@ -363,9 +355,8 @@ static int add_seen(struct snapshot *snapshot, const struct index *index, const 
         if (!s || !is_unseen(s))
             continue;
         r.process = (r.process + processes) & INT32_MAX;
-        if (list_need(&snapshot->scan.references, 1) < 0)
+        if (list_add(&snapshot->scan.references, r) < 0)
             return -ENOMEM;
-        snapshot->scan.references.at[snapshot->scan.references.count++] = r;
     }
     return lay_out(snapshot, index);
 }

@@ -44,10 +44,7 @@ uint64_t netns_find(const struct netns_list *list, uint64_t inode, uint64_t cook
 
 static int netns_add(struct netns_list *list, uint64_t inode, int fd)
 {
-    if (list_need(&list->spaces, 1) < 0)
-        return -ENOMEM;
-    list->spaces.at[list->spaces.count++] = (struct netns) { inode, 0, fd };
-    return 0;
+    return list_add(&list->spaces, (struct netns) { inode, 0, fd });
 }
 
 static int add_path(struct netns_list *list, const char *path)

@@ -38,7 +38,7 @@ struct crew {
     bool thorough;
     numbers pids;
     size_t told; /* of so many the kernel has told what is open: their links need not be read */
-    struct task_files files;
+    task_files files;
     atomic_size_t next;
     struct worker worker[WORKERS_MAX];
 };
@@ -54,22 +54,12 @@ static int keep_reference(struct worker *w, uint64_t inode, int32_t fd)
 {
     struct scan *found = &w->found;
 
-    if (list_need(&found->references, 1) < 0)
-        return -ENOMEM;
-    found->references.at[found->references.count++] = (struct reference) {
-        .inode = (uint32_t) inode,
-        .process = (uint32_t) found->processes.count & INT32_MAX,
-        .fd = fd,
-    };
-    return 0;
-}
-
-static int keep_epoll(struct worker *w, int32_t fd)
-{
-    if (list_need(&w->epolls, 1) < 0)
-        return -ENOMEM;
-    w->epolls.at[w->epolls.count++] = fd;
-    return 0;
+    return list_add(&found->references,
+                    (struct reference) {
+                        .inode = (uint32_t) inode,
+                        .process = (uint32_t) found->processes.count & INT32_MAX,
+                        .fd = fd,
+                    });
 }
 
 /* One readlinkat(2) for each descriptor is most of what a scan costs. */
@@ -83,7 +73,7 @@ static int look_at(struct worker *w, const struct fin__folder *fds, int32_t fd)
     if (link.kind == FIN__LINK_SOCKET)
         return keep_reference(w, link.inode, fd);
     if (link.kind == FIN__LINK_EPOLL && !w->crew->thorough)
-        return keep_epoll(w, fd);
+        return list_add(&w->epolls, fd);
     return 0;
 }
 
@@ -118,16 +108,10 @@ static int read_links(struct worker *w, struct fin__folder *fds)
 
 static int keep_process(struct worker *w, const struct fin__folder *fds, int32_t pid)
 {
-    struct scan *found = &w->found;
-    struct process *p;
+    struct process process = { .pid = pid };
 
-    if (list_need(&found->processes, 1) < 0)
-        return -ENOMEM;
-    p = &found->processes.at[found->processes.count];
-    *p = (struct process) { .pid = pid };
-    fin__command_read(fds, p->command);
-    found->processes.count++;
-    return 0;
+    fin__command_read(fds, process.command);
+    return list_add(&w->found.processes, process);
 }
 
 static int read_sets(struct worker *w, int fds, struct reference *own, size_t count)
@@ -138,14 +122,15 @@ static int read_sets(struct worker *w, int fds, struct reference *own, size_t co
     for (size_t i = 0; i < w->epolls.count && result == 0; i++) {
         size_t before = found->stales.count;
 
-        if (list_need(&found->sets, 1) < 0)
-            return -ENOMEM;
-        result = epoll_set_read(fds, w->epolls.at[i], own, count, found);
-        found->sets.at[found->sets.count++] = (struct epoll_set) {
+        struct epoll_set set = {
             .process = (uint32_t) found->processes.count,
             .fd = w->epolls.at[i],
-            .stales = found->stales.count - before,
         };
+
+        result = epoll_set_read(fds, set.fd, own, count, found);
+        set.stales = found->stales.count - before;
+        if (list_add(&found->sets, set) < 0)
+            return -ENOMEM;
     }
     return is_denial(result) ? 0 : result;
 }
@@ -225,9 +210,8 @@ static int list_processes(struct crew *crew, size_t known)
     while ((result = fin__folder_next(&proc, &pid)) > 0) {
         if (known && bsearch(&pid, crew->pids.at, known, sizeof pid, by_number))
             continue;
-        if (list_need(&crew->pids, 1) < 0)
+        if (list_add(&crew->pids, pid) < 0)
             return -ENOMEM;
-        crew->pids.at[crew->pids.count++] = pid;
     }
     return result;
 }
@@ -332,7 +316,7 @@ int scan_proc(struct scan *scan, bool thorough)
     if (crew->proc >= 0)
         close(crew->proc);
     free(crew->pids.at);
-    free(crew->files.files.at);
+    free(crew->files.at);
     free(crew);
     if (result < 0)
         holders_free(scan);

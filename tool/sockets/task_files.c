@@ -192,16 +192,16 @@ static int open_iterator(const struct program *p, uint32_t function)
     return result;
 }
 
-static int read_all(int iterator, struct task_files *files)
+static int read_all(int iterator, task_files *files)
 {
     ssize_t n;
 
     do {
-        if (list_need(&files->files, PART / sizeof(struct task_file)) < 0)
+        if (list_need(files, PART / sizeof(struct task_file)) < 0)
             return -ENOMEM;
-        n = read(iterator, files->files.at + files->files.count, PART);
+        n = read(iterator, files->at + files->count, PART);
         if (n > 0)
-            files->files.count += (size_t) n / sizeof(struct task_file);
+            files->count += (size_t) n / sizeof(struct task_file);
     } while (n > 0 || (n < 0 && errno == EINTR));
     return n < 0 ? -errno : 0;
 }
@@ -227,7 +227,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* Is /proc that of our namespace, and have we found ourselves? */
-static bool is_ours(const struct task_files *files, int own)
+static bool is_ours(const task_files *files, int own)
 {
     char self[16];
     ssize_t n = readlink("/proc/self", self, sizeof self - 1);
@@ -251,7 +251,7 @@ static uint32_t kernel_device(uint64_t device)
     return (uint32_t) major(device) << 20 | (uint32_t) minor(device);
 }
 
-static int read_devices(struct task_files *files, uint64_t sockfs, int own)
+static int read_devices(task_files *files, uint64_t sockfs, int own)
 {
     struct btf_member_wanted wanted[WANTED] = {
         [FILE_INODE] = { .structure = "file", .member = "f_inode" },
@@ -282,26 +282,24 @@ static int read_devices(struct task_files *files, uint64_t sockfs, int own)
     return result;
 }
 
-int task_files_read(struct task_files *files, uint64_t sockfs)
+int task_files_read(task_files *files, uint64_t sockfs)
 {
     int own, result;
 
-    *files = (struct task_files) { .files.at = NULL };
+    *files = (task_files) { .at = NULL };
     if (are_few() || geteuid() != 0)
         return -EAGAIN;
     own = epoll_create1(EPOLL_CLOEXEC);
     if (own < 0)
         return -errno;
     result = read_devices(files, sockfs, own);
-    if (result == 0 && files->files.count)
-        qsort(files->files.at, files->files.count, sizeof *files->files.at, by_place);
-    if (result == 0 && !is_ours(files, own))
-        result = -ENOTSUP;
-    close(own);
-    if (result < 0) {
-        free(files->files.at);
-        *files = (struct task_files) { .files.at = NULL };
+    if (result == 0) {
+        list_sort(files, by_place);
+        result = is_ours(files, own) ? 0 : -ENOTSUP;
     }
+    close(own);
+    if (result < 0)
+        list_free(files);
     return result;
 }
 
@@ -313,11 +311,10 @@ static int by_process(const void *key, const void *element)
     return pid < file->pid ? -1 : pid > file->pid;
 }
 
-const struct task_file *task_files_of(const struct task_files *files, int32_t pid, size_t *count)
+const struct task_file *task_files_of(const task_files *files, int32_t pid, size_t *count)
 {
-    const struct task_file *at = files->files.at, *end = at + files->files.count;
-    const struct task_file *first =
-        files->files.count ? bsearch(&pid, at, files->files.count, sizeof *at, by_process) : NULL;
+    const struct task_file *at = files->at, *end = at + files->count;
+    const struct task_file *first = list_search(files, &pid, by_process);
     const struct task_file *last = first;
 
     *count = 0;

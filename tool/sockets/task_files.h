@@ -18,16 +18,14 @@ struct task_file {
 };
 #define TASK_FILE_OTHER (1u << 31)
 
-struct task_files {
-    LIST(struct task_file) files; /* by process and descriptor */
-};
+typedef LIST(struct task_file) task_files; /* by process and descriptor */
 
 /* Reads those of all processes that our /proc shows. `sockfs` is the device of sockets. A negative
  * errno if it can't be had: the kernel is too old or locked down, we are not root, /proc is that of
  * other processes, or there is so little open that /proc is read sooner (-EAGAIN). */
-int task_files_read(struct task_files *files, uint64_t sockfs);
+int task_files_read(task_files *files, uint64_t sockfs);
 
 /* Those of a process. */
-const struct task_file *task_files_of(const struct task_files *files, int32_t pid, size_t *count);
+const struct task_file *task_files_of(const task_files *files, int32_t pid, size_t *count);
 
 #endif

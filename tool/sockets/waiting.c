@@ -27,10 +27,8 @@ struct call {
 
 static void waiting_add(struct waiting *waiting, int32_t fd)
 {
-    if (waiting->fds.count == waiting->room || list_need(&waiting->fds, 1) < 0)
+    if (waiting->fds.count == waiting->room || list_add(&waiting->fds, fd) < 0)
         waiting->unknown = true;
-    else
-        waiting->fds.at[waiting->fds.count++] = fd;
 }
 
 /* The memory may change while we read: a number too many or too few is no harm. */
@@ -139,8 +137,7 @@ void waiting_read(struct waiting *waiting, int32_t pid, size_t room)
     while (fin__folder_next(&tasks, &tid) > 0)
         take_thread(waiting, tasks.fd, tid);
     fin__folder_close(&tasks);
-    if (waiting->fds.count)
-        qsort(waiting->fds.at, waiting->fds.count, sizeof *waiting->fds.at, by_number);
+    list_sort(&waiting->fds, by_number);
 }
 
 void waiting_free(struct waiting *waiting)
@@ -151,6 +148,5 @@ void waiting_free(struct waiting *waiting)
 
 bool waiting_has(const struct waiting *waiting, int32_t fd)
 {
-    return waiting->fds.count
-        && bsearch(&fd, waiting->fds.at, waiting->fds.count, sizeof fd, by_number);
+    return list_search(&waiting->fds, &fd, by_number);
 }

@@ -131,7 +131,7 @@ static void mark_held(uint64_t token, uint64_t inode, void *arg)
     const struct trace *trace = arg;
 
     (void) inode;
-    trace->book.sockets[token - 1]->held_now = true;
+    trace->book.sockets.at[token - 1]->held_now = true;
 }
 
 /* The kernel may release a socket before close(2) returns: that is reported after the return. */
@@ -186,10 +186,10 @@ static void ask_last(struct trace *trace)
 {
     size_t i;
 
-    for (i = 0; i < trace->book.count; i++)
-        if (trace->book.sockets[i]->stage_ns[FIN_STAGE_FINISHED] != NEVER
-            && trace->book.sockets[i]->stage_ns[FIN_STAGE_GONE] == NEVER)
-            after_ask(trace, trace->book.sockets[i]);
+    for (i = 0; i < trace->book.sockets.count; i++)
+        if (trace->book.sockets.at[i]->stage_ns[FIN_STAGE_FINISHED] != NEVER
+            && trace->book.sockets.at[i]->stage_ns[FIN_STAGE_GONE] == NEVER)
+            after_ask(trace, trace->book.sockets.at[i]);
 }
 
 void after_wait(struct trace *trace, int ms)

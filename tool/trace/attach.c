@@ -168,9 +168,9 @@ void attach_let_go(struct trace *trace)
 {
     size_t i;
 
-    for (i = 0; i < trace->early_count; i++)
-        ptrace(trace->options->pid ? PTRACE_DETACH : PTRACE_CONT, trace->early[i], 0, 0);
-    trace->early_count = 0;
+    for (i = 0; i < trace->early.count; i++)
+        ptrace(trace->options->pid ? PTRACE_DETACH : PTRACE_CONT, trace->early.at[i], 0, 0);
+    trace->early.count = 0;
     if (trace->options->pid)
         detach_all(trace);
 }

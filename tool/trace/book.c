@@ -42,15 +42,15 @@ void book_close(struct book *book)
 {
     size_t i;
 
-    for (i = 0; i < book->count; i++)
-        free_thing(book->sockets[i]);
+    for (i = 0; i < book->sockets.count; i++)
+        free_thing(book->sockets.at[i]);
     while (book->sets) {
         struct thing *set = book->sets;
 
         book->sets = set->next_of_inode;
         free_thing(set);
     }
-    free(book->sockets);
+    free(book->sockets.at);
     free(book->by_inode);
     *book = (struct book) { 0 };
 }
@@ -69,30 +69,16 @@ static struct thing *new_thing(void)
     return thing;
 }
 
-static int make_room(struct book *book)
-{
-    size_t room = book->room ? 2 * book->room : 64;
-    struct thing **bigger;
-
-    if (book->count < book->room)
-        return 0;
-    bigger = realloc(book->sockets, room * sizeof *bigger);
-    if (!bigger)
-        return -ENOMEM;
-    book->sockets = bigger;
-    book->room = room;
-    return 0;
-}
-
 struct thing *book_new_socket(struct book *book, uint64_t inode)
 {
     struct thing **bucket = &book->by_inode[inode % INODE_BUCKETS];
-    struct thing *thing = make_room(book) < 0 ? NULL : new_thing();
+    struct thing *thing = new_thing();
 
-    if (!thing)
+    if (!thing || list_add(&book->sockets, thing) < 0) {
+        free(thing);
         return NULL;
-    book->sockets[book->count++] = thing;
-    thing->id = (uint32_t) book->count;
+    }
+    thing->id = (uint32_t) book->sockets.count;
     thing->inode = inode;
     thing->next_of_inode = *bucket;
     *bucket = thing;

@@ -6,6 +6,8 @@
 #ifndef TOOL_TRACE_BOOK_H
 #define TOOL_TRACE_BOOK_H
 
+#include "common/list.h"
+
 #include <finack.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -115,10 +117,9 @@ struct files {
 };
 
 struct book {
-    struct thing **sockets; /* by id - 1 */
-    size_t count, room;
-    struct thing **by_inode; /* INODE_BUCKETS lists */
-    struct thing *sets;      /* all epoll sets, by next_of_inode */
+    LIST(struct thing *) sockets; /* by id - 1 */
+    struct thing **by_inode;      /* INODE_BUCKETS lists */
+    struct thing *sets;           /* all epoll sets, by next_of_inode */
 };
 
 /* Each returns 0 or -ENOMEM. */

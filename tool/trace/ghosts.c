@@ -177,8 +177,8 @@ unsigned ghosts_of_all(const struct trace *trace)
     unsigned count = 0;
     size_t i;
 
-    for (i = 0; i < trace->book.count; i++)
-        count += ghosts_of(trace, trace->book.sockets[i], ghosts);
+    for (i = 0; i < trace->book.sockets.count; i++)
+        count += ghosts_of(trace, trace->book.sockets.at[i], ghosts);
     return count;
 }
 

@@ -259,9 +259,9 @@ void json_end(FILE *out, const struct trace *trace)
     size_t i;
 
     fputs("\n],\n\"sockets\":[", out);
-    for (i = 0; i < trace->book.count; i++) {
+    for (i = 0; i < trace->book.sockets.count; i++) {
         fputs(i ? ",\n" : "\n", out);
-        dump(out, json_socket(trace, trace->book.sockets[i]));
+        dump(out, json_socket(trace, trace->book.sockets.at[i]));
     }
     fprintf(out,
             "\n],\n\"ghosts\":%u,\"duration\":%llu,\"detached\":%s,\"exit\":", ghosts_of_all(trace),

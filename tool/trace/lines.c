@@ -46,12 +46,9 @@ static void add_unit(struct units *units, Dwarf_Die *die)
     Dwarf_Addr base, low, high;
     ptrdiff_t at = 0;
 
-    while ((at = dwarf_ranges(die, at, &base, &low, &high)) > 0) {
-        if (low >= high || units->ranges.count == RANGES_MOST || list_need(&units->ranges, 1) < 0)
-            continue;
-        units->ranges.at[units->ranges.count++] =
-            (struct range) { low, high, dwarf_dieoffset(die) };
-    }
+    while ((at = dwarf_ranges(die, at, &base, &low, &high)) > 0)
+        if (low < high && units->ranges.count < RANGES_MOST)
+            (void) list_add(&units->ranges, (struct range) { low, high, dwarf_dieoffset(die) });
 }
 
 static struct units *make_units(Dwfl_Module *module)
@@ -64,8 +61,7 @@ static struct units *make_units(Dwfl_Module *module)
     units->dwarf = dwfl_module_getdwarf(module, &units->bias);
     while (units->dwarf && (die = dwfl_module_nextcu(module, die, &units->bias)))
         add_unit(units, die);
-    if (units->ranges.count)
-        qsort(units->ranges.at, units->ranges.count, sizeof *units->ranges.at, by_low);
+    list_sort(&units->ranges, by_low);
     return units;
 }
 

@@ -105,23 +105,18 @@ static void give_table(struct trace *trace, struct task *task, struct task *pare
 /* A new task is known by its own first stop or by its parent's, whichever is reported first. */
 static void remember_early(struct trace *trace, pid_t tid)
 {
-    pid_t *more = realloc(trace->early, (trace->early_count + 1) * sizeof *more);
-
-    if (!more)
-        return;
-    trace->early = more;
-    if (trace->early_count == 0)
+    if (trace->early.count == 0)
         trace->early_ns = now_ns();
-    trace->early[trace->early_count++] = tid;
+    (void) list_add(&trace->early, tid);
 }
 
 static bool forget_early(struct trace *trace, pid_t tid)
 {
     size_t i;
 
-    for (i = 0; i < trace->early_count; i++)
-        if (trace->early[i] == tid) {
-            trace->early[i] = trace->early[--trace->early_count];
+    for (i = 0; i < trace->early.count; i++)
+        if (trace->early.at[i] == tid) {
+            trace->early.at[i] = trace->early.at[--trace->early.count];
             return true;
         }
     return false;
@@ -177,10 +172,10 @@ static void trace_loop_adopt(struct trace *trace, pid_t tid)
 
 static void adopt_early(struct trace *trace)
 {
-    if (trace->early_count == 0 || now_ns() - trace->early_ns < EARLY_NS)
+    if (trace->early.count == 0 || now_ns() - trace->early_ns < EARLY_NS)
         return;
-    while (trace->early_count > 0) {
-        pid_t tid = trace->early[0];
+    while (trace->early.count > 0) {
+        pid_t tid = trace->early.at[0];
 
         forget_early(trace, tid);
         trace_loop_adopt(trace, tid);
@@ -447,7 +442,7 @@ static unsigned patience(const struct trace *trace, const struct loop *loop)
 {
     if (trace->fresh)
         return FRESH_MS;
-    return after_pending(trace) || trace->early_count || loop->deadline ? LOOK_MS : 0;
+    return after_pending(trace) || trace->early.count || loop->deadline ? LOOK_MS : 0;
 }
 
 static void look_around(struct trace *trace, struct loop *loop)
@@ -505,7 +500,7 @@ enum loop_end loop_run(struct trace *trace)
     struct report reports[TURN];
     enum order order = ORDER_NONE;
 
-    while ((trace->tasks.count > 0 || trace->early_count > 0) && order == ORDER_NONE) {
+    while ((trace->tasks.count > 0 || trace->early.count > 0) && order == ORDER_NONE) {
         int count;
 
         sink_pause(trace->sink);

@@ -96,7 +96,7 @@ static void trace_picture_get(const struct picture *picture, size_t index,
 {
     static _Thread_local char name[1024];
     const struct trace_picture *p = picture->arg;
-    const struct thing *socket = p->trace->book.sockets[index];
+    const struct thing *socket = p->trace->book.sockets.at[index];
     int stage;
 
     *close = (struct picture_close) {
@@ -121,7 +121,7 @@ static int write_receipts(struct trace_picture *p)
 
         if (!out)
             return -ENOMEM;
-        text_receipt(out, p->trace, p->trace->book.sockets[i]);
+        text_receipt(out, p->trace, p->trace->book.sockets.at[i]);
         if (fclose(out) != 0)
             return -ENOMEM;
     }
@@ -150,13 +150,13 @@ int trace_picture_make(struct trace_picture *p, const struct trace *trace)
 {
     *p = (struct trace_picture) { .trace = trace };
     p->title = title_of(trace->options);
-    p->receipts = calloc(trace->book.count + 1, sizeof *p->receipts);
+    p->receipts = calloc(trace->book.sockets.count + 1, sizeof *p->receipts);
     if (p->title && p->receipts) {
         p->picture = (struct picture) {
             .title = p->title,
             .stages = stages,
             .stage_count = STAGES,
-            .count = trace->book.count,
+            .count = trace->book.sockets.count,
             .get = trace_picture_get,
             .arg = p,
         };

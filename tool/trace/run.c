@@ -79,7 +79,7 @@ static void tear_down(struct trace *trace)
     sink_discard(trace->sink);
     tasks_close(&trace->tasks);
     book_close(&trace->book);
-    free(trace->early);
+    free(trace->early.at);
     trace->stacks = stacks_free(trace->stacks);
     trace->kernel = fin_kernel_free(trace->kernel);
     fin__witness_close(&trace->witness);

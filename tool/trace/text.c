@@ -201,8 +201,8 @@ static void put_ghosts(FILE *out, const struct trace *trace)
     size_t i;
     unsigned count, j;
 
-    for (i = 0; i < trace->book.count; i++) {
-        const struct thing *socket = trace->book.sockets[i];
+    for (i = 0; i < trace->book.sockets.count; i++) {
+        const struct thing *socket = trace->book.sockets.at[i];
 
         count = ghosts_of(trace, socket, ghosts);
         if (count == 0)
@@ -244,10 +244,10 @@ void text_end(FILE *out, const struct trace *trace, const char *picture)
     unsigned ghosts = ghosts_of_all(trace);
     size_t i;
 
-    fprintf(out, "\n%zu socket%s (times since the close was asked for):\n", trace->book.count,
-            trace->book.count == 1 ? "" : "s");
-    for (i = 0; i < trace->book.count; i++)
-        put_receipt(out, trace->book.sockets[i]);
+    fprintf(out, "\n%zu socket%s (times since the close was asked for):\n",
+            trace->book.sockets.count, trace->book.sockets.count == 1 ? "" : "s");
+    for (i = 0; i < trace->book.sockets.count; i++)
+        put_receipt(out, trace->book.sockets.at[i]);
     fprintf(out, "%s%s\n%u ghost%s%s\n", *picture ? "\n" : "", picture, ghosts,
             ghosts == 1 ? "" : "s", ghosts ? ":" : "");
     put_ghosts(out, trace);

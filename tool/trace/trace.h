@@ -29,8 +29,7 @@ struct trace {
     bool fresh;                  /* some were released since the last look */
     unsigned in_witness;         /* how many of them are in the witness's set */
 
-    pid_t *early; /* stopped before their parents told of them */
-    size_t early_count;
+    LIST(pid_t) early; /* stopped before their parents told of them */
     uint64_t early_ns; /* since when there is one */
 
     bool every_call; /* no filter: all system calls stop */

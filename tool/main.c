@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include "base/line.h"
 #include "common/command.h"
 #include "common/say.h"
 #include "trace/front.h"
@@ -7,7 +8,6 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,15 +29,15 @@ static const struct {
 static int help(void)
 {
     char text[1024];
-    int used = snprintf(text, sizeof text, "usage: finack COMMAND [OPTIONS]\n\n");
+    struct fin__line line = { text, sizeof text, 0 };
     size_t i;
 
+    fin__put(&line, "usage: finack COMMAND [OPTIONS]\n\n");
     for (i = 0; i < COMMANDS; i++)
-        used += snprintf(text + used, sizeof text - (size_t) used, "  %-8s %s\n", commands[i].name,
-                         commands[i].summary);
-    snprintf(text + used, sizeof text - (size_t) used,
-             "\n  -h, --help, --version\n\nFor more see 'finack COMMAND --help' and finack(1).\n");
-    return put_out(text, strlen(text));
+        fin__put(&line, "  %-8s %s\n", commands[i].name, commands[i].summary);
+    fin__put(&line, "\n  -h, --help, --version\n\n");
+    fin__put(&line, "For more see 'finack COMMAND --help' and finack(1).\n");
+    return put_out(text, line.length);
 }
 
 /* Else a socket of ours would get the number of stdout or stderr, and our output would go to its

@@ -3,6 +3,7 @@
 #include "attach/exchange.h"
 
 #include "attach/survey.h"
+#include "base/descriptor.h"
 #include "common/procfs.h"
 #include "common/say.h"
 
@@ -119,13 +120,6 @@ int exchange_open(struct exchange *x, int32_t pid)
     return result;
 }
 
-static void drop(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 void exchange_close(struct exchange *x)
 {
     if (x->folder >= 0) {
@@ -133,9 +127,9 @@ void exchange_close(struct exchange *x)
         unlinkat(x->folder, "answer", 0);
         unlinkat(x->parent, x->name, AT_REMOVEDIR);
     }
-    drop(&x->answer);
-    drop(&x->folder);
-    drop(&x->parent);
+    fin__drop(&x->answer);
+    fin__drop(&x->folder);
+    fin__drop(&x->parent);
 }
 
 static int read_all(int fd, char *text, size_t size)

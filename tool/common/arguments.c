@@ -2,13 +2,13 @@
 
 #include "common/arguments.h"
 
+#include "base/line.h"
 #include "common/say.h"
 #include "common/units.h"
 
 #include <assert.h>
 #include <ctype.h>
 #include <getopt.h>
-#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -149,13 +149,13 @@ static bool is_alike(const char *text, const char *name)
 int option_find_word(const struct option_rule *rule, const char *text)
 {
     char choice[256] = "";
+    struct fin__line line = { choice, sizeof choice, 0 };
     int first = (int) rule->least, last = (int) rule->most;
 
     for (int i = first; i <= last; i++) {
         if (is_alike(text, rule->word(i)))
             return i;
-        snprintf(choice + strlen(choice), sizeof choice - strlen(choice), "%s%s",
-                 i == first ? "" : ", ", rule->word(i));
+        fin__put(&line, "%s%s", i == first ? "" : ", ", rule->word(i));
     }
     complain("--%s '%s' is not one of %s", rule->name, text, choice);
     return -1;

@@ -2,6 +2,7 @@
 
 #include "probe/picture.h"
 
+#include "base/line.h"
 #include "common/say.h"
 #include "common/target.h"
 #include "probe/table.h"
@@ -75,20 +76,18 @@ static void format_holders(const struct fin_receipt *r, char *buf, size_t size)
         [FIN_SEARCH_BLIND] = "could not look everywhere",
         [FIN_SEARCH_CUT] = "no time to search",
     };
+    struct fin__line line = { buf, size, 0 };
     uint32_t i;
-    int used = 0;
 
     if (r->holders == 0)
-        snprintf(buf, size, "%s", without[r->search] ? without[r->search] : "");
+        fin__put(&line, "%s", without[r->search] ? without[r->search] : "");
     for (i = 0; i < r->holders && i < FIN_RECEIPT_HOLDERS; i++)
-        used +=
-            snprintf(buf + used, size - (size_t) used, "%s%" PRId32 " %.16s, descriptor %" PRId32,
-                     i ? "; " : "", r->holder[i].pid, r->holder[i].command, r->holder[i].fd);
+        fin__put(&line, "%s%" PRId32 " %.16s, descriptor %" PRId32, i ? "; " : "", r->holder[i].pid,
+                 r->holder[i].command, r->holder[i].fd);
     if (r->holders > FIN_RECEIPT_HOLDERS)
-        used += snprintf(buf + used, size - (size_t) used, "; %" PRIu32 " more",
-                         r->holders - FIN_RECEIPT_HOLDERS);
+        fin__put(&line, "; %" PRIu32 " more", r->holders - FIN_RECEIPT_HOLDERS);
     if (r->holders > 0 && r->search == FIN_SEARCH_CUT)
-        snprintf(buf + used, size - (size_t) used, "; search cut");
+        fin__put(&line, "; search cut");
 }
 
 static void take_losses(const struct fin_receipt *r, struct probe_scratch *s,

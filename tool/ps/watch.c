@@ -2,6 +2,7 @@
 
 #include "ps/watch.h"
 
+#include "base/line.h"
 #include "common/say.h"
 #include "common/screen.h"
 #include "common/terminal.h"
@@ -185,18 +186,15 @@ static int remember_connections(struct past *past, const struct snapshot *snapsh
 static void print_rates(FILE *out, const struct rates *rates, const struct ps_rows *rows,
                         size_t width)
 {
-    char line[512] = "rates need a second look";
-    size_t used;
+    char text[512] = "rates need a second look";
+    struct fin__line line = { text, sizeof text, 0 };
 
-    if (rates->known) {
-        used = (size_t) snprintf(line, sizeof line, "%.1f/s begun, %.1f/s ended", rates->begun,
-                                 rates->ended);
-        for (int f = 0; f < FOUND_NOTHING; f++)
-            if (rows->count[f] || rates->count[f] != 0)
-                used += (size_t) snprintf(line + used, sizeof line - used, ", %s %+.1f/s",
-                                          finding_name(f), rates->count[f]);
-    }
-    ps_text_line(out, line, width);
+    if (rates->known)
+        fin__put(&line, "%.1f/s begun, %.1f/s ended", rates->begun, rates->ended);
+    for (int f = 0; rates->known && f < FOUND_NOTHING; f++)
+        if (rows->count[f] || rates->count[f] != 0)
+            fin__put(&line, ", %s %+.1f/s", finding_name(f), rates->count[f]);
+    ps_text_line(out, text, width);
 }
 
 static void print_page(FILE *out, const struct snapshot *snapshot, const struct ps_rows *rows,

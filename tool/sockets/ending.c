@@ -2,16 +2,15 @@
 
 #include "sockets/ending.h"
 
+#include "base/line.h"
 #include "common/procfs.h"
 #include "common/say.h"
 #include "sockets/socket.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,29 +20,24 @@ enum {
     TOTAL_MS = 5000
 };
 
-static void put_address(int family, const uint8_t *address, unsigned port, char *buf, size_t size)
-{
-    char host[INET6_ADDRSTRLEN] = "?";
-
-    inet_ntop(family, address, host, sizeof host);
-    snprintf(buf, size, family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port);
-}
-
 void ending_describe(struct ending *e, int32_t pid, int32_t fd, int state)
 {
     const struct fin_identity *id = &e->identity;
-    char name[64], local[64] = "", remote[64] = "";
+    struct fin__line line = { e->text, sizeof e->text, 0 };
+    char name[64];
 
     process_name(pid, name, sizeof name);
+    fin__put(&line, "descriptor %d of %s[%d]: ", fd, name, pid);
     if (id->family == AF_UNIX) {
-        snprintf(e->text, sizeof e->text, "descriptor %d of %s[%d]: unix stream, socket %" PRIu64,
-                 fd, name, pid, id->cookie);
-        return;
+        fin__put(&line, "unix stream");
+    } else {
+        fin__put(&line, "tcp ");
+        fin__put_address(&line, id->family, id->local, id->local_port);
+        fin__put(&line, " -> ");
+        fin__put_address(&line, id->family, id->remote, id->remote_port);
+        fin__put(&line, ", %s", socket_state_name(state));
     }
-    put_address(id->family, id->local, id->local_port, local, sizeof local);
-    put_address(id->family, id->remote, id->remote_port, remote, sizeof remote);
-    snprintf(e->text, sizeof e->text, "descriptor %d of %s[%d]: tcp %s -> %s, %s, socket %" PRIu64,
-             fd, name, pid, local, remote, socket_state_name(state), id->cookie);
+    fin__put(&line, ", socket %" PRIu64, id->cookie);
 }
 
 /* A connection, with two ends. */

@@ -2,6 +2,7 @@
 
 #include "sockets/judge.h"
 
+#include "base/line.h"
 #include "common/procfs.h"
 #include "common/say.h"
 #include "common/units.h"
@@ -9,7 +10,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,50 +20,32 @@ enum {
     HOLDERS_TOLD = 8
 };
 
-struct text {
-    char *buf;
-    size_t size, used;
-};
-
-__attribute__((format(printf, 2, 3))) static void put(struct text *t, const char *format, ...)
-{
-    va_list args;
-    int n;
-
-    va_start(args, format);
-    n = vsnprintf(t->buf + t->used, t->size - t->used, format, args);
-    va_end(args);
-    if (n > 0)
-        t->used += (size_t) n;
-    if (t->used >= t->size)
-        t->used = t->size - 1;
-}
-
 static const char *ms(uint32_t time, char buf[WORD])
 {
     format_time((int64_t) time * 1000000, buf, WORD);
     return buf;
 }
 
-static void bytes(struct text *t, uint64_t count, const char *what)
+static void bytes(struct fin__line *t, uint64_t count, const char *what)
 {
     char size[WORD];
 
     format_size(count, size, sizeof size);
-    put(t, "%s byte%s %s", size, count == 1 ? "" : "s", what);
+    fin__put(t, "%s byte%s %s", size, count == 1 ? "" : "s", what);
 }
 
-static void put_process(struct text *t, const struct process *p)
+static void put_process(struct fin__line *t, const struct process *p)
 {
     char name[64];
 
     escape(p->command, name, sizeof name);
-    put(t, "%s[%d]", name, p->pid);
+    fin__put(t, "%s[%d]", name, p->pid);
 }
 
 /* ---- each finding ---- */
 
-static void explain_stale(const struct snapshot *snapshot, const struct socket *s, struct text *t)
+static void explain_stale(const struct snapshot *snapshot, const struct socket *s,
+                          struct fin__line *t)
 {
     size_t count;
     const struct stale_entry *entry = snapshot_stales(snapshot, s, &count);
@@ -71,57 +53,62 @@ static void explain_stale(const struct snapshot *snapshot, const struct socket *
 
     if (!set)
         return;
-    put(t, "epoll set %d of ", set->fd);
+    fin__put(t, "epoll set %d of ", set->fd);
     put_process(t, &snapshot->scan.processes.at[set->process]);
-    put(t, " still has it under descriptor %d, which is %s now", entry->fd,
-        entry->reused ? "something else" : "closed");
+    fin__put(t, " still has it under descriptor %d, which is %s now", entry->fd,
+             entry->reused ? "something else" : "closed");
     if (count > 1)
-        put(t, " (and %zu more entries)", count - 1);
+        fin__put(t, " (and %zu more entries)", count - 1);
 }
 
-static void explain_dead(const struct socket *s, struct text *t)
+static void explain_unread(uint64_t count, struct fin__line *t)
+{
+    if (count == 0)
+        return;
+    fin__put(t, "; ");
+    bytes(t, count, count == 1 ? "was not read" : "were not read");
+}
+
+static void explain_dead(const struct socket *s, struct fin__line *t)
 {
     char time[WORD];
 
-    put(t,
-        s->has_error ? "open after a reset or an error that the program has not read"
-                     : "open, though the connection is over");
+    fin__put(t,
+             s->has_error ? "open after a reset or an error that the program has not read"
+                          : "open, though the connection is over");
     if (s->has_tcp)
-        put(t, "; last heard of the peer %s ago", ms(s->tcp.last_acked, time));
-    if (s->receive_queue) {
-        put(t, "; ");
-        bytes(t, s->receive_queue, s->receive_queue == 1 ? "was not read" : "were not read");
-    }
+        fin__put(t, "; last heard of the peer %s ago", ms(s->tcp.last_acked, time));
+    explain_unread(s->receive_queue, t);
 }
 
-static void explain_timer(const struct socket *s, struct text *t)
+static void explain_timer(const struct socket *s, struct fin__line *t)
 {
     char time[WORD];
 
     if (s->timer == TIMER_PROBE)
-        put(t, "; next probe in %s", ms(s->tcp.timer_ms, time));
+        fin__put(t, "; next probe in %s", ms(s->tcp.timer_ms, time));
     else if (s->timer == TIMER_RETRANSMIT)
-        put(t, "; sent again in %s", ms(s->tcp.timer_ms, time));
+        fin__put(t, "; sent again in %s", ms(s->tcp.timer_ms, time));
     else if (s->timer == TIMER_TIME_WAIT || s->timer == TIMER_KEEPALIVE)
-        put(t, "; ends in %s", ms(s->tcp.timer_ms, time));
+        fin__put(t, "; ends in %s", ms(s->tcp.timer_ms, time));
     if (s->retries && (s->timer == TIMER_PROBE || s->timer == TIMER_RETRANSMIT))
-        put(t, ", %u tried", s->retries);
+        fin__put(t, ", %u tried", s->retries);
 }
 
 /* What the kernel counts as sent has the FIN as one byte more, once it was asked for. */
-static void explain_sending(const struct socket *s, struct text *t)
+static void explain_sending(const struct socket *s, struct fin__line *t)
 {
     uint64_t data = s->send_queue > 1 ? s->send_queue - 1 : 0;
 
     if (s->timer == TIMER_PROBE)
-        put(t, "the peer's window is closed: ");
+        fin__put(t, "the peer's window is closed: ");
     if (data)
         bytes(t, data, "and our FIN are not acknowledged");
     else
-        put(t, "our FIN is not acknowledged");
+        fin__put(t, "our FIN is not acknowledged");
 }
 
-static void explain_ending(const struct socket *s, struct text *t)
+static void explain_ending(const struct socket *s, struct fin__line *t)
 {
     char time[WORD];
 
@@ -129,58 +116,50 @@ static void explain_ending(const struct socket *s, struct text *t)
         explain_sending(s, t);
         return;
     }
-    put(t, "the peer acknowledged our FIN and has not closed");
+    fin__put(t, "the peer acknowledged our FIN and has not closed");
     if (s->has_tcp && s->inode)
-        put(t, "; last heard of it %s ago", ms(s->tcp.last_acked, time));
+        fin__put(t, "; last heard of it %s ago", ms(s->tcp.last_acked, time));
 }
 
-static void explain_orphan(const struct socket *s, struct text *t)
+static void explain_orphan(const struct socket *s, struct fin__line *t)
 {
-    put(t, "the program closed it; the kernel goes on: ");
+    fin__put(t, "the program closed it; the kernel goes on: ");
     explain_ending(s, t);
     explain_timer(s, t);
 }
 
-static void explain_stalled(const struct socket *s, struct text *t)
+static void explain_stalled(const struct socket *s, struct fin__line *t)
 {
     char time[WORD];
 
-    put(t, "the peer's window is closed: ");
+    fin__put(t, "the peer's window is closed: ");
     bytes(t, s->send_queue, s->send_queue == 1 ? "waits" : "wait");
     if (s->has_tcp)
-        put(t, ", nothing was sent for %s", ms(s->tcp.last_sent, time));
+        fin__put(t, ", nothing was sent for %s", ms(s->tcp.last_sent, time));
     explain_timer(s, t);
 }
 
-static void explain_unread(uint64_t count, struct text *t)
-{
-    if (count == 0)
-        return;
-    put(t, "; ");
-    bytes(t, count, count == 1 ? "was not read" : "were not read");
-}
-
 /* The peer's FIN is in the receive queue, as a byte, until the program has read EOF. */
-static void explain_leaked(const struct socket *s, struct text *t)
+static void explain_leaked(const struct socket *s, struct fin__line *t)
 {
     uint32_t least, most;
     char a[WORD], b[WORD];
 
     if (s->protocol == PROTOCOL_UNIX) {
-        put(t, "the other end was closed, when is not known");
+        fin__put(t, "the other end was closed, when is not known");
         explain_unread(s->receive_queue, t);
         return;
     }
     if (!end_age(s, &least, &most))
-        put(t, "the peer closed some time ago");
+        fin__put(t, "the peer closed some time ago");
     else if (most - least < 1000 || most == least)
-        put(t, "the peer closed %s ago", ms(least, a));
+        fin__put(t, "the peer closed %s ago", ms(least, a));
     else
-        put(t, "the peer closed between %s and %s ago", ms(least, a), ms(most, b));
+        fin__put(t, "the peer closed between %s and %s ago", ms(least, a), ms(most, b));
     if (s->receive_queue == 0)
-        put(t, "; the program has read EOF, and has to close its end");
+        fin__put(t, "; the program has read EOF, and has to close its end");
     else if (s->receive_queue == 1)
-        put(t, "; the program has not read EOF");
+        fin__put(t, "; the program has not read EOF");
     else
         explain_unread(s->receive_queue - 1, t);
 }
@@ -236,35 +215,36 @@ static bool may_have_lost_its_maker(const struct snapshot *snapshot, const struc
 }
 
 static void explain_unserved(const struct snapshot *snapshot, const struct socket *s,
-                             struct text *t)
+                             struct fin__line *t)
 {
     char time[WORD];
     uint32_t longest;
 
-    put(t, "%u client%s wait%s to be accepted", s->receive_queue, s->receive_queue == 1 ? "" : "s",
-        s->receive_queue == 1 ? "s" : "");
+    fin__put(t, "%u client%s wait%s to be accepted", s->receive_queue,
+             s->receive_queue == 1 ? "" : "s", s->receive_queue == 1 ? "s" : "");
     if (s->protocol == PROTOCOL_TCP && waits_longest(snapshot, s, &longest))
-        put(t, ", the first for %s", ms(longest, time));
-    put(t, ", and no process accepts: ");
+        fin__put(t, ", the first for %s", ms(longest, time));
+    fin__put(t, ", and no process accepts: ");
     put_process(t, socket_holder(snapshot, s, 0));
-    put(t, " has it in no epoll set and no call");
+    fin__put(t, " has it in no epoll set and no call");
     if (may_have_lost_its_maker(snapshot, s))
-        put(t, "; the program that started it is gone, and may have left it the socket");
+        fin__put(t, "; the program that started it is gone, and may have left it the socket");
 }
 
-static void explain_half_closed(const struct socket *s, struct text *t)
+static void explain_half_closed(const struct socket *s, struct fin__line *t)
 {
     if (s->protocol == PROTOCOL_TCP)
         explain_ending(s, t);
     else if (s->shut == SHUT_BOTH)
-        put(t, "shut both ways, and open at both ends");
+        fin__put(t, "shut both ways, and open at both ends");
     else
-        put(t,
-            s->shut == SHUT_SENDING ? "we have shut down sending, the other end has not"
-                                    : "the other end has shut down sending, we have not");
+        fin__put(t,
+                 s->shut == SHUT_SENDING ? "we have shut down sending, the other end has not"
+                                         : "the other end has shut down sending, we have not");
 }
 
-static void put_holders(const struct snapshot *snapshot, const struct socket *s, struct text *t)
+static void put_holders(const struct snapshot *snapshot, const struct socket *s,
+                        struct fin__line *t)
 {
     const struct process *before = NULL;
     size_t told = 0;
@@ -277,37 +257,39 @@ static void put_holders(const struct snapshot *snapshot, const struct socket *s,
         before = p;
         if (told++ >= HOLDERS_TOLD)
             continue;
-        put(t, told > 1 ? " and " : " ");
+        fin__put(t, told > 1 ? " and " : " ");
         put_process(t, p);
     }
     if (told > HOLDERS_TOLD)
-        put(t, " and %zu more", told - HOLDERS_TOLD);
+        fin__put(t, " and %zu more", told - HOLDERS_TOLD);
 }
 
-static void explain_held(const struct snapshot *snapshot, const struct socket *s, struct text *t)
+static void explain_held(const struct snapshot *snapshot, const struct socket *s,
+                         struct fin__line *t)
 {
     if (!s->closed_by) {
-        put(t, "open in");
+        fin__put(t, "open in");
         put_holders(snapshot, s, t);
-        put(t, ", which run different programs: it ends when all have closed it");
+        fin__put(t, ", which run different programs: it ends when all have closed it");
         return;
     }
     put_process(t, &snapshot->scan.processes.at[s->closed_by - 1]);
-    put(t, " closed it, and ");
+    fin__put(t, " closed it, and ");
     put_process(t, socket_holder(snapshot, s, 0));
-    put(t, ", which it started, still has it as descriptor %d and waits for nothing",
-        socket_reference(snapshot, s, 0)->fd);
+    fin__put(t, ", which it started, still has it as descriptor %d and waits for nothing",
+             socket_reference(snapshot, s, 0)->fd);
 }
 
 static void explain_finding(const struct snapshot *snapshot, const struct socket *s,
-                            enum finding finding, struct text *t)
+                            enum finding finding, struct fin__line *t)
 {
     switch (finding) {
     case FOUND_STALE:
         explain_stale(snapshot, s, t);
         break;
     case FOUND_INVISIBLE:
-        put(t,
+        fin__put(
+            t,
             "no process shows it: in flight over a Unix socket, in io_uring or a blocked call, the "
             "kernel's own, or in another pid namespace");
         break;
@@ -327,7 +309,8 @@ static void explain_finding(const struct snapshot *snapshot, const struct socket
         explain_unserved(snapshot, s, t);
         break;
     case FOUND_PARKED:
-        put(t,
+        fin__put(
+            t,
             "the other end was closed; it is empty, and nobody waits for it: kept on purpose, as "
             "the JVM does");
         break;
@@ -344,49 +327,51 @@ static void explain_finding(const struct snapshot *snapshot, const struct socket
 
 /* ---- what is fine ---- */
 
-static void explain_fine(const struct snapshot *snapshot, const struct socket *s, struct text *t)
+static void explain_fine(const struct snapshot *snapshot, const struct socket *s,
+                         struct fin__line *t)
 {
     char time[WORD];
 
     if (s->state == STATE_UNKNOWN && s->listed)
-        put(t, "in a state that only a newer kernel has");
+        fin__put(t, "in a state that only a newer kernel has");
     else if (s->state == STATE_UNKNOWN)
-        put(t, "never connected, or dead: no permission to look closer");
+        fin__put(t, "never connected, or dead: no permission to look closer");
     else if (!s->listed)
-        put(t, s->protocol == PROTOCOL_TCP ? "not connected" : "not bound");
+        fin__put(t, s->protocol == PROTOCOL_TCP ? "not connected" : "not bound");
     else if (s->state == STATE_TIME_WAIT)
-        put(t, "over; the addresses are free in %s", ms(s->tcp.timer_ms, time));
+        fin__put(t, "over; the addresses are free in %s", ms(s->tcp.timer_ms, time));
     else if (s->state == STATE_LISTEN && s->receive_queue)
-        put(t, "%u wait%s to be accepted", s->receive_queue, s->receive_queue == 1 ? "s" : "");
+        fin__put(t, "%u wait%s to be accepted", s->receive_queue, s->receive_queue == 1 ? "s" : "");
     else if (s->inode == 0 && s->state == STATE_CLOSE_WAIT)
-        put(t, "waits to be accepted; the peer has closed already");
+        fin__put(t, "waits to be accepted; the peer has closed already");
     else if (s->inode == 0 && s->state == STATE_ESTABLISHED)
-        put(t, "waits to be accepted");
+        fin__put(t, "waits to be accepted");
     else if (s->inode && !s->references && (snapshot->scan.unreadable || snapshot->scan.hidden))
-        put(t, "open in a process that we may not look at, or in none");
+        fin__put(t, "open in a process that we may not look at, or in none");
     else if (is_shared(snapshot, s)) {
-        put(t, "open in");
+        fin__put(t, "open in");
         put_holders(snapshot, s, t);
-        put(t, ", of one program: on purpose, or forgotten after a fork; that can't be told apart");
+        fin__put(
+            t, ", of one program: on purpose, or forgotten after a fork; that can't be told apart");
     }
 }
 
 static void explain_successor(const struct snapshot *snapshot, const struct socket *s,
-                              struct text *t)
+                              struct fin__line *t)
 {
     const struct socket *listener = &snapshot->dump.sockets.at[s->listener - 1];
     const struct process *p =
         &snapshot->scan.processes.at[snapshot->held.at[listener->first_reference].process];
 
-    put(t, t->used ? "; " : "");
-    put(t, "of an older generation: ");
+    fin__put(t, t->length ? "; " : "");
+    fin__put(t, "of an older generation: ");
     put_process(t, p);
-    put(t, " listens on the port now");
+    fin__put(t, " listens on the port now");
 }
 
 void explain(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size)
 {
-    struct text t = { buf, size, 0 };
+    struct fin__line t = { buf, size, 0 };
 
     *buf = '\0';
     if (s->verdict == FOUND_NOTHING)
@@ -394,8 +379,8 @@ void explain(const struct snapshot *snapshot, const struct socket *s, char *buf,
     for (int f = 0; s->findings && f < FINDINGS; f++) {
         if (!(s->findings & (1u << f)))
             continue;
-        if (t.used)
-            put(&t, "; ");
+        if (t.length)
+            fin__put(&t, "; ");
         explain_finding(snapshot, s, (enum finding) f, &t);
     }
     if (s->listener)

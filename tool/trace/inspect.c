@@ -2,6 +2,7 @@
 
 #include "trace/inspect.h"
 
+#include "base/line.h"
 #include "common/procfs.h"
 #include "common/say.h"
 
@@ -55,12 +56,11 @@ uint64_t inspect_socket_inode(int borrowed)
 
 static char *inet_text(int family, const void *address, uint16_t port)
 {
-    char host[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN + 16];
-    bool v6 = family == AF_INET6;
+    uint8_t whole[16] = { 0 };
+    char text[64];
 
-    if (!inet_ntop(family, address, host, sizeof host))
-        return NULL;
-    snprintf(text, sizeof text, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port);
+    memcpy(whole, address, family == AF_INET ? 4 : sizeof whole);
+    fin__put_address(&(struct fin__line) { text, sizeof text, 0 }, family, whole, port);
     return strdup(text);
 }
 

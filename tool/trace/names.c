@@ -2,6 +2,8 @@
 
 #include "trace/names.h"
 
+#include "base/line.h"
+
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,19 +69,20 @@ const char *protocol_name(const struct thing *socket, char *buf, size_t size)
 void socket_format(const struct thing *socket, char *buf, size_t size)
 {
     bool inet = socket->family == AF_INET || socket->family == AF_INET6;
+    struct fin__line line = { buf, size, 0 };
     char a[16], b[16];
 
     if (!socket->family)
-        snprintf(buf, size, "socket:[%llu]", (unsigned long long) socket->inode);
+        fin__put(&line, "socket:[%llu]", (unsigned long long) socket->inode);
     else if (inet)
-        snprintf(buf, size, "%s", protocol_name(socket, a, sizeof a));
+        fin__put(&line, "%s", protocol_name(socket, a, sizeof a));
     else
-        snprintf(buf, size, "%s %s", family_name(socket->family, a, sizeof a),
+        fin__put(&line, "%s %s", family_name(socket->family, a, sizeof a),
                  type_name(socket->type, b, sizeof b));
     if (socket->local)
-        snprintf(buf + strlen(buf), size - strlen(buf), " %s", socket->local);
+        fin__put(&line, " %s", socket->local);
     if (socket->remote)
-        snprintf(buf + strlen(buf), size - strlen(buf), " -> %s", socket->remote);
+        fin__put(&line, " -> %s", socket->remote);
 }
 
 const char *event_name(enum event_kind kind)

@@ -2,6 +2,7 @@
 
 #include "trace/python.h"
 
+#include "base/line.h"
 #include "common/procfs.h"
 #include "common/say.h"
 
@@ -312,6 +313,7 @@ static int32_t line_of(const struct python *p, uint64_t code, uint64_t frame)
 static bool put_frame(const struct python *p, uint64_t code, uint64_t frame,
                       struct python_frame *ret)
 {
+    struct fin__line text = { ret->text, sizeof ret->text, 0 };
     char name[TEXT_MAX], file[TEXT_MAX], escaped[TEXT_MAX];
     int32_t line;
 
@@ -321,12 +323,11 @@ static bool put_frame(const struct python *p, uint64_t code, uint64_t frame,
         return false;
     line = line_of(p, code, frame);
     escape(name, escaped, sizeof escaped);
-    snprintf(ret->text, sizeof ret->text, "%.100s (python) ", escaped);
+    fin__put(&text, "%.100s (python) ", escaped);
     escape(file, escaped, sizeof escaped);
-    snprintf(ret->text + strlen(ret->text), sizeof ret->text - strlen(ret->text), "%.380s",
-             escaped);
+    fin__put(&text, "%.380s", escaped);
     if (line > 0)
-        snprintf(ret->text + strlen(ret->text), sizeof ret->text - strlen(ret->text), ":%d", line);
+        fin__put(&text, ":%d", line);
     return true;
 }
 

@@ -38,7 +38,7 @@ static json_t *address(const struct snapshot *snapshot, const struct socket *s)
     char local[TEXT], remote[TEXT], text[2 * TEXT + 16];
 
     format_local(snapshot, s, local, sizeof local);
-    format_remote(snapshot, s, remote, sizeof remote);
+    format_remote(s, remote, sizeof remote);
     snprintf(text, sizeof text, "%s %s%s%s", socket_protocol_name(s->protocol), local,
              s->state == STATE_LISTEN ? "" : " -> ", s->state == STATE_LISTEN ? "" : remote);
     return json_string(text);

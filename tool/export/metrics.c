@@ -4,6 +4,7 @@
 
 #include "sockets/container.h"
 #include "sockets/judge.h"
+#include "sockets/sharing.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -27,25 +28,27 @@ struct command {
     int64_t leaked_ms;      /* the oldest, -1: none */
 };
 
-/* Those with a label value of their own come first; behind them is one for all others. */
+/* Those with a label value of their own come first; behind them, at `count`, is one for all
+ * others. */
 struct commands {
     char (*place)[PLACE]; /* of each process; NULL: not asked for */
     struct command *at;
     size_t count;
-    struct command other;
 };
 
 /* Its name and place. */
 static struct command command_of(const struct commands *commands, const struct snapshot *snapshot,
                                  const struct socket *s)
 {
-    size_t process;
+    const struct process *p;
 
     if (s->references == 0)
         return (struct command) { .name = NOBODY, .place = "" };
-    process = snapshot->held.at[s->first_reference].process;
-    return (struct command) { .name = snapshot->scan.processes.at[process].command,
-                              .place = commands->place ? commands->place[process] : "" };
+    p = socket_holder(snapshot, s, 0);
+    return (struct command) {
+        .name = p->command,
+        .place = commands->place ? commands->place[p - snapshot->scan.processes.at] : "",
+    };
 }
 
 static int by_name(const void *a, const void *b)
@@ -110,6 +113,7 @@ static struct command one_socket(const struct commands *commands, const struct s
 
 static int find_commands(const struct snapshot *snapshot, size_t most, struct commands *commands)
 {
+    struct command other = { .name = OTHERS, .place = "", .leaked_ms = -1 };
     size_t count = 0, all;
 
     commands->at = malloc((snapshot->dump.sockets.count + 1) * sizeof *commands->at);
@@ -122,9 +126,9 @@ static int find_commands(const struct snapshot *snapshot, size_t most, struct co
     if (all)
         qsort(commands->at, all, sizeof *commands->at, by_weight);
     commands->count = all < most ? all : most;
-    commands->other = (struct command) { .name = OTHERS, .place = "", .leaked_ms = -1 };
     for (size_t i = commands->count; i < all; i++)
-        metrics_add(&commands->other, &commands->at[i]);
+        metrics_add(&other, &commands->at[i]);
+    commands->at[commands->count] = other;
     if (commands->count)
         qsort(commands->at, commands->count, sizeof *commands->at, by_name);
     return 0;
@@ -158,7 +162,7 @@ static void format_value(const char *text, char *buf, size_t size)
 /* The label, and those of the container. */
 static void format_command(const struct commands *commands, size_t index, char buf[LABEL + PLACE])
 {
-    const struct command *c = index < commands->count ? &commands->at[index] : &commands->other;
+    const struct command *c = &commands->at[index];
     char name[LABEL];
 
     format_value(c->name, name, sizeof name);
@@ -289,7 +293,7 @@ static void print_by_command(FILE *out, const struct commands *commands, const c
 
     head(out, name, "gauge", help);
     for (size_t i = 0; i <= commands->count; i++) {
-        const struct command *c = i < commands->count ? &commands->at[i] : &commands->other;
+        const struct command *c = &commands->at[i];
 
         if (c->sockets == 0 || value(c) < 0)
             continue;

@@ -10,51 +10,24 @@ enum {
     WIDEST = 300
 };
 
+enum cell {
+    CELL_PEER,
+    CELL_OUTCOME,
+    CELL_PHASE,
+    CELL_END,
+    CELL_STAGE,
+    CELL_SAW,
+    CELL_BYTES,
+    CELL_VERDICT,
+};
+
 struct column {
     const char *title;
-    void (*format)(const struct probe_result *r, int stage, char *buf);
+    enum cell cell;
     int stage;
     bool right;     /* aligned to the right */
     bool with_view; /* only for embedded peers */
 };
-
-static void probe_table_put(char *buf, const char *text)
-{
-    snprintf(buf, WIDEST, "%s", text);
-}
-
-static void peer_cell(const struct probe_result *r, int stage, char *buf)
-{
-    (void) stage;
-    snprintf(buf, WIDEST, "%s%s", r->peer, r->tls ? " *" : "");
-}
-
-static void outcome_cell(const struct probe_result *r, int stage, char *buf)
-{
-    (void) stage;
-    probe_table_put(buf, fin_outcome_name(r->receipt.outcome));
-}
-
-static void phase_cell(const struct probe_result *r, int stage, char *buf)
-{
-    (void) stage;
-    probe_table_put(buf,
-                    r->receipt.phase == FIN_PHASE_NONE ? "-" : fin_phase_name(r->receipt.phase));
-}
-
-static void end_cell(const struct probe_result *r, int stage, char *buf)
-{
-    (void) stage;
-    probe_table_put(buf, fin_end_name(r->receipt.end));
-}
-
-static void stage_cell(const struct probe_result *r, int stage, char *buf)
-{
-    if (r->receipt.stage_ns[stage] >= 0)
-        format_time(r->receipt.stage_ns[stage], buf, WIDEST);
-    else
-        probe_table_put(buf, r->receipt.unverifiable & (1u << stage) ? "?" : "-");
-}
 
 void format_view(const struct peer_view *view, char *buf, size_t size)
 {
@@ -66,45 +39,61 @@ void format_view(const struct peer_view *view, char *buf, size_t size)
         snprintf(buf, size, "-");
 }
 
-static void saw_cell(const struct probe_result *r, int stage, char *buf)
+static const char *format_stage(const struct fin_receipt *r, int stage, char *buf)
 {
-    (void) stage;
-    format_view(&r->view, buf, WIDEST);
+    if (r->stage_ns[stage] < 0)
+        return r->unverifiable & (1u << stage) ? "?" : "-";
+    format_time(r->stage_ns[stage], buf, WIDEST);
+    return buf;
 }
 
-static void bytes_cell(const struct probe_result *r, int stage, char *buf)
+/* A text, in `buf` if it is not a constant. */
+static const char *text_of(const struct column *c, const struct probe_result *r, char buf[WIDEST])
 {
-    (void) stage;
-    format_size(r->view.bytes, buf, WIDEST);
-}
+    static const char *const verdicts[] = { "-", "ok", "UNEXPECTED" };
 
-static void verdict_cell(const struct probe_result *r, int stage, char *buf)
-{
-    static const char *const words[] = { "-", "ok", "UNEXPECTED" };
-
-    (void) stage;
-    probe_table_put(buf, words[r->verdict]);
+    switch (c->cell) {
+    case CELL_PEER:
+        snprintf(buf, WIDEST, "%s%s", r->peer, r->tls ? " *" : "");
+        return buf;
+    case CELL_OUTCOME:
+        return fin_outcome_name(r->receipt.outcome);
+    case CELL_PHASE:
+        return r->receipt.phase == FIN_PHASE_NONE ? "-" : fin_phase_name(r->receipt.phase);
+    case CELL_END:
+        return fin_end_name(r->receipt.end);
+    case CELL_STAGE:
+        return format_stage(&r->receipt, c->stage, buf);
+    case CELL_SAW:
+        format_view(&r->view, buf, WIDEST);
+        return buf;
+    case CELL_BYTES:
+        format_size(r->view.bytes, buf, WIDEST);
+        return buf;
+    default:
+        return verdicts[r->verdict];
+    }
 }
 
 static const struct column columns[] = {
-    { "peer", peer_cell, 0, false, false },
-    { "outcome", outcome_cell, 0, false, false },
-    { "phase", phase_cell, 0, false, false },
-    { "end", end_cell, 0, false, false },
-    { "flush", stage_cell, FIN_STAGE_FLUSHED, true, false },
-    { "notif", stage_cell, FIN_STAGE_NOTIFIED, true, false },
-    { "answd", stage_cell, FIN_STAGE_ANSWERED, true, false },
-    { "shut", stage_cell, FIN_STAGE_SHUT, true, false },
-    { "acked", stage_cell, FIN_STAGE_ACKED, true, false },
-    { "eof", stage_cell, FIN_STAGE_EOF, true, false },
-    { "unwat", stage_cell, FIN_STAGE_UNWATCHED, true, false },
-    { "relsd", stage_cell, FIN_STAGE_RELEASED, true, false },
-    { "unref", stage_cell, FIN_STAGE_UNREFERENCED, true, false },
-    { "finis", stage_cell, FIN_STAGE_FINISHED, true, false },
-    { "gone", stage_cell, FIN_STAGE_GONE, true, false },
-    { "peer saw", saw_cell, 0, false, true },
-    { "bytes", bytes_cell, 0, true, true },
-    { "ok?", verdict_cell, 0, false, true },
+    { "peer", CELL_PEER, 0, false, false },
+    { "outcome", CELL_OUTCOME, 0, false, false },
+    { "phase", CELL_PHASE, 0, false, false },
+    { "end", CELL_END, 0, false, false },
+    { "flush", CELL_STAGE, FIN_STAGE_FLUSHED, true, false },
+    { "notif", CELL_STAGE, FIN_STAGE_NOTIFIED, true, false },
+    { "answd", CELL_STAGE, FIN_STAGE_ANSWERED, true, false },
+    { "shut", CELL_STAGE, FIN_STAGE_SHUT, true, false },
+    { "acked", CELL_STAGE, FIN_STAGE_ACKED, true, false },
+    { "eof", CELL_STAGE, FIN_STAGE_EOF, true, false },
+    { "unwat", CELL_STAGE, FIN_STAGE_UNWATCHED, true, false },
+    { "relsd", CELL_STAGE, FIN_STAGE_RELEASED, true, false },
+    { "unref", CELL_STAGE, FIN_STAGE_UNREFERENCED, true, false },
+    { "finis", CELL_STAGE, FIN_STAGE_FINISHED, true, false },
+    { "gone", CELL_STAGE, FIN_STAGE_GONE, true, false },
+    { "peer saw", CELL_SAW, 0, false, true },
+    { "bytes", CELL_BYTES, 0, true, true },
+    { "ok?", CELL_VERDICT, 0, false, true },
 };
 #define COLUMNS (sizeof columns / sizeof *columns)
 
@@ -134,11 +123,9 @@ static int width(const struct column *c, const struct probe_result *results, siz
     if (!wanted(c, results, count, proof))
         return 0;
     for (i = 0; i < count; i++) {
-        if (!results[i].closed)
-            continue;
-        c->format(&results[i], c->stage, cell);
-        if (strlen(cell) > widest)
-            widest = strlen(cell);
+        size_t length = results[i].closed ? strlen(text_of(c, &results[i], cell)) : 0;
+
+        widest = length > widest ? length : widest;
     }
     return (int) widest;
 }
@@ -155,10 +142,11 @@ static void print_row(FILE *out, const struct probe_result *result, const int *w
 
         if (!widths[i])
             continue;
-        probe_table_put(cell, c->title);
-        if (result)
-            c->format(result, c->stage, cell);
-        fprintf(out, "%s%*s", gap, c->right ? widths[i] : last ? 0 : -widths[i], cell);
+        fprintf(out, "%s%*s", gap,
+                c->right   ? widths[i]
+                    : last ? 0
+                           : -widths[i],
+                result ? text_of(c, result, cell) : c->title);
         gap = " ";
     }
     fputc('\n', out);

@@ -106,7 +106,7 @@ static void name_remote(const struct groups *g, const struct socket *s, char nam
     }
     if (g->served[s->local_port])
         client.remote_port = 0;
-    format_remote(g->snapshot, &client, name, KEY);
+    format_remote(&client, name, KEY);
     if (g->served[s->local_port] && strlen(name) > 2 && strcmp(name + strlen(name) - 2, ":*") == 0)
         name[strlen(name) - 2] = '\0';
 }

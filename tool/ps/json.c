@@ -8,6 +8,7 @@
 #include "ps/text.h"
 #include "sockets/container.h"
 #include "sockets/judge.h"
+#include "sockets/sharing.h"
 
 #include <arpa/inet.h>
 #include <finack.h>
@@ -73,13 +74,13 @@ static json_t *ps_json_holders(const struct snapshot *snapshot, const struct soc
     char name[64];
 
     for (size_t i = 0; i < s->references; i++) {
-        const struct reference *r = &snapshot->held.at[s->first_reference + i];
-        const struct process *p = &snapshot->scan.processes.at[r->process];
+        const struct process *p = socket_holder(snapshot, s, i);
 
         escape(p->command, name, sizeof name);
         json_array_append_new(array,
-                              json_pack("{s:i, s:i, s:s, s:o}", "pid", p->pid, "fd", r->fd,
-                                        "command", name, "container", container(p->pid, cache)));
+                              json_pack("{s:i, s:i, s:s, s:o}", "pid", p->pid, "fd",
+                                        socket_reference(snapshot, s, i)->fd, "command", name,
+                                        "container", container(p->pid, cache)));
     }
     return array;
 }

@@ -33,7 +33,7 @@ static bool has_pid(const struct snapshot *snapshot, const struct socket *s,
     size_t count;
 
     for (size_t i = 0; i < s->references; i++)
-        if (is_process_of(snapshot, pids, snapshot->held.at[s->first_reference + i].process))
+        if (is_process_of(snapshot, pids, socket_reference(snapshot, s, i)->process))
             return true;
     for (entry = snapshot_stales(snapshot, s, &count); count > 0; count--, entry++)
         if (is_process_of(snapshot, pids, snapshot->scan.sets.at[entry->set].process))
@@ -114,9 +114,7 @@ static int64_t key_of(const struct snapshot *snapshot, const struct socket *s, e
     case SORT_PORT:
         return s->local_port;
     case SORT_PID:
-        return s->references
-            ? snapshot->scan.processes.at[snapshot->held.at[s->first_reference].process].pid
-            : INT64_MAX;
+        return s->references ? socket_holder(snapshot, s, 0)->pid : INT64_MAX;
     case SORT_RECEIVE:
         return -(int64_t) s->receive_queue;
     case SORT_SEND:

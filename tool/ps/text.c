@@ -2,11 +2,13 @@
 
 #include "ps/text.h"
 
+#include "base/line.h"
 #include "common/say.h"
 #include "common/terminal.h"
 #include "common/units.h"
 #include "sockets/container.h"
 #include "sockets/judge.h"
+#include "sockets/sharing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,82 +32,11 @@ struct view {
     bool contained;       /* one of those shown is in a container */
 };
 
-/* Each gives a text, in `buf` (CELL) if it is not a constant. */
-
-static const char *verdict_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    (void) v;
-    (void) buf;
-    return finding_name(s->verdict);
-}
-
-static const char *proto_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    (void) v;
-    (void) buf;
-    return socket_protocol_name(s->protocol);
-}
-
-static const char *state_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    (void) v;
-    (void) buf;
-    return socket_state_name(s->state);
-}
-
 static const char *size_cell(uint64_t bytes, char *buf)
 {
     if (bytes == 0)
         return "0";
     format_size(bytes, buf, CELL);
-    return buf;
-}
-
-static const char *receive_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    (void) v;
-    return s->queues_unknown ? "?" : size_cell(s->receive_queue, buf);
-}
-
-static const char *send_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    (void) v;
-    return s->queues_unknown ? "?" : size_cell(s->send_queue, buf);
-}
-
-static const char *received_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    const struct socket_rate *rate = snapshot_rate(v->snapshot, s);
-
-    return rate ? size_cell((uint64_t) rate->received, buf) : "-";
-}
-
-static const char *acked_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    const struct socket_rate *rate = snapshot_rate(v->snapshot, s);
-
-    return rate ? size_cell((uint64_t) rate->acked, buf) : "-";
-}
-
-static const char *local_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    format_local(v->snapshot, s, buf, CELL);
-    return buf;
-}
-
-static const char *remote_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    format_remote(v->snapshot, s, buf, CELL);
-    return buf;
-}
-
-/* What `finack end --socket` takes. */
-static const char *socket_cell(const struct view *v, const struct socket *s, char *buf)
-{
-    (void) v;
-    if (s->cookie == 0)
-        return "-";
-    put_decimal(buf, s->cookie);
     return buf;
 }
 
@@ -116,8 +47,7 @@ static const char *holders_cell(const struct view *v, const struct socket *s, ch
     if (s->references == 0)
         return "-";
     for (size_t i = 0; i < s->references && i < HOLDERS_SHOWN; i++) {
-        const struct reference *r = &v->snapshot->held.at[s->first_reference + i];
-        const struct process *p = &v->snapshot->scan.processes.at[r->process];
+        const struct process *p = socket_holder(v->snapshot, s, i);
 
         if (i)
             *at++ = ',';
@@ -127,7 +57,7 @@ static const char *holders_cell(const struct view *v, const struct socket *s, ch
         at = put_decimal(at, (uint64_t) p->pid);
         *at++ = ']';
         *at++ = ':';
-        at = put_decimal(at, (uint64_t) r->fd);
+        at = put_decimal(at, (uint64_t) socket_reference(v->snapshot, s, i)->fd);
     }
     if (s->references > HOLDERS_SHOWN) {
         *at++ = ',';
@@ -139,16 +69,13 @@ static const char *holders_cell(const struct view *v, const struct socket *s, ch
 
 static const struct process *first_holder(const struct view *v, const struct socket *s)
 {
-    const struct reference *held = v->snapshot->held.at;
-
-    return s->references ? &v->snapshot->scan.processes.at[held[s->first_reference].process] : NULL;
+    return s->references ? socket_holder(v->snapshot, s, 0) : NULL;
 }
 
-static const char *container_cell(const struct view *v, const struct socket *s, char *buf)
+static const char *container_cell(const struct view *v, const struct socket *s)
 {
     const struct process *p = first_holder(v, s);
 
-    (void) buf;
     return p ? v->place[p - v->snapshot->scan.processes.at] : "-";
 }
 
@@ -185,43 +112,74 @@ static bool find_places(struct view *v, const struct ps_rows *rows)
     return v->place != NULL;
 }
 
-/* Whether a column has something to say. */
-static bool always(const struct view *v)
-{
-    (void) v;
-    return true;
-}
-
-static bool with_rates(const struct view *v)
-{
-    return v->rates;
-}
-
-static bool with_containers(const struct view *v)
-{
-    return v->contained;
-}
-
-static const struct column {
-    const char *title;
-    const char *(*format)(const struct view *v, const struct socket *s, char *buf);
-    bool right;
-    bool (*shown)(const struct view *v);
-} columns[] = {
-    { "verdict", verdict_cell, false, always },
-    { "proto", proto_cell, false, always },
-    { "state", state_cell, false, always },
-    { "recv-q", receive_cell, true, always },
-    { "send-q", send_cell, true, always },
-    { "in/s", received_cell, true, with_rates },
-    { "out/s", acked_cell, true, with_rates },
-    { "local", local_cell, false, always },
-    { "remote", remote_cell, false, always },
-    { "socket", socket_cell, false, always },
-    { "container", container_cell, false, with_containers },
-    { "holders", holders_cell, false, always },
+enum column {
+    COLUMN_VERDICT,
+    COLUMN_PROTO,
+    COLUMN_STATE,
+    COLUMN_RECEIVE,
+    COLUMN_SEND,
+    COLUMN_RECEIVED,
+    COLUMN_ACKED,
+    COLUMN_LOCAL,
+    COLUMN_REMOTE,
+    COLUMN_SOCKET,
+    COLUMN_CONTAINER,
+    COLUMN_HOLDERS,
+    COLUMNS
 };
-#define COLUMNS (sizeof columns / sizeof *columns)
+
+static const struct {
+    const char *title;
+    bool right;
+} columns[COLUMNS] = {
+    { "verdict", false },   { "proto", false },   { "state", false }, { "recv-q", true },
+    { "send-q", true },     { "in/s", true },     { "out/s", true },  { "local", false },
+    { "remote", false },    { "socket", false }, /* what `finack end --socket` takes */
+    { "container", false }, { "holders", false },
+};
+
+/* Whether a column has something to say. */
+static bool is_shown(const struct view *v, size_t column)
+{
+    if (column == COLUMN_CONTAINER)
+        return v->contained;
+    return v->rates || (column != COLUMN_RECEIVED && column != COLUMN_ACKED);
+}
+
+/* A text, in `buf` if it is not a constant. */
+static const char *text_of(const struct view *v, const struct socket *s, size_t column,
+                           char buf[CELL])
+{
+    const struct socket_rate *rate = snapshot_rate(v->snapshot, s);
+
+    switch (column) {
+    case COLUMN_VERDICT:
+        return finding_name(s->verdict);
+    case COLUMN_PROTO:
+        return socket_protocol_name(s->protocol);
+    case COLUMN_STATE:
+        return socket_state_name(s->state);
+    case COLUMN_RECEIVE:
+        return s->queues_unknown ? "?" : size_cell(s->receive_queue, buf);
+    case COLUMN_SEND:
+        return s->queues_unknown ? "?" : size_cell(s->send_queue, buf);
+    case COLUMN_RECEIVED:
+        return rate ? size_cell((uint64_t) rate->received, buf) : "-";
+    case COLUMN_ACKED:
+        return rate ? size_cell((uint64_t) rate->acked, buf) : "-";
+    case COLUMN_LOCAL:
+        return format_local(v->snapshot, s, buf, CELL);
+    case COLUMN_REMOTE:
+        return format_remote(s, buf, CELL);
+    case COLUMN_SOCKET:
+        put_decimal(buf, s->cookie);
+        return s->cookie ? buf : "-";
+    case COLUMN_CONTAINER:
+        return container_cell(v, s);
+    default:
+        return holders_cell(v, s, buf);
+    }
+}
 
 /* ---- how wide the columns are ---- */
 
@@ -233,22 +191,16 @@ struct grid {
     bool shown[COLUMNS];
 };
 
-static const char *text_of(const struct grid *grid, const struct socket *s, size_t column,
-                           char buf[CELL])
-{
-    return columns[column].format(grid->view, s, buf);
-}
-
 static struct grid measure(const struct view *v, const struct ps_rows *rows)
 {
     struct grid grid = { .view = v };
     char cell[CELL];
 
     for (size_t c = 0; c < COLUMNS; c++) {
-        grid.shown[c] = columns[c].shown(v);
+        grid.shown[c] = is_shown(v, c);
         grid.widest[c] = grid.shown[c] ? strlen(columns[c].title) : 0;
         for (size_t i = 0; grid.shown[c] && i < rows->rows.count; i++) {
-            size_t length = strlen(text_of(&grid, rows->rows.at[i], c, cell));
+            size_t length = strlen(text_of(v, rows->rows.at[i], c, cell));
 
             if (length > grid.widest[c])
                 grid.widest[c] = length;
@@ -332,20 +284,7 @@ static void print_padded(FILE *out, const char *text, size_t width, bool right)
 
 /* ---- as a table ---- */
 
-static void print_titles(const struct page *p, const struct grid *grid, bool explained)
-{
-    for (size_t c = 0; c < COLUMNS; c++) {
-        bool last = c + 1 == COLUMNS && !explained;
-
-        if (!grid->shown[c])
-            continue;
-        print_padded(p->out, columns[c].title, last ? 0 : grid->widest[c], columns[c].right);
-        if (!last)
-            fputc(' ', p->out);
-    }
-    fputs(explained ? "why\n" : "\n", p->out);
-}
-
+/* `s` NULL: the titles. */
 static void print_cells(const struct page *p, const struct grid *grid, const struct socket *s,
                         bool explained)
 {
@@ -356,8 +295,8 @@ static void print_cells(const struct page *p, const struct grid *grid, const str
 
         if (!grid->shown[c])
             continue;
-        print_padded(p->out, text_of(grid, s, c, cell), last ? 0 : grid->widest[c],
-                     columns[c].right);
+        print_padded(p->out, s ? text_of(grid->view, s, c, cell) : columns[c].title,
+                     last ? 0 : grid->widest[c], columns[c].right);
         if (!last)
             fputc_unlocked(' ', p->out);
     }
@@ -384,7 +323,10 @@ static void print_row(const struct page *p, const struct grid *grid, const struc
 
 static void print_table(const struct page *p, const struct grid *grid, const struct ps_rows *rows)
 {
-    print_titles(p, grid, p->width == 0 || p->width >= width_of(grid) + 1 + EXPLANATION_MIN);
+    bool explained = p->width == 0 || p->width >= width_of(grid) + 1 + EXPLANATION_MIN;
+
+    print_cells(p, grid, NULL, explained);
+    fputs(explained ? "why\n" : "\n", p->out);
     for (size_t i = 0; i < rows->rows.count; i++)
         print_row(p, grid, rows->rows.at[i]);
 }
@@ -399,8 +341,8 @@ static void print_block(const struct page *p, const struct grid *grid, const str
     snprintf(line, sizeof line, "%s %s %s", finding_name(s->verdict),
              socket_protocol_name(s->protocol), socket_state_name(s->state));
     print_wrapped(p, line, 0);
-    for (size_t c = 3; c < COLUMNS; c++) {
-        text = grid->shown[c] ? text_of(grid, s, c, cell) : "0";
+    for (size_t c = COLUMN_STATE + 1; c < COLUMNS; c++) {
+        text = text_of(grid->view, s, c, cell);
         if (!grid->shown[c] || (columns[c].right && strcmp(text, "0") == 0))
             continue;
         snprintf(line, sizeof line, "%s %s", columns[c].title, text);
@@ -449,17 +391,17 @@ static void put_blind(const char *text, void *arg)
 void ps_text_counts(FILE *out, const struct ps_rows *rows, size_t width)
 {
     struct page page = open_page(out, width);
-    char line[400];
-    size_t used;
+    char text[400];
+    struct fin__line line = { text, sizeof text, 0 };
+    const char *gap = ":";
 
-    used = (size_t) snprintf(line, sizeof line, "%zu socket%s", rows->rows.count,
-                             rows->rows.count == 1 ? "" : "s");
+    fin__put(&line, "%zu socket%s", rows->rows.count, rows->rows.count == 1 ? "" : "s");
     for (int f = 0; f < FINDINGS; f++)
-        if (rows->count[f])
-            used +=
-                (size_t) snprintf(line + used, sizeof line - used, "%s %zu %s",
-                                  strchr(line, ':') ? "," : ":", rows->count[f], finding_name(f));
-    print_wrapped(&page, line, 0);
+        if (rows->count[f]) {
+            fin__put(&line, "%s %zu %s", gap, rows->count[f], finding_name(f));
+            gap = ",";
+        }
+    print_wrapped(&page, text, 0);
 }
 
 void ps_text_advice(FILE *out, const struct ps_rows *rows, size_t width)

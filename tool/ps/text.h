@@ -27,9 +27,10 @@ void ps_text_summary(FILE *out, const struct snapshot *snapshot, const struct ps
 void ps_text_advice(FILE *out, const struct ps_rows *rows, size_t width);
 
 /* "127.0.0.1:80", "[::1]:80", "*:80", the name or number of a Unix socket; without control
- * characters. */
-void format_local(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size);
-void format_remote(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size);
+ * characters. Each gives `buf`. */
+const char *format_local(const struct snapshot *snapshot, const struct socket *s, char *buf,
+                         size_t size);
+const char *format_remote(const struct socket *s, char *buf, size_t size);
 
 /* What could not be looked at, a line each, without an end; calls put(text, arg). */
 void blind_describe(const struct blind *blind, void (*put)(const char *text, void *arg), void *arg);

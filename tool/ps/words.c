@@ -4,6 +4,7 @@
 
 #include "ps/text.h"
 
+#include "base/line.h"
 #include "common/procfs.h"
 #include "common/say.h"
 #include "common/units.h"
@@ -60,27 +61,29 @@ static void format_inet(const struct socket *s, const uint8_t *address, uint16_t
     buf[length] = '\0';
 }
 
-void format_local(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size)
+const char *format_local(const struct snapshot *snapshot, const struct socket *s, char *buf,
+                         size_t size)
 {
     char name[450];
 
     if (s->protocol != PROTOCOL_UNIX) {
         format_inet(s, s->local, s->local_port, buf, size);
-        return;
+        return buf;
     }
     escape(snapshot_name(snapshot, s), name, sizeof name);
     snprintf(buf, size, "%s %" PRIu32, *name ? name : "*", s->inode);
+    return buf;
 }
 
-void format_remote(const struct snapshot *snapshot, const struct socket *s, char *buf, size_t size)
+const char *format_remote(const struct socket *s, char *buf, size_t size)
 {
-    (void) snapshot;
     if (s->protocol != PROTOCOL_UNIX)
         format_inet(s, s->remote, s->remote_port, buf, size);
     else if (s->peer)
         snprintf(buf, size, "* %" PRIu32, s->peer);
     else
         snprintf(buf, size, "*");
+    return buf;
 }
 
 struct remark {
@@ -108,13 +111,12 @@ static const char *plural(uint32_t count, const char *one, const char *more)
 static void remark_processes(const struct remark *r, const struct blind *blind)
 {
     char who[400] = "", name[64];
-    size_t used = 0;
+    struct fin__line line = { who, sizeof who, 0 };
     uint32_t told = blind->processes < WHO_TOLD ? blind->processes : WHO_TOLD;
 
     for (uint32_t i = 0; i < told; i++) {
         process_name(blind->process[i], name, sizeof name);
-        used += (size_t) snprintf(who + used, sizeof who - used, "%s%s[%d]", i ? ", " : "", name,
-                                  blind->process[i]);
+        fin__put(&line, "%s%s[%d]", i ? ", " : "", name, blind->process[i]);
     }
     remark(r, "the descriptors of %u process%s: no permission (%s%s)", blind->processes,
            plural(blind->processes, "", "es"), who, blind->processes > told ? ", ..." : "");

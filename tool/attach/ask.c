@@ -70,12 +70,12 @@ static void take_a_pause(struct asking *a)
 static int wait_for_answer(struct asking *a, const struct python_thread *thread, uint64_t until,
                            char **ret_text)
 {
-    uint64_t begun = now_ns(), woken = 0;
+    uint64_t begun = fin__now(), woken = 0;
     bool pressed = false, taken = false, has_ended = false;
     int result = 0;
 
     while (result == 0 && !a->caught && deadline_left_ms(taken ? a->deadline : until) > 0) {
-        uint64_t ms = (now_ns() - begun) / 1000000;
+        uint64_t ms = (fin__now() - begun) / 1000000;
 
         taken = taken || order_taken(&a->in, thread);
         if (!taken && (!woken || ms >= woken + WAKE_MS)) {

@@ -4,13 +4,13 @@
 
 #include "attach/survey.h"
 #include "base/descriptor.h"
+#include "common/file.h"
 #include "common/procfs.h"
 #include "common/say.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -132,27 +132,12 @@ void exchange_close(struct exchange *x)
     fin__drop(&x->parent);
 }
 
-static int read_all(int fd, char *text, size_t size)
-{
-    size_t used = 0;
-
-    while (used < size) {
-        ssize_t n = pread(fd, text + used, size - used, (off_t) used);
-
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        used += (size_t) n;
-    }
-    text[size] = '\0';
-    return 0;
-}
-
 /* Its last byte is the one end of a line in it. */
 int exchange_read(const struct exchange *x, char **ret_text)
 {
     struct stat st;
-    char last = 0, *text;
-    int result;
+    size_t used;
+    char last = 0;
 
     if (fstat(x->answer, &st) < 0)
         return -errno;
@@ -160,13 +145,8 @@ int exchange_read(const struct exchange *x, char **ret_text)
         return 0;
     if (st.st_size > ANSWER_MOST)
         return -EFBIG;
-    text = malloc((size_t) st.st_size + 1);
-    if (!text)
+    *ret_text = file_read(x->answer, (size_t) st.st_size, &used);
+    if (!*ret_text)
         return -ENOMEM;
-    result = read_all(x->answer, text, (size_t) st.st_size);
-    if (result == 0)
-        *ret_text = text;
-    else
-        free(text);
-    return result < 0 ? result : 1;
+    return used == (size_t) st.st_size ? 1 : -EIO;
 }

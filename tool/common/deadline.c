@@ -4,25 +4,16 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <time.h>
-
-uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t) t.tv_sec * 1000000000u + (uint64_t) t.tv_nsec;
-}
 
 uint64_t deadline_in_ms(int64_t ms)
 {
-    return now_ns() + (uint64_t) ms * 1000000u;
+    return fin__now() + (uint64_t) ms * FIN__NS_PER_MS;
 }
 
 int deadline_left_ms(uint64_t deadline)
 {
-    uint64_t now = now_ns();
-    uint64_t ms = deadline > now ? (deadline - now + 999999u) / 1000000u : 0;
+    uint64_t now = fin__now();
+    uint64_t ms = deadline > now ? (deadline - now + FIN__NS_PER_MS - 1) / FIN__NS_PER_MS : 0;
 
     return ms > INT_MAX ? INT_MAX : (int) ms;
 }

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Absolute deadlines in nanoseconds of CLOCK_MONOTONIC. */
+/* Absolute deadlines, by fin__now(). */
 
 #ifndef TOOL_DEADLINE_H
 #define TOOL_DEADLINE_H
 
+#include "base/clock.h"
+
 #include <poll.h>
 #include <stdint.h>
 
-uint64_t now_ns(void);
 uint64_t deadline_in_ms(int64_t ms);
 
 /* For poll(2): what is left, rounded up, 0 when it has passed. */

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -146,4 +147,24 @@ static int write_text(int fd, void *arg)
 int file_write(const char *path, const char *text, size_t size)
 {
     return file_fill(path, write_text, &(struct written) { text, size });
+}
+
+char *file_read(int fd, size_t size, size_t *ret)
+{
+    char *text = malloc(size + 1);
+    size_t used = 0;
+
+    while (text && used < size) {
+        ssize_t n = read(fd, text + used, size - used);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        used += (size_t) n;
+    }
+    if (text)
+        text[used] = '\0';
+    *ret = used;
+    return text;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Files that are written whole or not at all. Whatever the command writes goes through here. */
+/* Files that are written whole or not at all. Whatever the command writes goes through here. And
+ * files that are read whole. */
 
 #ifndef TOOL_FILE_H
 #define TOOL_FILE_H
@@ -19,5 +20,8 @@ int file_write(const char *path, const char *text, size_t size);
 
 /* The same of what fill(fd, arg) writes to a descriptor; it returns 0 or a negative errno. */
 int file_fill(const char *path, int (*fill)(int fd, void *arg), void *arg);
+
+/* Reads `size` bytes, or up to the end, and terminates them; *ret: how many. NULL: no memory. */
+char *file_read(int fd, size_t size, size_t *ret);
 
 #endif

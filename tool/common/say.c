@@ -98,3 +98,16 @@ const char *error_name(int error)
 
     return name || !error ? name : "unknown";
 }
+
+bool ask(const char *question)
+{
+    char answer[16];
+
+    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+        complain("there is no terminal to ask on; use --yes");
+        return false;
+    }
+    (void) write_all(STDERR_FILENO, question, strlen(question));
+    (void) write_all(STDERR_FILENO, " [y/N] ", 7);
+    return fgets(answer, sizeof answer, stdin) && (*answer == 'y' || *answer == 'Y');
+}

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the command says, on stderr and on stdout. */
+/* What the command says, on stderr and on stdout, and what it asks. */
 
 #ifndef TOOL_SAY_H
 #define TOOL_SAY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Exit statuses that all subcommands share. */
@@ -37,6 +38,10 @@ int put_status(int result);
 
 /* put_out() of the version line. */
 int put_version(void);
+
+/* Asks on the terminal, and waits for a line: true for one that begins with y. False without a
+ * terminal, after one line on stderr. */
+bool ask(const char *question);
 
 /* The name of an error ("ECONNRESET"), "unknown" for one without; NULL for 0. */
 const char *error_name(int error);

@@ -41,11 +41,18 @@ bool terminal_draws(int fd)
     return terminal_colors(fd) && is_utf8();
 }
 
-int terminal_width(int fd)
+struct screen_size screen_size(int fd)
 {
     struct winsize size;
 
-    if (ioctl(fd, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
-        return 80;
-    return size.ws_col;
+    if (ioctl(fd, TIOCGWINSZ, &size) < 0)
+        return (struct screen_size) { 0, 0 };
+    return (struct screen_size) { size.ws_col, size.ws_row };
+}
+
+int terminal_width(int fd)
+{
+    size_t columns = screen_size(fd).columns;
+
+    return columns ? (int) columns : 80;
 }

@@ -6,6 +6,7 @@
 #define TOOL_TERMINAL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* A terminal that moves its cursor: not a file or pipe, and TERM is neither unset nor "dumb". */
 bool terminal_moves(int fd);
@@ -15,6 +16,12 @@ bool terminal_draws(int fd);
 
 /* One to show colors on: it moves, and NO_COLOR is not set. */
 bool terminal_colors(int fd);
+
+struct screen_size {
+    size_t columns, lines; /* 0: it is no terminal, or does not tell */
+};
+
+struct screen_size screen_size(int fd);
 
 /* In columns, 80 if it does not say. */
 int terminal_width(int fd);

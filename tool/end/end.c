@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "common/ask.h"
 #include "common/command.h"
 #include "common/say.h"
 #include "end/options.h"

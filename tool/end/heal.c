@@ -4,7 +4,6 @@
  * process. So a child of ours copies the epoll set and a descriptor of the socket, puts the
  * latter at that number in its own table, and deletes the entry; the process is not touched. */
 
-#include "common/ask.h"
 #include "common/command.h"
 #include "common/procfs.h"
 #include "common/say.h"

@@ -22,7 +22,7 @@ struct client_entry {
 
 static void allow(struct client_entry *entry, int ms)
 {
-    entry->since = now_ns();
+    entry->since = fin__now();
     entry->deadline = deadline_in_ms(ms);
 }
 
@@ -103,7 +103,7 @@ void clients_completed(void *arg, struct MHD_Connection *connection, void **stat
 
 void clients_expire(struct clients *clients)
 {
-    uint64_t now = now_ns();
+    uint64_t now = fin__now();
 
     pthread_mutex_lock(&clients->lock);
     for (struct client_entry *e = clients->first; e; e = e->next)

@@ -64,7 +64,7 @@ static int print_page(struct exporter *e, const struct snapshot *snapshot, uint6
     if (!out)
         return -ENOMEM;
     result = metrics_print(out, snapshot, e->options);
-    print_own(out, e, now_ns() - began);
+    print_own(out, e, fin__now() - began);
     if (fclose(out) != 0 || result < 0) {
         free(text);
         return -ENOMEM;
@@ -72,18 +72,18 @@ static int print_page(struct exporter *e, const struct snapshot *snapshot, uint6
     free(e->text);
     e->text = text;
     e->size = size;
-    e->at_ns = now_ns();
+    e->at_ns = fin__now();
     return 0;
 }
 
 static bool is_fresh(const struct exporter *e)
 {
-    return e->text && now_ns() - e->at_ns < FRESH_MS * 1000000ull;
+    return e->text && fin__now() - e->at_ns < FRESH_MS * 1000000ull;
 }
 
 static int refresh(struct exporter *e)
 {
-    uint64_t began = now_ns();
+    uint64_t began = fin__now();
     struct snapshot snapshot;
     int result;
 
@@ -165,22 +165,6 @@ static int listen_on(const struct export_options *o)
     return result < 0 ? result : fd;
 }
 
-static int announce(const struct export_options *o)
-{
-    char target[300], line[400];
-
-    format_target(o->host, o->port, target, sizeof target);
-    return put_out(line, (size_t) snprintf(line, sizeof line, "http://%s/metrics\n", target));
-}
-
-static int cannot_listen(const struct export_options *o, int error)
-{
-    char target[300];
-
-    format_target(o->host, o->port, target, sizeof target);
-    return complain("cannot listen on %s: %s", target, strerror(error));
-}
-
 /* Until the process is asked to end. The signals are blocked before any thread is there. */
 static void wait_for_end(struct exporter *e, const sigset_t *signals)
 {
@@ -201,11 +185,13 @@ static size_t keep_name(void *arg, struct MHD_Connection *connection, char *name
 static int export_run(struct exporter *e)
 {
     struct MHD_Daemon *daemon;
+    char target[300], line[400];
     sigset_t signals;
     int fd = listen_on(e->options), status;
 
+    format_target(e->options->host, e->options->port, target, sizeof target);
     if (fd < 0)
-        return cannot_listen(e->options, -fd);
+        return complain("cannot listen on %s: %s", target, strerror(-fd));
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
@@ -221,7 +207,7 @@ static int export_run(struct exporter *e)
         close(fd);
         return complain("cannot start the HTTP server");
     }
-    status = announce(e->options);
+    status = put_out(line, (size_t) snprintf(line, sizeof line, "http://%s/metrics\n", target));
     if (!status)
         wait_for_end(e, &signals);
     MHD_stop_daemon(daemon);

@@ -93,7 +93,7 @@ static int client_fill(struct client *c)
     bool full;
 
     setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &fixed, sizeof fixed); /* else it grows */
-    while (now_ns() < deadline) {
+    while (fin__now() < deadline) {
         full = window_full(c->fd);
         r = client_put(c, sizeof block);
         if (r != 0 && r != -EAGAIN)

@@ -15,14 +15,14 @@ enum {
 
 static bool out_of_time(const struct peer *p)
 {
-    return now_ns() >= p->deadline;
+    return fin__now() >= p->deadline;
 }
 
 /* Reads until the peer's program ended it (close_notify or FIN), or to FIN. */
 static void read_until(struct peer *p, bool farewell_is_enough)
 {
     while (!transport_over(&p->transport) && !(farewell_is_enough && p->transport.notified)) {
-        if (now_ns() >= p->life)
+        if (fin__now() >= p->life)
             return;
         if (transport_receive(&p->transport) != 0)
             continue;
@@ -72,7 +72,7 @@ static void answer_after(struct peer *p, int ms)
 
     read_farewell(p);
     due = deadline_in_ms(ms);
-    while (now_ns() < due && !p->stopped)
+    while (fin__now() < due && !p->stopped)
         peer_wait(p, -1, 0, due);
     transport_notify(&p->transport);
     read_to_end(p);

@@ -19,7 +19,7 @@ enum {
 
 static int accept_one(struct peer *p)
 {
-    while (!p->stopped && now_ns() < p->deadline) {
+    while (!p->stopped && fin__now() < p->deadline) {
         int fd = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd >= 0)
@@ -40,7 +40,7 @@ static bool shake_hands(struct peer *p)
 
         if (got < 0)
             return false;
-        if (!got && !peer_wait(p, p->transport.fd, POLLIN, UINT64_MAX) && now_ns() >= p->deadline)
+        if (!got && !peer_wait(p, p->transport.fd, POLLIN, UINT64_MAX) && fin__now() >= p->deadline)
             return false;
     }
     return r == 1;

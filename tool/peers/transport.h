@@ -37,11 +37,11 @@ static inline bool transport_over(const struct transport *w)
     return w->eof || w->error;
 }
 
-/* Sends. Errors: -EAGAIN (TLS keeps what is left, wire_flush() goes on), those of send(2). */
+/* Sends. Errors: -EAGAIN (TLS keeps what is left, transport_flush() goes on), those of send(2). */
 int transport_send(struct transport *w, const void *data, size_t size);
 int transport_flush(struct transport *w);
 
-/* Sends close_notify; nothing for TCP. Errors: those of wire_send(). */
+/* Sends close_notify; nothing for TCP. Errors: those of transport_send(). */
 int transport_notify(struct transport *w);
 
 #endif

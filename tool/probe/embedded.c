@@ -161,7 +161,7 @@ static int print_all(const struct embedded *e, const struct probe_options *o, ui
     explain(out, e);
     if (count_verdict(e, VERDICT_NONE) == 0)
         fprintf(out, "%zu of %d as expected, in %.1f s.\n", count_verdict(e, VERDICT_OK),
-                EXPECTATIONS, (double) (now_ns() - began) / 1e9);
+                EXPECTATIONS, (double) (fin__now() - began) / 1e9);
     fclose(out);
     return output_results(e->results, EXPECTATIONS, o, legend, note);
 }
@@ -169,7 +169,7 @@ static int print_all(const struct embedded *e, const struct probe_options *o, ui
 int run_embedded(const struct probe_options *o)
 {
     struct embedded e;
-    uint64_t began = now_ns();
+    uint64_t began = fin__now();
     size_t i;
     int status;
 

@@ -2,7 +2,6 @@
 
 #include "ps/ending.h"
 
-#include "common/ask.h"
 #include "common/say.h"
 #include "sockets/ending.h"
 #include "sockets/sharing.h"

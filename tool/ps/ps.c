@@ -4,7 +4,7 @@
 #include "common/file.h"
 #include "common/out.h"
 #include "common/say.h"
-#include "common/screen.h"
+#include "common/terminal.h"
 #include "ps/ending.h"
 #include "ps/groups.h"
 #include "ps/json.h"
@@ -26,7 +26,7 @@ static int print_rows(FILE *out, const struct snapshot *snapshot, const struct p
     if (o->group)
         return ps_groups_print(out, snapshot, rows, o->group);
     if (rows->rows.count)
-        ps_text_rows(out, snapshot, rows, false, screen_size().columns);
+        ps_text_rows(out, snapshot, rows, false, screen_size(STDOUT_FILENO).columns);
     return 0;
 }
 
@@ -62,7 +62,7 @@ static int print_few(FILE *out, const struct snapshot *snapshot, const struct ps
 static int print_text(FILE *out, const struct snapshot *snapshot, const struct ps_rows *rows,
                       const struct ps_options *o)
 {
-    struct screen_size screen = screen_size();
+    struct screen_size screen = screen_size(STDOUT_FILENO);
     bool many = rows->rows.count >= screen.lines && !o->group;
     int result;
 

@@ -4,7 +4,6 @@
 
 #include "base/line.h"
 #include "common/say.h"
-#include "common/screen.h"
 #include "common/terminal.h"
 #include "ps/json.h"
 #include "ps/rows.h"
@@ -66,11 +65,12 @@ static float grown(uint64_t now, uint64_t before, double seconds)
     return now > before ? (float) ((double) (now - before) / seconds) : 0;
 }
 
-static void rate_sockets(const struct past *past, struct snapshot *snapshot, double seconds,
-                         struct rates *rates)
+static void rate(const struct past *past, struct snapshot *snapshot, struct rates *rates)
 {
+    double seconds = (double) (snapshot->at_ns - past->at_ns) / 1e9;
     size_t found = 0, fresh = 0;
 
+    *rates = (struct rates) { .known = past->at_ns != 0 };
     snapshot->rates = calloc(snapshot->dump.sockets.count + 1, sizeof *snapshot->rates);
     for (size_t i = 0; i < snapshot->dump.sockets.count; i++) {
         struct socket *s = &snapshot->dump.sockets.at[i];
@@ -87,14 +87,6 @@ static void rate_sockets(const struct past *past, struct snapshot *snapshot, dou
     }
     rates->begun = (double) fresh / seconds;
     rates->ended = (double) (past->sockets.count - found) / seconds;
-}
-
-static void rate(const struct past *past, struct snapshot *snapshot, struct rates *rates)
-{
-    double seconds = (double) (snapshot->at_ns - past->at_ns) / 1e9;
-
-    *rates = (struct rates) { .known = past->at_ns != 0 };
-    rate_sockets(past, snapshot, seconds, rates);
 }
 
 static int remember(struct past *past, const struct snapshot *snapshot, const struct ps_rows *rows,
@@ -200,7 +192,7 @@ static void print_rates(FILE *out, const struct rates *rates, const struct ps_ro
 static void print_page(FILE *out, const struct snapshot *snapshot, const struct ps_rows *rows,
                        const struct rates *rates)
 {
-    size_t width = screen_size().columns;
+    size_t width = screen_size(STDOUT_FILENO).columns;
 
     ps_text_summary(out, snapshot, rows, width);
     print_rates(out, rates, rows, width);
@@ -212,7 +204,7 @@ static void print_page(FILE *out, const struct snapshot *snapshot, const struct 
 static int put_page(char *text, size_t size)
 {
     static const char home[] = "\033[H\033[2J";
-    size_t lines = screen_size().lines, used = 0;
+    size_t lines = screen_size(STDOUT_FILENO).lines, used = 0;
     const char *end;
     int status;
 

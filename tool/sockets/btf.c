@@ -2,6 +2,8 @@
 
 #include "sockets/btf.h"
 
+#include "common/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/btf.h>
@@ -117,22 +119,10 @@ struct whole {
     bool mapped;
 };
 
-static int read_rest(int fd, struct whole *whole, size_t size)
-{
-    ssize_t n = 1;
-
-    whole->text = malloc(size);
-    while (whole->text && n > 0 && whole->size < size) {
-        n = read(fd, whole->text + whole->size, size - whole->size);
-        whole->size += n > 0 ? (size_t) n : 0;
-    }
-    return whole->text ? 0 : -ENOMEM;
-}
-
 /* Newer kernels show their own copy, which takes no memory of ours. */
 static int open_whole(struct whole *whole)
 {
-    int fd = open("/sys/kernel/btf/vmlinux", O_RDONLY | O_CLOEXEC), result = 0;
+    int fd = open("/sys/kernel/btf/vmlinux", O_RDONLY | O_CLOEXEC);
     struct stat st;
 
     *whole = (struct whole) { .text = NULL };
@@ -147,9 +137,9 @@ static int open_whole(struct whole *whole)
     if (whole->mapped)
         whole->size = (size_t) st.st_size;
     else
-        result = read_rest(fd, whole, (size_t) st.st_size);
+        whole->text = file_read(fd, (size_t) st.st_size, &whole->size);
     close(fd);
-    return result;
+    return whole->text ? 0 : -ENOMEM;
 }
 
 static void close_whole(struct whole *whole)

@@ -73,6 +73,7 @@ static void take_inet_message(const struct inet_diag_msg *found, struct socket *
 struct taking {
     struct dump *dump;
     enum protocol protocol;
+    struct socket *socket; /* at hand */
 };
 
 static struct socket *dump_add(struct taking *t)
@@ -126,11 +127,6 @@ static int take_name(struct dump *dump, const struct nlattr *attribute, struct s
     return 0;
 }
 
-struct unix_taking {
-    struct dump *dump;
-    struct socket *socket;
-};
-
 static void take_queues(const struct nlattr *attribute, struct socket *s)
 {
     struct unix_diag_rqlen queues = { 0, 0 };
@@ -146,7 +142,7 @@ static void take_queues(const struct nlattr *attribute, struct socket *s)
 
 static int take_unix_attribute(const struct nlattr *attribute, void *arg)
 {
-    struct unix_taking *t = arg;
+    struct taking *t = arg;
 
     switch (mnl_attr_get_type(attribute)) {
     case UNIX_DIAG_NAME:
@@ -176,12 +172,11 @@ static int take_unix(const struct nlmsghdr *reply, void *arg)
 {
     const struct unix_diag_msg *found = mnl_nlmsg_get_payload(reply);
     struct taking *t = arg;
-    struct unix_taking attributes = { t->dump, NULL };
     struct socket *s;
 
     if (mnl_nlmsg_get_payload_len(reply) < sizeof *found)
         return dump_fail(EPROTO);
-    s = attributes.socket = dump_add(t);
+    s = t->socket = dump_add(t);
     if (!s)
         return dump_fail(ENOMEM);
     s->family = AF_UNIX;
@@ -189,7 +184,7 @@ static int take_unix(const struct nlmsghdr *reply, void *arg)
     s->state = socket_state(found->udiag_state);
     s->inode = found->udiag_ino;
     s->cookie = found->udiag_cookie[0] | (uint64_t) found->udiag_cookie[1] << 32;
-    return mnl_attr_parse(reply, sizeof *found, take_unix_attribute, &attributes);
+    return mnl_attr_parse(reply, sizeof *found, take_unix_attribute, t);
 }
 
 /* ---- a dump ---- */

@@ -102,13 +102,6 @@ int ending_find(struct ending *e, int32_t pid, int32_t fd, uint64_t socket)
 
 /* ---- SOCK_DESTROY ---- */
 
-static int take_nothing(const struct nlmsghdr *reply, void *arg)
-{
-    (void) reply;
-    (void) arg;
-    return MNL_CB_OK;
-}
-
 static struct nlmsghdr *destroy_request(const struct ending *e, char *buf)
 {
     const struct fin_identity *id = &e->identity;
@@ -147,9 +140,9 @@ static int destroy(struct ending *e)
         result = -errno;
     } else {
         n = mnl_socket_recvfrom(netlink, buf, sizeof buf);
-        result = n < 0 ? -errno
-                       : fin__netlink_run(buf, (size_t) n, 1, mnl_socket_get_portid(netlink),
-                                          take_nothing, NULL);
+        result = n < 0
+            ? -errno
+            : fin__netlink_run(buf, (size_t) n, 1, mnl_socket_get_portid(netlink), NULL, NULL);
     }
     fin__netlink_close(netlink);
     return result < 0 ? result : 0;

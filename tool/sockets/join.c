@@ -470,7 +470,7 @@ int snapshot_take(struct snapshot *snapshot, struct netns_list *spaces)
     struct halves halves = { snapshot, spaces, 0, 0 };
     int result;
 
-    *snapshot = (struct snapshot) { .at_ns = now_ns() };
+    *snapshot = (struct snapshot) { .at_ns = fin__now() };
     if (netns_list_renew(spaces))
         return EXIT_TROUBLE;
     jobs_run(2, 2, take_half, &halves);

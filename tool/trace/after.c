@@ -19,7 +19,7 @@ static void reach(struct trace *trace, struct thing *socket, int stage, enum eve
     if (socket->stage_ns[stage] != NEVER)
         return;
     socket->stage_ns[stage] = trace_now(trace);
-    trace_tell(trace, NULL, (struct event) { .kind = kind, .socket = socket }, NULL, -1, NULL);
+    trace_tell(trace, NULL, (struct event) { .kind = kind, .socket = socket }, -1, NULL);
 }
 
 static bool is_tcp(const struct thing *socket)
@@ -54,8 +54,8 @@ static void after_ask(struct trace *trace, struct thing *socket)
 
 static void end_stale(struct trace *trace, struct thing *socket)
 {
-    if (socket->stale_ns != NEVER && socket->stale_until_ns == NEVER)
-        socket->stale_until_ns = trace_now(trace);
+    if (socket->stale_ns != NEVER)
+        trace_stamp(trace, &socket->stale_until_ns);
 }
 
 static void unreferenced(struct trace *trace, struct thing *socket, enum proof proof)

@@ -25,11 +25,6 @@ static int as_int(uint64_t arg)
     return (int) (uint32_t) arg;
 }
 
-static void trace_calls_tell(struct trace *trace, struct task *task, struct event event, int fd)
-{
-    trace_tell(trace, task, event, task->call->name, fd, NULL);
-}
-
 /* What most calls begin with: the socket that their first argument names. */
 static bool enter_subject(struct trace *trace, struct task *task)
 {
@@ -87,6 +82,16 @@ static void read_target(struct task *task)
         inspect_at_target(task->subject, address, size);
 }
 
+static void look_at_subject(struct trace *trace, struct task *task)
+{
+    int borrowed = inspect_borrow(task->process->pidfd, as_int(task->args[0]));
+
+    if (borrowed < 0)
+        return;
+    inspect_connected(task->subject, borrowed, trace->kernel);
+    close(borrowed);
+}
+
 static void leave_connect(struct trace *trace, struct task *task, int64_t result)
 {
     struct thing *socket = task->subject;
@@ -94,36 +99,26 @@ static void leave_connect(struct trace *trace, struct task *task, int64_t result
     struct event event = { .kind = result == 0 ? EVENT_CONNECTED : EVENT_CONNECTING,
                            .socket = socket,
                            .error = result < 0 && !under_way ? (int) -result : 0 };
-    int fd = as_int(task->args[0]), borrowed;
 
     if (result <= -RESTART) /* it begins anew, and stops again */
         return;
-    borrowed = inspect_borrow(task->process->pidfd, fd);
-    if (borrowed >= 0) {
-        inspect_connected(socket, borrowed, trace->kernel);
-        close(borrowed);
-    }
+    look_at_subject(trace, task);
     if (!socket->remote)
         read_target(task);
     if (result == 0 || under_way)
         socket->connected_ns = trace_now(trace);
-    trace_calls_tell(trace, task, event, fd);
+    trace_tell(trace, task, event, as_int(task->args[0]), NULL);
 }
 
 static void leave_listen(struct trace *trace, struct task *task, int64_t result)
 {
     struct event event = { .kind = EVENT_LISTENING, .socket = task->subject };
-    int fd = as_int(task->args[0]), borrowed;
 
     if (result < 0)
         return;
-    borrowed = inspect_borrow(task->process->pidfd, fd);
-    if (borrowed >= 0) {
-        inspect_connected(task->subject, borrowed, trace->kernel);
-        close(borrowed);
-    }
+    look_at_subject(trace, task);
     task->subject->listening = true;
-    trace_calls_tell(trace, task, event, fd);
+    trace_tell(trace, task, event, as_int(task->args[0]), NULL);
 }
 
 /* ---- copies ---- */
@@ -186,7 +181,7 @@ static void tell_epoll(struct trace *trace, struct task *task, enum event_kind k
 {
     struct event event = { .kind = kind, .socket = task->subject, .other = as_int(task->args[0]) };
 
-    trace_calls_tell(trace, task, event, as_int(task->args[2]));
+    trace_tell(trace, task, event, as_int(task->args[2]), NULL);
 }
 
 static void unregister(struct trace *trace, struct task *task, const struct thing *set)
@@ -257,11 +252,11 @@ static void leave_shutdown(struct trace *trace, struct task *task, int64_t resul
         .kind = EVENT_SHUT, .socket = socket, .other = how, .error = result < 0 ? (int) -result : 0
     };
 
-    if (result == 0 && socket->stage_ns[FIN_STAGE_REQUESTED] == NEVER)
-        socket->stage_ns[FIN_STAGE_REQUESTED] = trace_now(trace);
-    if (result == 0 && how != SHUT_RD && socket->stage_ns[FIN_STAGE_SHUT] == NEVER)
-        socket->stage_ns[FIN_STAGE_SHUT] = trace_now(trace);
-    trace_calls_tell(trace, task, event, as_int(task->args[0]));
+    if (result == 0)
+        trace_stamp(trace, &socket->stage_ns[FIN_STAGE_REQUESTED]);
+    if (result == 0 && how != SHUT_RD)
+        trace_stamp(trace, &socket->stage_ns[FIN_STAGE_SHUT]);
+    trace_tell(trace, task, event, as_int(task->args[0]), NULL);
 }
 
 /* close(2) frees the number whatever it returns, and another thread may get it before we see the

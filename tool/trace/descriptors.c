@@ -17,10 +17,9 @@
 static void descriptors_tell(struct trace *trace, struct task *task, enum event_kind kind,
                              const struct thing *socket, int fd, int other)
 {
-    const char *call = task->call ? task->call->name : "";
     struct event event = { .kind = kind, .socket = socket, .other = other };
 
-    trace_tell(trace, task, event, call, fd, NULL);
+    trace_tell(trace, task, event, fd, NULL);
 }
 
 /* socket(2) and socketpair(2) begin with the same arguments. */
@@ -88,7 +87,6 @@ static struct thing *put_new(struct trace *trace, struct task *task, int fd, int
 {
     struct thing *early = seen_too_early(trace, inode, origin);
     struct thing *socket = early ? early : book_new_socket(&trace->book, inode);
-    const char *call = task->call ? task->call->name : "";
     struct event event = { .kind = event_of(origin), .socket = socket };
 
     if (!socket) {
@@ -101,7 +99,7 @@ static struct thing *put_new(struct trace *trace, struct task *task, int fd, int
         identify_new(socket, task->args);
     else if (borrowed >= 0)
         inspect_connected(socket, borrowed, trace->kernel);
-    trace_tell(trace, task, event, call, fd, &socket->made);
+    trace_tell(trace, task, event, fd, &socket->made);
     return socket;
 }
 
@@ -197,12 +195,6 @@ void descriptor_copied(struct trace *trace, struct task *task, struct thing *thi
 
 /* ---- numbers that go ---- */
 
-static void request(const struct trace *trace, struct thing *socket)
-{
-    if (socket->stage_ns[FIN_STAGE_REQUESTED] == NEVER)
-        socket->stage_ns[FIN_STAGE_REQUESTED] = trace_now(trace);
-}
-
 /* Who is killed meanwhile has no descriptors any more. */
 static void note_refusal(struct trace *trace, int error)
 {
@@ -244,7 +236,7 @@ struct thing *descriptor_close(struct trace *trace, struct task *task, int fd)
     if (!thing)
         return NULL;
     if (thing->id)
-        request(trace, thing);
+        trace_stamp(trace, &thing->stage_ns[FIN_STAGE_REQUESTED]);
     files_drop(task->files, fd);
     return thing->id ? thing : NULL;
 }
@@ -266,11 +258,12 @@ static void mark_stale(struct trace *trace, struct thing *socket, int fd)
 void descriptor_closed(struct trace *trace, struct task *task, struct thing *socket, int fd,
                        int error)
 {
-    const char *call = task->call ? task->call->name : "unseen";
-    struct event event = { .kind = EVENT_CLOSED, .socket = socket, .error = error };
+    struct event event = {
+        .kind = EVENT_CLOSED, .socket = socket, .call = task->call ? NULL : "unseen", .error = error
+    };
 
-    request(trace, socket);
-    trace_tell(trace, task, event, call, fd, &socket->closed);
+    trace_stamp(trace, &socket->stage_ns[FIN_STAGE_REQUESTED]);
+    trace_tell(trace, task, event, fd, &socket->closed);
     if (!socket->first_closed.call) {
         socket->first_closed = socket->closed;
         socket->first_closed.stack = socket->closed.stack ? strdup(socket->closed.stack) : NULL;
@@ -289,7 +282,7 @@ bool descriptor_kept(struct trace *trace, struct task *task, struct thing *socke
     if (inspect_at(task->tid, fd, &link) < 0 || link.inode != socket->inode
         || files_put(task->files, fd, socket) < 0)
         return false;
-    trace_tell(trace, task, event, task->call->name, fd, NULL);
+    trace_tell(trace, task, event, fd, NULL);
     return true;
 }
 
@@ -395,9 +388,11 @@ void descriptors_before_exit(struct trace *trace, struct task *task)
 static void exit_one(struct trace *trace, struct task *task, struct thing *socket, int fd,
                      bool killed)
 {
-    struct event event = { .kind = EVENT_CLOSED, .socket = socket };
+    struct event event = { .kind = EVENT_CLOSED,
+                           .socket = socket,
+                           .call = killed ? "killed" : "exit" };
 
-    trace_tell(trace, task, event, killed ? "killed" : "exit", fd, &socket->closed);
+    trace_tell(trace, task, event, fd, &socket->closed);
     mark_stale(trace, socket, fd);
     if (socket->refs > 0 || socket->closing > 0)
         return;

@@ -29,6 +29,7 @@ enum event_kind {
 struct event {
     enum event_kind kind;
     const struct thing *socket;
+    const char *call; /* NULL: that of the thread */
     const struct place *place;
     int other; /* duplicated: from which number; registered, unregistered: the set's; shut:
                   SHUT_* */

@@ -2,10 +2,13 @@
 
 #include "trace/front.h"
 
+#include "common/command.h"
+#include "common/file.h"
 #include "common/procfs.h"
 #include "common/say.h"
 #include "trace/attach.h"
 #include "trace/filter.h"
+#include "trace/options.h"
 #include "trace/run.h"
 #include "trace/wake.h"
 
@@ -167,7 +170,7 @@ static int wait_for_result(const struct front *f)
     }
 }
 
-int front_run(const struct trace_options *options)
+static int front_run(const struct trace_options *options)
 {
     struct front f = { .options = options };
     sigset_t block, own;
@@ -189,4 +192,17 @@ int front_run(const struct trace_options *options)
     }
     sigprocmask(SIG_UNBLOCK, &own, NULL);
     return wait_for_result(&f);
+}
+
+int trace_main(int argc, char **argv)
+{
+    struct trace_options options;
+    enum parse_result parsed = trace_options_parse(argc, argv, &options);
+
+    if (parsed != PARSE_RUN)
+        return parse_status(parsed);
+    if ((options.output && file_check(options.output))
+        || (options.html && file_check(options.html)))
+        return EXIT_TROUBLE;
+    return front_run(&options);
 }

@@ -7,11 +7,6 @@
 #ifndef TOOL_TRACE_FRONT_H
 #define TOOL_TRACE_FRONT_H
 
-#include "trace/options.h"
-
-/* Returns the exit status. */
-int front_run(const struct trace_options *options);
-
 /* SIGPIPE as it was when we were started: the command gets it so. */
 extern void (*front_sigpipe)(int);
 

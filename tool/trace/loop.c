@@ -106,7 +106,7 @@ static void give_table(struct trace *trace, struct task *task, struct task *pare
 static void remember_early(struct trace *trace, pid_t tid)
 {
     if (trace->early.count == 0)
-        trace->early_ns = now_ns();
+        trace->early_ns = fin__now();
     (void) list_add(&trace->early, tid);
 }
 
@@ -172,7 +172,7 @@ static void trace_loop_adopt(struct trace *trace, pid_t tid)
 
 static void adopt_early(struct trace *trace)
 {
-    if (trace->early.count == 0 || now_ns() - trace->early_ns < EARLY_NS)
+    if (trace->early.count == 0 || fin__now() - trace->early_ns < EARLY_NS)
         return;
     while (trace->early.count > 0) {
         pid_t tid = trace->early.at[0];
@@ -198,7 +198,7 @@ static void compare_suspect(struct trace *trace, struct task *task)
     static const struct call unseen = { .name = "unseen", .argument = -1 };
 
     task->files->suspect = false;
-    task->files->compared_ns = now_ns();
+    task->files->compared_ns = fin__now();
     task->call = &unseen;
     descriptors_compare(trace, task, ORIGIN_RECEIVED);
     task->call = NULL;
@@ -214,7 +214,7 @@ static void on_foreign_call(struct trace *trace, struct task *task, bool ends)
             (int) task->process->pid);
     task->process->foreign_told = true;
     task->files->suspect = true;
-    if (ends && now_ns() - task->files->compared_ns > COMPARE_NS)
+    if (ends && fin__now() - task->files->compared_ns > COMPARE_NS)
         compare_suspect(trace, task);
 }
 
@@ -291,7 +291,7 @@ static void note_foreign(struct trace *trace, const struct task *task)
 static void trace_loop_begin(struct trace *trace, struct task *task)
 {
     trace->began = true;
-    trace->began_ns = now_ns();
+    trace->began_ns = fin__now();
     if (trace->tasks.roster && trace->tasks.roster->unfiltered) {
         trace->every_call = true;
         trace_note(trace, "no seccomp filter could be loaded: every system call is slow");
@@ -332,7 +332,7 @@ static struct task *on_exec(struct trace *trace, struct task *task)
         task = become_leader(trace, task);
     task->exiting = false;
     process_command(task->tid, task->command);
-    task->named_ns = now_ns();
+    task->named_ns = fin__now();
     task->call = &call_exec;
     descriptors_unshare(task);
     if (!trace->began)
@@ -447,9 +447,9 @@ static unsigned patience(const struct trace *trace, const struct loop *loop)
 
 static void look_around(struct trace *trace, struct loop *loop)
 {
-    if (now_ns() - loop->looked_ns < LOOK_MS * 1000000ull)
+    if (fin__now() - loop->looked_ns < LOOK_MS * 1000000ull)
         return;
-    loop->looked_ns = now_ns();
+    loop->looked_ns = fin__now();
     adopt_early(trace);
     if (after_pending(trace))
         after_look(trace);
@@ -463,7 +463,7 @@ static enum order take_order(struct loop *loop)
         loop->deadline = deadline_in_ms(END_SOON_MS);
     else if (order)
         return order;
-    return loop->deadline && now_ns() >= loop->deadline ? ORDER_END_NOW : ORDER_NONE;
+    return loop->deadline && fin__now() >= loop->deadline ? ORDER_END_NOW : ORDER_NONE;
 }
 
 struct report {
@@ -496,7 +496,7 @@ static void finish_close_of(struct task *task, void *arg)
 
 enum loop_end loop_run(struct trace *trace)
 {
-    struct loop loop = { now_ns(), 0 };
+    struct loop loop = { fin__now(), 0 };
     struct report reports[TURN];
     enum order order = ORDER_NONE;
 

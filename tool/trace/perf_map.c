@@ -3,8 +3,8 @@
 #include "trace/perf_map.h"
 
 #include "common/deadline.h"
+#include "common/file.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -43,40 +43,22 @@ static int open_map(pid_t pid, struct stat *st)
     return -1;
 }
 
-static char *read_whole(int fd, size_t size)
-{
-    char *text = malloc(size + 1);
-    size_t used = 0;
-
-    while (text && used < size) {
-        ssize_t n = read(fd, text + used, size - used);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        used += (size_t) n;
-    }
-    if (text)
-        text[used] = '\0';
-    return text;
-}
-
 static void renew(struct perf_map *map, pid_t pid)
 {
     struct stat st;
+    size_t used;
     int fd;
 
-    if (map->tried_ns && now_ns() - map->tried_ns < AGAIN_NS)
+    if (map->tried_ns && fin__now() - map->tried_ns < AGAIN_NS)
         return;
-    map->tried_ns = now_ns();
+    map->tried_ns = fin__now();
     fd = open_map(pid, &st);
     if (fd < 0)
         return;
     if ((size_t) st.st_size != map->size) {
         free(map->text);
         map->size = (size_t) st.st_size;
-        map->text = read_whole(fd, map->size);
+        map->text = file_read(fd, map->size, &used);
     }
     close(fd);
 }

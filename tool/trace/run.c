@@ -131,7 +131,7 @@ int trace_run(const struct trace_options *options, struct roster *roster, pid_t 
     struct trace trace = { .options = options,
                            .sink = &sink,
                            .witness = FIN__WITNESS_INIT,
-                           .began_ns = now_ns(),
+                           .began_ns = fin__now(),
                            .every_call = options->pid != 0,
                            .main = options->pid ? inspect_process(pid) : pid,
                            .ended = -1 };

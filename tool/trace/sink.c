@@ -15,24 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static ssize_t write_live(void *cookie, const char *text, size_t size)
-{
-    struct sink *sink = cookie;
-    int result = write_all(STDERR_FILENO, text, size);
-
-    if (result < 0 && sink->error == 0)
-        sink->error = result;
-    return result < 0 ? 0 : (ssize_t) size;
-}
-
 /* A stream of its own: complaints are not to wait in a buffer. */
 static FILE *open_live(struct sink *sink)
 {
-    FILE *file = fopencookie(sink, "w", (cookie_io_functions_t) { .write = write_live });
-
-    if (file)
-        setvbuf(file, NULL, _IOFBF, 65536);
-    return file;
+    return out_open(&sink->out, STDERR_FILENO) < 0 ? NULL : sink->out.file;
 }
 
 /* Text without a file is read while it comes; a file, and JSON, are whole or not at all. */
@@ -70,28 +56,19 @@ void sink_pause(struct sink *sink)
 
 static int put_whole(struct sink *sink)
 {
-    int status;
+    int result = fclose(sink->file);
 
-    if (fclose(sink->file) != 0) {
-        sink->file = NULL;
-        return complain("out of memory");
-    }
     sink->file = NULL;
-    if (sink->options->output)
-        status = file_write(sink->options->output, sink->text, sink->size);
-    else
-        status = put_out(sink->text, sink->size);
-    return status;
+    if (result != 0)
+        return complain("out of memory");
+    return sink->options->output ? file_write(sink->options->output, sink->text, sink->size)
+                                 : put_out(sink->text, sink->size);
 }
 
-/* A reader that went away is no trouble. */
 static int finish_live(struct sink *sink)
 {
-    fclose(sink->file);
     sink->file = NULL;
-    if (sink->error == 0 || sink->error == -EPIPE)
-        return 0;
-    return complain("cannot write the output: %s", strerror(-sink->error));
+    return put_status(out_close(&sink->out));
 }
 
 /* Everything but the page; `picture` NULL: without one. */

@@ -5,6 +5,7 @@
 #ifndef TOOL_TRACE_SINK_H
 #define TOOL_TRACE_SINK_H
 
+#include "common/out.h"
 #include "trace/event.h"
 #include "trace/options.h"
 
@@ -14,11 +15,11 @@
 struct sink {
     const struct trace_options *options;
     FILE *file;
-    char *text; /* what was collected */
+    struct out out; /* live: behind the file */
+    char *text;     /* what was collected */
     size_t size;
     bool live;
     bool some; /* JSON: an event was printed */
-    int error; /* live: the negative errno of the first write that failed */
 };
 
 /* Each returns 0, or EXIT_TROUBLE after one line on stderr. */

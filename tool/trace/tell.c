@@ -4,6 +4,7 @@
 
 #include "common/deadline.h"
 #include "common/procfs.h"
+#include "trace/call.h"
 #include "trace/sink.h"
 #include "trace/stack.h"
 
@@ -16,7 +17,13 @@
 
 uint64_t trace_now(const struct trace *trace)
 {
-    return now_ns() - trace->began_ns;
+    return fin__now() - trace->began_ns;
+}
+
+void trace_stamp(const struct trace *trace, uint64_t *ns)
+{
+    if (*ns == NEVER)
+        *ns = trace_now(trace);
 }
 
 void trace_note(struct trace *trace, const char *format, ...)
@@ -44,7 +51,7 @@ void trace_note(struct trace *trace, const char *format, ...)
 /* Threads give themselves names; to ask at each event would cost as much as the rest of it. */
 static void renew_name(struct task *task)
 {
-    uint64_t now = now_ns();
+    uint64_t now = fin__now();
 
     if (now - task->named_ns < NAME_NS)
         return;
@@ -68,6 +75,8 @@ static struct place place_of(struct trace *trace, struct task *task, const char 
 
     if (!task)
         return place;
+    if (!call)
+        place.call = task->call ? task->call->name : "";
     if (!task->exiting)
         renew_name(task);
     place.pid = task->process->pid;
@@ -78,10 +87,10 @@ static struct place place_of(struct trace *trace, struct task *task, const char 
     return place;
 }
 
-void trace_tell(struct trace *trace, struct task *task, struct event event, const char *call,
-                int fd, struct place *keep)
+void trace_tell(struct trace *trace, struct task *task, struct event event, int fd,
+                struct place *keep)
 {
-    struct place place = place_of(trace, task, call, fd);
+    struct place place = place_of(trace, task, event.call, fd);
 
     event.place = &place;
     sink_event(trace->sink, &event);

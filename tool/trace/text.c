@@ -170,12 +170,17 @@ static void put_holders(FILE *out, const struct thing *socket)
     }
 }
 
-static void put_receipt(FILE *out, const struct thing *socket)
+static void put_title(FILE *out, const struct thing *socket)
 {
     char text[1024];
 
     socket_format(socket, text, sizeof text);
     fprintf(out, "#%" PRIu32 " %s\n", socket->id, text);
+}
+
+static void put_receipt(FILE *out, const struct thing *socket)
+{
+    put_title(out, socket);
     put_birth(out, socket);
     put_end(out, socket);
     put_holders(out, socket);
@@ -194,23 +199,24 @@ static void put_place(FILE *out, const char *what, const struct place *place)
     put_stack(out, place->stack);
 }
 
+static void put_ghost_lines(FILE *out, const struct ghost *ghosts, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        fprintf(out, "    ghost %s: %s\n", ghost_name(ghosts[i].kind), ghosts[i].text);
+}
+
 static void put_ghosts(FILE *out, const struct trace *trace)
 {
     struct ghost ghosts[GHOSTS];
-    char text[1024];
-    size_t i;
-    unsigned count, j;
 
-    for (i = 0; i < trace->book.sockets.count; i++) {
+    for (size_t i = 0; i < trace->book.sockets.count; i++) {
         const struct thing *socket = trace->book.sockets.at[i];
+        unsigned count = ghosts_of(trace, socket, ghosts);
 
-        count = ghosts_of(trace, socket, ghosts);
         if (count == 0)
             continue;
-        socket_format(socket, text, sizeof text);
-        fprintf(out, "#%" PRIu32 " %s\n", socket->id, text);
-        for (j = 0; j < count; j++)
-            fprintf(out, "    ghost %s: %s\n", ghost_name(ghosts[j].kind), ghosts[j].text);
+        put_title(out, socket);
+        put_ghost_lines(out, ghosts, count);
         put_place(out, "made", &socket->made);
         put_place(out, "closed", &socket->first_closed);
     }
@@ -232,11 +238,9 @@ static void put_ending(FILE *out, const struct trace *trace)
 void text_receipt(FILE *out, const struct trace *trace, const struct thing *socket)
 {
     struct ghost ghosts[GHOSTS];
-    unsigned count = ghosts_of(trace, socket, ghosts), i;
 
     put_receipt(out, socket);
-    for (i = 0; i < count; i++)
-        fprintf(out, "    ghost %s: %s\n", ghost_name(ghosts[i].kind), ghosts[i].text);
+    put_ghost_lines(out, ghosts, ghosts_of(trace, socket, ghosts));
 }
 
 void text_end(FILE *out, const struct trace *trace, const char *picture)

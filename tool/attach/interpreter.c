@@ -55,13 +55,6 @@ enum {
     WORDS = 110
 };
 
-static uint64_t word(int32_t pid, uint64_t at)
-{
-    uint64_t value = 0;
-
-    return memory_read(pid, at, &value, sizeof value) ? value : 0;
-}
-
 /* ---- finding it ---- */
 
 struct search {
@@ -170,11 +163,12 @@ static int check_version(const struct search *s)
 /* The main interpreter is the first that was made, and so the last of the list. */
 static uint64_t main_interpreter(const struct search *s)
 {
-    uint64_t state = word(s->in->pid, s->in->runtime + s->words[WORD_INTERPRETERS]), next = state;
+    uint64_t state = memory_word(s->in->pid, s->in->runtime + s->words[WORD_INTERPRETERS]),
+             next = state;
 
     for (int i = 0; i < INTERPRETERS_MAX && next; i++) {
         state = next;
-        next = word(s->in->pid, state + s->words[WORD_NEXT_INTERPRETER]);
+        next = memory_word(s->in->pid, state + s->words[WORD_NEXT_INTERPRETER]);
     }
     return state;
 }
@@ -291,8 +285,8 @@ static void choose(int32_t pid, python_threads *list)
 /* Each once, the main one first. */
 static int list_threads(const struct interpreter *in, const uint64_t *words, python_threads *list)
 {
-    uint64_t main_thread = word(in->pid, in->state + words[WORD_MAIN_THREAD]);
-    uint64_t state = word(in->pid, in->state + words[WORD_THREADS]);
+    uint64_t main_thread = memory_word(in->pid, in->state + words[WORD_MAIN_THREAD]);
+    uint64_t state = memory_word(in->pid, in->state + words[WORD_THREADS]);
 
     if (!main_thread)
         return -ESRCH;
@@ -302,7 +296,7 @@ static int list_threads(const struct interpreter *in, const uint64_t *words, pyt
         if (state != main_thread
             && list_add(list, (struct python_thread) { state, 0, IS_MAIN }) < 0)
             return -ENOMEM;
-        state = word(in->pid, state + words[WORD_NEXT_THREAD]);
+        state = memory_word(in->pid, state + words[WORD_NEXT_THREAD]);
     }
     return 0;
 }
@@ -323,7 +317,7 @@ int interpreter_threads(const struct interpreter *in, python_threads *list)
     if (!native)
         return -ENOMEM;
     for (size_t i = 0; i < list->count; i++)
-        native[i] = word(in->pid, list->at[i].state + words[l->native_id]);
+        native[i] = memory_word(in->pid, list->at[i].state + words[l->native_id]);
     note_tids(in->pid, list, native);
     free(native);
     choose(in->pid, list);
@@ -332,10 +326,10 @@ int interpreter_threads(const struct interpreter *in, python_threads *list)
 
 static bool is_listed(const struct interpreter *in, const uint64_t *words, uint64_t state)
 {
-    uint64_t at = word(in->pid, in->state + words[WORD_THREADS]);
+    uint64_t at = memory_word(in->pid, in->state + words[WORD_THREADS]);
 
     for (int i = 0; i < THREADS_MAX && at && at != state; i++)
-        at = word(in->pid, at + words[WORD_NEXT_THREAD]);
+        at = memory_word(in->pid, at + words[WORD_NEXT_THREAD]);
     return at && at == state;
 }
 

@@ -17,28 +17,21 @@ enum {
     ID_FIRST
 };
 
-int parse_status(enum parse_result parsed)
-{
-    return parsed == PARSE_WRONG ? EXIT_TROUBLE : EXIT_FINE;
-}
-
 /* ---- options ---- */
 
 /* getopt_long(3) keeps no text of its own for what it did not understand. */
-static enum parse_result not_understood(char **argv, int id)
+static int not_understood(char **argv, int id)
 {
     const char *text = argv[optind - 1];
 
     if (id == ':')
-        complain("%s needs a value; see 'finack %s --help'", text, speaks_as());
-    else if (optopt > 0 && strncmp(text, "--", 2) == 0 && strchr(text, '='))
-        complain("%.*s takes no value; see 'finack %s --help'", (int) strcspn(text, "="), text,
-                 speaks_as());
-    else if (optopt > 0 && optopt < ID_VERSION)
-        complain("unknown option '-%c'; see 'finack %s --help'", optopt, speaks_as());
-    else
-        complain("unknown or ambiguous option '%s'; see 'finack %s --help'", text, speaks_as());
-    return PARSE_WRONG;
+        return complain("%s needs a value; see 'finack %s --help'", text, speaks_as());
+    if (optopt > 0 && strncmp(text, "--", 2) == 0 && strchr(text, '='))
+        return complain("%.*s takes no value; see 'finack %s --help'", (int) strcspn(text, "="),
+                        text, speaks_as());
+    if (optopt > 0 && optopt < ID_VERSION)
+        return complain("unknown option '-%c'; see 'finack %s --help'", optopt, speaks_as());
+    return complain("unknown or ambiguous option '%s'; see 'finack %s --help'", text, speaks_as());
 }
 
 /* As getopt_long(3) wants them. */
@@ -83,7 +76,7 @@ static const struct option_rule *find_rule(const struct option_rule *rules, int 
     return rules->name ? rules : NULL;
 }
 
-static enum parse_result take_option(const struct option_rule *rule, void *to)
+static int take_option(const struct option_rule *rule, void *to)
 {
     void *at = (char *) to + rule->at;
 
@@ -93,12 +86,11 @@ static enum parse_result take_option(const struct option_rule *rule, void *to)
     return PARSE_RUN;
 }
 
-enum parse_result options_read(int argc, char **argv, const struct option_rule *rules,
-                               const char *help, bool before_arguments, void *to)
+int options_read(int argc, char **argv, const struct option_rule *rules, const char *help,
+                 bool before_arguments, void *to)
 {
     struct wanted wanted;
-    enum parse_result result = PARSE_RUN;
-    int id;
+    int result = PARSE_RUN, id;
 
     describe(rules, before_arguments, &wanted);
     opterr = 0;
@@ -108,9 +100,9 @@ enum parse_result options_read(int argc, char **argv, const struct option_rule *
         const struct option_rule *rule = find_rule(rules, id);
 
         if (id == 'h')
-            return put_out(help, strlen(help)) ? PARSE_WRONG : PARSE_DONE;
+            return put_out(help, strlen(help));
         if (id == ID_VERSION)
-            return put_version() ? PARSE_WRONG : PARSE_DONE;
+            return put_version();
         result = rule ? take_option(rule, to) : not_understood(argv, id);
     }
     return result;
@@ -173,27 +165,22 @@ int option_word(const struct option_rule *rule, const char *text, void *to)
 
 /* ---- arguments ---- */
 
-enum parse_result next_number(int argc, char **argv, const char *what, uint64_t least, int32_t *ret)
+int next_number(int argc, char **argv, const char *what, uint64_t least, int32_t *ret)
 {
     uint64_t number;
 
-    if (optind >= argc) {
-        complain("say which %s; see 'finack %s --help'", what, speaks_as());
-        return PARSE_WRONG;
-    }
-    if (parse_number(argv[optind], least, INT32_MAX, &number) < 0) {
-        complain("'%s' is not the number of a %s", argv[optind], what);
-        return PARSE_WRONG;
-    }
+    if (optind >= argc)
+        return complain("say which %s; see 'finack %s --help'", what, speaks_as());
+    if (parse_number(argv[optind], least, INT32_MAX, &number) < 0)
+        return complain("'%s' is not the number of a %s", argv[optind], what);
     optind++;
     *ret = (int32_t) number;
     return PARSE_RUN;
 }
 
-enum parse_result no_more_arguments(int argc, char **argv)
+int no_more_arguments(int argc, char **argv)
 {
-    if (optind >= argc)
-        return PARSE_RUN;
-    complain("'%s' is one too many; see 'finack %s --help'", argv[optind], speaks_as());
-    return PARSE_WRONG;
+    return optind >= argc
+        ? PARSE_RUN
+        : complain("'%s' is one too many; see 'finack %s --help'", argv[optind], speaks_as());
 }

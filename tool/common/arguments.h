@@ -5,18 +5,18 @@
 #ifndef TOOL_ARGUMENTS_H
 #define TOOL_ARGUMENTS_H
 
+#include "common/say.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+/* What comes of it: PARSE_RUN, or the exit status. */
 enum parse_result {
-    PARSE_RUN,
-    PARSE_DONE,  /* help or version was printed */
-    PARSE_WRONG, /* one line was printed */
+    PARSE_RUN = -1,
+    PARSE_DONE = EXIT_FINE,     /* help or version was printed */
+    PARSE_WRONG = EXIT_TROUBLE, /* one line was printed */
 };
-
-/* The exit status if it isn't PARSE_RUN. */
-int parse_status(enum parse_result parsed);
 
 /* An option. */
 struct option_rule {
@@ -34,8 +34,8 @@ struct option_rule {
 /* Reads the options; behind the last rule is one without a name. --help, with that text, and
  * --version are understood too. Arguments are from argv[optind] on; `before_arguments`: all that is
  * behind the first of them is an argument too. */
-enum parse_result options_read(int argc, char **argv, const struct option_rule *rules,
-                               const char *help, bool before_arguments, void *to);
+int options_read(int argc, char **argv, const struct option_rule *rules, const char *help,
+                 bool before_arguments, void *to);
 
 /* For option_rule.take. */
 int option_file(const struct option_rule *rule, const char *text, void *to);   /* const char * */
@@ -47,10 +47,9 @@ int option_word(const struct option_rule *rule, const char *text, void *to);   /
 int option_find_word(const struct option_rule *rule, const char *text);
 
 /* The argument that comes next, the number of a `what`; without it, or if it is none, says so. */
-enum parse_result next_number(int argc, char **argv, const char *what, uint64_t least,
-                              int32_t *ret);
+int next_number(int argc, char **argv, const char *what, uint64_t least, int32_t *ret);
 
 /* Says that no further argument is wanted, if there is one. */
-enum parse_result no_more_arguments(int argc, char **argv);
+int no_more_arguments(int argc, char **argv);
 
 #endif

@@ -92,6 +92,13 @@ bool memory_read(int32_t pid, uint64_t from, void *to, size_t size)
     return process_vm_readv(pid, &here, 1, &there, 1, 0) == (ssize_t) size;
 }
 
+uint64_t memory_word(int32_t pid, uint64_t at)
+{
+    uint64_t value = 0;
+
+    return memory_read(pid, at, &value, sizeof value) ? value : 0;
+}
+
 bool memory_write(int32_t pid, uint64_t to, const void *from, size_t size)
 {
     struct iovec here = { (void *) (uintptr_t) from, size }; // NOLINT

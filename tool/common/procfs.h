@@ -33,6 +33,8 @@ uint64_t link_inode(int parent, const char *path, const char *prefix);
 /* Copies between its memory and ours: true if all of it was. */
 bool memory_read(int32_t pid, uint64_t from, void *to, size_t size);
 bool memory_write(int32_t pid, uint64_t to, const void *from, size_t size);
+/* A word of its memory; 0 if it can't be read. */
+uint64_t memory_word(int32_t pid, uint64_t at);
 
 /* A copy of a descriptor of its, or a negative errno. */
 int copy_descriptor(int32_t pid, int32_t fd);

@@ -85,10 +85,10 @@ int end_main(int argc, char **argv)
     struct end_options o;
     struct ending e;
     int result;
-    enum parse_result parsed = end_options_parse(argc, argv, &o);
+    int parsed = end_options_parse(argc, argv, &o);
 
     if (parsed != PARSE_RUN)
-        return parse_status(parsed);
+        return parsed;
     result = ending_open(&e, o.pid, o.fd, o.socket);
     if (is_no_copy(result))
         return end_by_kernel(&o, result);

@@ -167,7 +167,7 @@ static int heal_run(const struct end_options *o)
 int heal_main(int argc, char **argv)
 {
     struct end_options o;
-    enum parse_result parsed = heal_options_parse(argc, argv, &o);
+    int parsed = heal_options_parse(argc, argv, &o);
 
-    return parsed == PARSE_RUN ? heal_run(&o) : parse_status(parsed);
+    return parsed == PARSE_RUN ? heal_run(&o) : parsed;
 }

@@ -49,9 +49,9 @@ static const struct option_rule rules[] = {
     { .name = NULL },
 };
 
-enum parse_result end_options_parse(int argc, char **argv, struct end_options *o)
+int end_options_parse(int argc, char **argv, struct end_options *o)
 {
-    enum parse_result result;
+    int result;
 
     *o = (struct end_options) { .socket = 0 };
     result = options_read(argc, argv, rules, end_help, false, o);
@@ -63,13 +63,12 @@ enum parse_result end_options_parse(int argc, char **argv, struct end_options *o
         result = no_more_arguments(argc, argv);
     if (result != PARSE_RUN || o->socket || !o->yes || o->dry)
         return result;
-    complain("--yes needs --socket: the descriptor may be another socket by now");
-    return PARSE_WRONG;
+    return complain("--yes needs --socket: the descriptor may be another socket by now");
 }
 
-enum parse_result heal_options_parse(int argc, char **argv, struct end_options *o)
+int heal_options_parse(int argc, char **argv, struct end_options *o)
 {
-    enum parse_result result;
+    int result;
 
     *o = (struct end_options) { .fd = -1 };
     result = options_read(argc, argv, &rules[2], heal_help, false, o);

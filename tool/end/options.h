@@ -16,7 +16,7 @@ struct end_options {
     int32_t pid, fd; /* heal: no fd */
 };
 
-enum parse_result end_options_parse(int argc, char **argv, struct end_options *o);
-enum parse_result heal_options_parse(int argc, char **argv, struct end_options *o);
+int end_options_parse(int argc, char **argv, struct end_options *o);
+int heal_options_parse(int argc, char **argv, struct end_options *o);
 
 #endif

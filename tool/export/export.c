@@ -219,10 +219,10 @@ int export_main(int argc, char **argv)
     struct export_options options;
     struct exporter exporter = { .options = &options, .clients = CLIENTS_INIT };
     int status;
-    enum parse_result parsed = export_options_parse(argc, argv, &options);
+    int parsed = export_options_parse(argc, argv, &options);
 
     if (parsed != PARSE_RUN)
-        return parse_status(parsed);
+        return parsed;
     status = netns_list_make(options.netns, &exporter.spaces);
     if (!status)
         status = export_run(&exporter);

@@ -59,9 +59,9 @@ static const struct option_rule rules[] = {
     { .name = NULL },
 };
 
-enum parse_result export_options_parse(int argc, char **argv, struct export_options *o)
+int export_options_parse(int argc, char **argv, struct export_options *o)
 {
-    enum parse_result result;
+    int result;
 
     *o = (struct export_options) { .host = "127.0.0.1", .port = "9799", .commands = COMMANDS };
     result = options_read(argc, argv, rules, help, false, o);

@@ -16,6 +16,6 @@ struct export_options {
     bool containers;   /* are labels too */
 };
 
-enum parse_result export_options_parse(int argc, char **argv, struct export_options *o);
+int export_options_parse(int argc, char **argv, struct export_options *o);
 
 #endif

@@ -168,10 +168,10 @@ static int take_target(int argc, char **argv, struct probe_options *o)
     return parse_target(argv[optind], o->host, sizeof o->host, o->port, sizeof o->port);
 }
 
-enum parse_result options_parse(int argc, char **argv, struct probe_options *o)
+int options_parse(int argc, char **argv, struct probe_options *o)
 {
     const struct fin_policy usual = FIN_POLICY_INIT;
-    enum parse_result result;
+    int result;
 
     *o = (struct probe_options) { .count = 1, .connect_ms = UNSET, .policy = usual };
     o->policy.flush_ms = o->policy.linger_ms = o->policy.total_ms = UNSET;

@@ -27,6 +27,6 @@ struct probe_options {
     struct fin_policy policy;
 };
 
-enum parse_result options_parse(int argc, char **argv, struct probe_options *o);
+int options_parse(int argc, char **argv, struct probe_options *o);
 
 #endif

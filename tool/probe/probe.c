@@ -9,10 +9,10 @@
 int probe_main(int argc, char **argv)
 {
     struct probe_options options;
-    enum parse_result parsed = options_parse(argc, argv, &options);
+    int parsed = options_parse(argc, argv, &options);
 
     if (parsed != PARSE_RUN)
-        return parse_status(parsed);
+        return parsed;
     if (options.html_file && file_check(options.html_file))
         return EXIT_TROUBLE;
     return *options.host ? run_remote(&options) : run_embedded(&options);

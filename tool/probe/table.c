@@ -164,3 +164,15 @@ void table_print(FILE *out, const struct probe_result *results, size_t count, in
         if (results[i].closed)
             print_row(out, &results[i], widths);
 }
+
+int table_width(const struct probe_result *results, size_t count, int proof)
+{
+    int all = -1; /* the first has no gap before it */
+
+    for (size_t i = 0; i < COLUMNS; i++) {
+        int one = width(&columns[i], results, count, proof);
+
+        all += one ? one + 1 : 0;
+    }
+    return all;
+}

@@ -11,6 +11,9 @@
  * only if one was reached. */
 void table_print(FILE *out, const struct probe_result *results, size_t count, int proof);
 
+/* How many columns of a terminal that takes. */
+int table_width(const struct probe_result *results, size_t count, int proof);
+
 /* What the peer saw, such as "notify EOF". */
 void format_view(const struct peer_view *view, char *buf, size_t size);
 

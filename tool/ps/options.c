@@ -264,20 +264,18 @@ static const struct option_rule rules[] = {
     { .name = NULL },
 };
 
-static enum parse_result check_together(const struct ps_options *o)
+static int check_together(const struct ps_options *o)
 {
     if (o->watch && (o->record || o->since || o->group || o->end))
-        complain("--watch goes with none of --by, --record, --since and --end");
-    else if (o->end && (o->json || !o->ghosts))
-        complain("--end needs --ghosts, and prints no JSON");
-    else
-        return PARSE_RUN;
-    return PARSE_WRONG;
+        return complain("--watch goes with none of --by, --record, --since and --end");
+    if (o->end && (o->json || !o->ghosts))
+        return complain("--end needs --ghosts, and prints no JSON");
+    return PARSE_RUN;
 }
 
-enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o)
+int ps_options_parse(int argc, char **argv, struct ps_options *o)
 {
-    enum parse_result result;
+    int result;
 
     *o = (struct ps_options) { .interval_ms = INTERVAL_MS };
     result = options_read(argc, argv, rules, help, false, o);

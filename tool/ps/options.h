@@ -73,7 +73,7 @@ struct ps_options {
     const char *since;  /* NULL: what is there now */
 };
 
-enum parse_result ps_options_parse(int argc, char **argv, struct ps_options *o);
+int ps_options_parse(int argc, char **argv, struct ps_options *o);
 
 /* For option_rule.take: into a struct ps_numbers, and a const char *. */
 int ps_take_numbers(const struct option_rule *rule, const char *list, void *to);

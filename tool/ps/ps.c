@@ -159,10 +159,10 @@ int ps_main(int argc, char **argv)
     struct ps_options options;
     struct netns_list spaces;
     int status;
-    enum parse_result parsed = ps_options_parse(argc, argv, &options);
+    int parsed = ps_options_parse(argc, argv, &options);
 
     if (parsed != PARSE_RUN)
-        return parse_status(parsed);
+        return parsed;
     status = make_spaces(&options, &spaces);
     if (!status)
         status = options.watch ? ps_watch(&options, &spaces) : look_once(&options, &spaces);

@@ -197,10 +197,10 @@ static int front_run(const struct trace_options *options)
 int trace_main(int argc, char **argv)
 {
     struct trace_options options;
-    enum parse_result parsed = trace_options_parse(argc, argv, &options);
+    int parsed = trace_options_parse(argc, argv, &options);
 
     if (parsed != PARSE_RUN)
-        return parse_status(parsed);
+        return parsed;
     if ((options.output && file_check(options.output))
         || (options.html && file_check(options.html)))
         return EXIT_TROUBLE;

@@ -62,32 +62,26 @@ static const struct option_rule rules[] = {
     { .name = NULL },
 };
 
-static enum parse_result take_target(int argc, char **argv, struct trace_options *o)
+static int take_target(int argc, char **argv, struct trace_options *o)
 {
-    if (o->pid && optind < argc) {
-        complain("-p and a command exclude each other");
-        return PARSE_WRONG;
-    }
-    if (!o->pid && optind == argc) {
-        complain("say which command, or -p PID; see 'finack trace --help'");
-        return PARSE_WRONG;
-    }
+    if (o->pid && optind < argc)
+        return complain("-p and a command exclude each other");
+    if (!o->pid && optind == argc)
+        return complain("say which command, or -p PID; see 'finack trace --help'");
     o->command = argv + optind;
     return PARSE_RUN;
 }
 
 /* The command's own options are its own. */
-enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o)
+int trace_options_parse(int argc, char **argv, struct trace_options *o)
 {
-    enum parse_result result;
+    int result;
 
     *o = (struct trace_options) { 0 };
     result = options_read(argc, argv, rules, help, true, o);
     if (result != PARSE_RUN)
         return result;
-    if (o->output && o->html && strcmp(o->output, o->html) == 0) {
-        complain("-o and --html name one file; give each its own");
-        return PARSE_WRONG;
-    }
+    if (o->output && o->html && strcmp(o->output, o->html) == 0)
+        return complain("-o and --html name one file; give each its own");
     return take_target(argc, argv, o);
 }

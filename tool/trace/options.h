@@ -19,6 +19,6 @@ struct trace_options {
     char **command; /* ends with NULL */
 };
 
-enum parse_result trace_options_parse(int argc, char **argv, struct trace_options *o);
+int trace_options_parse(int argc, char **argv, struct trace_options *o);
 
 #endif

@@ -29,29 +29,31 @@ static const char *const stages[STAGES] = {
     "unreferenced", "finished",  "gone", "still open",
 };
 
-static void trace_picture_take(struct picture_close *close, enum stage stage,
-                               const struct thing *socket, uint64_t ns)
+static int64_t since_made(const struct thing *socket, uint64_t ns)
 {
-    close->stage_ns[stage] = ns == NEVER ? PICTURE_NOT_REACHED
-        : ns < socket->made.ns           ? 0
-                                         : (int64_t) (ns - socket->made.ns);
+    if (ns == NEVER)
+        return PICTURE_NOT_REACHED;
+    return ns < socket->made.ns ? 0 : (int64_t) (ns - socket->made.ns);
 }
 
 static void take_times(const struct trace *trace, const struct thing *socket,
                        struct picture_close *close)
 {
-    const uint64_t *ns = socket->stage_ns;
-    bool is_open = ns[FIN_STAGE_RELEASED] == NEVER;
+    static const int from[] = {
+        [REQUESTED] = FIN_STAGE_REQUESTED,
+        [SHUT] = FIN_STAGE_SHUT,
+        [UNWATCHED] = FIN_STAGE_UNWATCHED,
+        [RELEASED] = FIN_STAGE_RELEASED,
+        [UNREFERENCED] = FIN_STAGE_UNREFERENCED,
+        [FINISHED] = FIN_STAGE_FINISHED,
+        [GONE] = FIN_STAGE_GONE,
+    };
+    bool is_open = socket->stage_ns[FIN_STAGE_RELEASED] == NEVER;
 
-    trace_picture_take(close, CONNECTED, socket, socket->connected_ns);
-    trace_picture_take(close, REQUESTED, socket, ns[FIN_STAGE_REQUESTED]);
-    trace_picture_take(close, SHUT, socket, ns[FIN_STAGE_SHUT]);
-    trace_picture_take(close, UNWATCHED, socket, ns[FIN_STAGE_UNWATCHED]);
-    trace_picture_take(close, RELEASED, socket, ns[FIN_STAGE_RELEASED]);
-    trace_picture_take(close, UNREFERENCED, socket, ns[FIN_STAGE_UNREFERENCED]);
-    trace_picture_take(close, FINISHED, socket, ns[FIN_STAGE_FINISHED]);
-    trace_picture_take(close, GONE, socket, ns[FIN_STAGE_GONE]);
-    trace_picture_take(close, STILL_OPEN, socket, is_open ? trace->end_ns : NEVER);
+    close->stage_ns[CONNECTED] = since_made(socket, socket->connected_ns);
+    for (int stage = REQUESTED; stage <= GONE; stage++)
+        close->stage_ns[stage] = since_made(socket, socket->stage_ns[from[stage]]);
+    close->stage_ns[STILL_OPEN] = since_made(socket, is_open ? trace->end_ns : NEVER);
 }
 
 /* Until the close is asked for a socket is in use; from then on what it waits for after its FIN is

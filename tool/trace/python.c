@@ -70,16 +70,9 @@ enum {
 
 /* ---- memory ---- */
 
-static uint64_t word(const struct python *p, uint64_t at)
-{
-    uint64_t value = 0;
-
-    return at && memory_read(p->pid, at, &value, sizeof value) ? value : 0;
-}
-
 static uint64_t member(const struct python *p, uint64_t object, int which)
 {
-    return object ? word(p, object + p->offset[which]) : 0;
+    return object ? memory_word(p->pid, object + p->offset[which]) : 0;
 }
 
 /* ---- finding it ---- */
@@ -170,7 +163,7 @@ static bool python_look(struct python *p, Dwfl *dwfl)
 
 static uint64_t walk_threads(const struct python *p, pid_t tid)
 {
-    uint64_t interpreter = word(p, p->runtime + p->offset[RUNTIME_INTERPRETERS]);
+    uint64_t interpreter = memory_word(p->pid, p->runtime + p->offset[RUNTIME_INTERPRETERS]);
 
     for (int i = 0; interpreter && i < INTERPRETERS_MAX; i++) {
         uint64_t thread = member(p, interpreter, INTERPRETER_THREADS);
@@ -201,7 +194,7 @@ static uint64_t first_frame(const struct python *p, uint64_t thread)
     uint64_t frame = member(p, thread, THREAD_FRAME);
 
     return frame && p->minor < FIRST_TELLING
-        ? word(p, frame + frame_in_cframe[p->minor - FIRST_MINOR])
+        ? memory_word(p->pid, frame + frame_in_cframe[p->minor - FIRST_MINOR])
         : frame;
 }
 

@@ -5,6 +5,8 @@
 
 #include "trace/rust_names.h"
 
+#include "base/line.h"
+
 #include <ctype.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -18,25 +20,13 @@ enum {
     POINTS = 0x110000
 };
 
-struct text {
-    char *at;
-    size_t used, size;
-    bool failed;
-};
-
-static void put(struct text *t, const char *from, size_t length)
+static void put(struct fin__line *line, const char *from, size_t length)
 {
-    if (t->failed || length >= t->size - t->used) {
-        t->failed = true;
-        return;
-    }
-    memcpy(t->at + t->used, from, length);
-    t->used += length;
-    t->at[t->used] = '\0';
+    fin__put(line, "%.*s", (int) length, from);
 }
 
 /* As UTF-8. */
-static void put_point(struct text *t, uint32_t point)
+static void put_point(struct fin__line *line, uint32_t point)
 {
     char bytes[4] = { 0 };
     size_t length = point < ASCII ? 1 : point < TWO_BYTES ? 2 : point < THREE_BYTES ? 3 : 4;
@@ -45,10 +35,10 @@ static void put_point(struct text *t, uint32_t point)
     for (size_t i = length; i-- > 1; point >>= 6)
         bytes[i] = (char) (0x80 | (point & 0x3f));
     bytes[0] = (char) (first[length] | point);
-    put(t, bytes, length);
+    put(line, bytes, length);
 }
 
-static bool put_number(struct text *t, const char *digits, size_t length)
+static bool put_number(struct fin__line *line, const char *digits, size_t length)
 {
     char *end;
     unsigned long point = strtoul(digits, &end, 16);
@@ -56,12 +46,12 @@ static bool put_number(struct text *t, const char *digits, size_t length)
     if (length == 0 || !isxdigit((unsigned char) *digits) || end != digits + length || point < ' '
         || point >= POINTS)
         return false;
-    put_point(t, (uint32_t) point);
+    put_point(line, (uint32_t) point);
     return true;
 }
 
 /* What stands between two '$'. */
-static bool put_escape(struct text *t, const char *name, size_t length)
+static bool put_escape(struct fin__line *line, const char *name, size_t length)
 {
     static const char *const escapes[][2] = {
         { "SP", "@" }, { "BP", "*" }, { "RF", "&" }, { "LT", "<" },
@@ -70,13 +60,13 @@ static bool put_escape(struct text *t, const char *name, size_t length)
 
     for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++)
         if (strlen(escapes[i][0]) == length && strncmp(name, escapes[i][0], length) == 0) {
-            put(t, escapes[i][1], 1);
+            put(line, escapes[i][1], 1);
             return true;
         }
-    return *name == 'u' && put_number(t, name + 1, length - 1);
+    return *name == 'u' && put_number(line, name + 1, length - 1);
 }
 
-static void put_identifier(struct text *t, const char *name, size_t length)
+static void put_identifier(struct fin__line *line, const char *name, size_t length)
 {
     const char *end = name + length;
 
@@ -85,13 +75,13 @@ static void put_identifier(struct text *t, const char *name, size_t length)
     while (name < end) {
         const char *close = *name == '$' ? memchr(name + 1, '$', (size_t) (end - name - 1)) : NULL;
 
-        if (close && put_escape(t, name + 1, (size_t) (close - name - 1))) {
+        if (close && put_escape(line, name + 1, (size_t) (close - name - 1))) {
             name = close + 1;
         } else if (end - name > 1 && name[0] == '.' && name[1] == '.') {
-            put(t, "::", 2);
+            put(line, "::", 2);
             name += 2;
         } else {
-            put(t, name++, 1);
+            put(line, name++, 1);
         }
     }
 }
@@ -116,7 +106,7 @@ static bool is_hash(const char *name, size_t length)
 
 bool rust_demangle_legacy(const char *name, char *out, size_t size)
 {
-    struct text t = { .at = out, .size = size };
+    struct fin__line line = { out, size, 0 };
     const char *identifier;
     size_t length;
 
@@ -124,9 +114,9 @@ bool rust_demangle_legacy(const char *name, char *out, size_t size)
         return false;
     name += 3;
     while ((identifier = take_identifier(&name, &length)) && *name != 'E') {
-        if (t.used)
-            put(&t, "::", 2);
-        put_identifier(&t, identifier, length);
+        if (line.length)
+            put(&line, "::", 2);
+        put_identifier(&line, identifier, length);
     }
-    return identifier && is_hash(identifier, length) && t.used > 0 && !t.failed;
+    return identifier && is_hash(identifier, length) && line.length > 0 && line.length < size;
 }

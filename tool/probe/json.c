@@ -8,11 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static json_t *optional_string(const char *text)
-{
-    return text ? json_string(text) : json_null();
-}
-
 static json_t *probe_json_stages(const struct fin_receipt *receipt)
 {
     json_t *object = json_object();
@@ -64,13 +59,13 @@ static json_t *close_object(const struct probe_result *result)
 {
     const struct fin_receipt *r = &result->receipt;
     json_t *object = json_pack(
-        "{s:s, s:b, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:s, s:s, s:s, s:o, s:I, s:o}", "peer",
+        "{s:s, s:b, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:s, s:s, s:s, s:o, s:I, s:s?}", "peer",
         result->peer, "tls", result->tls, "outcome", fin_outcome_name(r->outcome), "phase",
         fin_phase_name(r->phase), "stages", probe_json_stages(r), "unverifiable", unverifiable(r),
         "unsent", (json_int_t) r->unsent, "unacked", (json_int_t) r->unacked, "discarded",
         (json_int_t) r->discarded, "end", fin_end_name(r->end), "held", fin_answer_name(r->held),
         "search", fin_search_name(r->search), "holders", probe_json_holders(r), "holder_count",
-        (json_int_t) r->holders, "error", optional_string(error_name(r->error)));
+        (json_int_t) r->holders, "error", error_name(r->error));
 
     if (object && result->has_view)
         json_object_set_new(object, "seen", seen(&result->view));

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* On a terminal that draws, with a picture below the table; a table that wraps helps nobody: a narrow
- * terminal gets the picture alone. */
+/* On a terminal that draws, with a picture below the table. A table that wraps helps nobody: a
+ * narrow terminal gets the picture alone. */
 static void print_text(FILE *out, const struct probe_result *results, size_t count,
                        const struct probe_options *o, const char *legend,
                        const struct picture *picture)

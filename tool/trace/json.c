@@ -151,12 +151,10 @@ static json_t *trace_json_holders(const struct thing *socket)
 
     for (i = 0; holders && i < holders->count; i++) {
         const struct fin_holder *holder = &holders->at[i];
-        char raw[sizeof holder->command + 1] = "";
 
-        memcpy(raw, holder->command, sizeof holder->command);
         json_array_append_new(array,
                               json_pack("{s:i, s:i, s:o}", "pid", holder->pid, "fd", holder->fd,
-                                        "command", printable(raw)));
+                                        "command", printable(holder->command)));
     }
     return array;
 }

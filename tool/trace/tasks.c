@@ -85,28 +85,15 @@ static void strike_off(struct roster *roster, pid_t tid)
 
 /* ---- processes ---- */
 
-struct leader_search {
-    pid_t pid;
-    struct process *found;
-};
-
-static void compare_process(struct task *task, void *arg)
-{
-    struct leader_search *search = arg;
-
-    if (task->process->pid == search->pid)
-        search->found = task->process;
-}
-
 static struct process *find_process(const struct tasks *tasks, pid_t pid)
 {
-    struct task *leader = tasks_find(tasks, pid);
-    struct leader_search search = { pid, NULL };
+    struct task *task = tasks_find(tasks, pid);
 
-    if (leader)
-        return leader->process;
-    tasks_visit(tasks, compare_process, &search); /* its leader has ended before the others */
-    return search.found;
+    /* The leader may have ended before the others. */
+    for (size_t i = 0; !task && i < BUCKETS; i++)
+        for (task = tasks->buckets[i]; task && task->process->pid != pid;)
+            task = task->next;
+    return task ? task->process : NULL;
 }
 
 static struct process *new_process(pid_t pid)

@@ -162,10 +162,9 @@ static void put_holders(FILE *out, const struct thing *socket)
 
     for (i = 0; holders && i < holders->count; i++) {
         const struct fin_holder *holder = &holders->at[i];
-        char name[64], raw[17] = "";
+        char name[64];
 
-        memcpy(raw, holder->command, 16);
-        escape(raw, name, sizeof name);
+        escape(holder->command, name, sizeof name);
         fprintf(out, "    held by %d %s as %d\n", holder->pid, name, holder->fd);
     }
 }

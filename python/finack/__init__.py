@@ -96,7 +96,7 @@ _CLOSING = ("_close.aclose", "_close.all", "_close.blocking")
 def _has_extension() -> bool:
     """Whether it is used. ImportError: there is one, and this interpreter can't load it."""
     if sys.version_info < (3, 11):  # noqa: UP036 - from a folder on sys.path
-        raise ImportError("finack needs Python 3.11 or later: please run it with such a one")
+        raise ImportError("finack needs Python 3.11 or later: please run it with a newer Python")
     if os.environ.get("FINACK_PURE", "0") not in ("", "0") or sys.platform != "linux":
         return False
     try:

@@ -101,7 +101,7 @@ class _Plugin:
         wanted = [_is_wanted(item, self._everywhere) for item in session.items]
         if any(wanted) and not finack._extension:
             raise pytest.UsageError(
-                "to watch for leftovers finack needs Linux and its extension, not in use here"
+                "to watch for leftovers finack needs Linux and its extension, which is not in use"
             )
 
     # The newer way, wrapper=True, is not in pytest 7.2, which Debian 12 has.

@@ -122,7 +122,7 @@ static int change_observers(struct fin__py_selector *self, PyObject *observer,
         if (!all || same)
             return all ? 0 : -1;
     }
-    PyErr_SetString(PyExc_RuntimeError, "the observers change all the time");
+    PyErr_SetString(PyExc_RuntimeError, "the observers keep changing");
     return -1;
 }
 

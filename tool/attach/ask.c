@@ -220,7 +220,7 @@ static int no_answer(const struct asking *a, int result, int32_t timeout_ms)
         return complain("cannot ask process %d: %s", pid, strerror(-result));
     if (a->in.has_uvloop)
         return complain(
-            "process %d did not answer within %d ms: an idle loop of uvloop looks at nothing "
+            "process %d did not answer within %d ms: an idle loop of uvloop checks for nothing "
             "else; ask while it works, or let it call finack.report_on(signal.SIGUSR1)",
             pid, timeout_ms);
     return complain(

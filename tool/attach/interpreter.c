@@ -134,7 +134,7 @@ static int search_all(struct search *s)
 
 static int no_permission(int32_t pid)
 {
-    return complain("no permission to ask process %d: that takes its user, and with Yama "
+    return complain("no permission to ask process %d: that needs the same user, and with Yama "
                     "kernel.yama.ptrace_scope=0; or root",
                     pid);
 }
@@ -154,7 +154,7 @@ static int check_version(const struct search *s)
         return complain("the Python of process %d is 3.%u, which this finack does not know%s", pid,
                         minor, instead);
     if (s->words[WORD_FREE_THREADED])
-        return complain("the Python of process %d has no GIL: there this is not tried yet%s", pid,
+        return complain("the Python of process %d has no GIL, which is not supported yet%s", pid,
                         instead);
     s->in->minor = minor;
     return 0;
@@ -185,7 +185,7 @@ static int locate(struct search *s)
     s->in->state = main_interpreter(s);
     if (!s->in->state
         || !memory_read(s->in->pid, s->in->state + s->words[l->enabled], &enabled, sizeof enabled))
-        return complain("the Python of process %d is not up yet, or ends", s->in->pid);
+        return complain("the Python of process %d is starting or ending", s->in->pid);
     if (enabled != 1)
         return complain("the Python of process %d forbids it (PYTHON_DISABLE_REMOTE_DEBUG, "
                         "-X disable-remote-debug, or built so)",

@@ -61,10 +61,9 @@ static int end_by_kernel(const struct end_options *o, int error)
     if (result < 0)
         return ending_complain(o->pid, o->fd, is_no_copy(result) ? error : result);
     if (!o->reset)
-        return complain(
-            "descriptor %d of process %d can't be copied (%s), which sending FIN takes; "
-            "with --reset the kernel resets the connection",
-            o->fd, o->pid, strerror(-error));
+        return complain("descriptor %d of process %d can't be copied (%s), which FIN needs; "
+                        "with --reset the kernel resets the connection",
+                        o->fd, o->pid, strerror(-error));
     result = end_tell(e.text);
     if (result || o->dry)
         return result;

@@ -119,7 +119,7 @@ int ending_complain(int32_t pid, int32_t fd, int error)
     case -EOPNOTSUPP:
         return complain("descriptor %d of process %d has no connection to end", fd, pid);
     case -EPERM:
-        return complain("no permission to touch process %d: it takes the right to trace it", pid);
+        return complain("no permission to touch process %d: that needs the right to trace it", pid);
     default:
         return complain("cannot get at descriptor %d of process %d: %s", fd, pid, strerror(-error));
     }

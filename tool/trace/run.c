@@ -48,7 +48,7 @@ static int take_over(struct trace *trace, int go)
     if (result < 0 && attach)
         return cannot_attach(pid, result);
     if (result < 0)
-        return complain("ptrace(2) is of no use here: %s", strerror(-result));
+        return complain("ptrace(2) can't be used here: %s", strerror(-result));
     if (!trace->options->pid && write(go, "", 1) != 1)
         return EXIT_TROUBLE;
     return 0;

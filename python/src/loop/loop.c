@@ -156,7 +156,7 @@ static void loop_dealloc(PyObject *object)
 static bool is_deletion(PyObject *value)
 {
     if (!value)
-        PyErr_SetString(PyExc_AttributeError, "it can't be deleted");
+        PyErr_SetString(PyExc_AttributeError, "this attribute can't be deleted");
     return !value;
 }
 

@@ -112,7 +112,7 @@ static int loop_watch_replace(struct fin__py_loop *loop, const struct side *side
     int result;
 
     if (!selector) {
-        PyErr_SetString(PyExc_RuntimeError, "the loop's selector changed while it was asked");
+        PyErr_SetString(PyExc_RuntimeError, "the loop's selector was replaced during this call");
         return -1;
     }
     Py_INCREF(selector);

@@ -130,7 +130,7 @@ PyObject *fin__py_tls_feed(PyObject *object, PyObject *bytes)
     int result;
 
     if (!t->tls)
-        return PyErr_Format(PyExc_RuntimeError, "it speaks no TLS");
+        return PyErr_Format(PyExc_RuntimeError, "the transport has no TLS");
     if (fin__py_refuses(t, "_feed") || PyObject_GetBuffer(bytes, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     result = fin__py_wire_feed(t->tls->wire, view.buf, (size_t) view.len);
@@ -146,7 +146,7 @@ PyObject *fin__py_tls_collect(PyObject *object, PyObject *unused)
 
     (void) unused;
     if (!t->tls)
-        return PyErr_Format(PyExc_RuntimeError, "it speaks no TLS");
+        return PyErr_Format(PyExc_RuntimeError, "the transport has no TLS");
     if (fin__py_refuses(t, "_collect"))
         return NULL;
     wire = t->tls->wire;

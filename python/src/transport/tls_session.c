@@ -55,7 +55,7 @@ static int plug(struct fin__py_tls *tls, int fd)
     tls->ssl = tls->session ? fin__py_ssl_of(tls->session) : NULL;
     if (!tls->ssl) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_RuntimeError, "the session is of a kind that is not known");
+            PyErr_SetString(PyExc_RuntimeError, "the session is of an unknown kind");
         return -1;
     }
     tls->wire = fin__py_wire_put(tls->ssl, fd);

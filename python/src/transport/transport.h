@@ -45,7 +45,7 @@ struct fin__py_transport {
     PyObject *waiter;        /* who connects */
     PyObject *empty_waiter;  /* sendfile() waits for the buffer to be empty */
     PyObject *ending;        /* the engine's close, in progress or complete; NULL: there is none */
-    struct fin__py_tls *tls; /* NULL: it speaks no TLS */
+    struct fin__py_tls *tls; /* NULL: it has no TLS */
     PyObject *weak;
     PyObject *dict; /* what a program puts on it, such as a write() of its own; NULL: nothing */
     struct fin__py_output output;

@@ -7,6 +7,7 @@ import dataclasses
 import operator
 import os
 import pickle
+import selectors
 import socket
 import warnings
 from collections.abc import Awaitable, Callable
@@ -141,11 +142,19 @@ async def in_its_proof(
     return close, held
 
 
-@pytest.mark.parametrize("close_policy", [None, finack.CLOSE_POLICY])
-def test_the_loop_waits_for_it(peers: Peers, close_policy: finack.Policy | None) -> None:
+# With a selector of another kind the transports are asyncio's.
+LOOPS: list[Callable[[], dict[str, Any]]] = [
+    dict,
+    lambda: {"close_policy": finack.CLOSE_POLICY},
+    lambda: {"selector": selectors.SelectSelector()},
+]
+
+
+@pytest.mark.parametrize("options", LOOPS)
+def test_the_loop_waits_for_it(peers: Peers, options: Callable[[], dict[str, Any]]) -> None:
     """EventLoop.close() comes while it waits for its proof."""
     peer = peers.listen("mute")
-    loop = finack.EventLoop(close_policy=close_policy)
+    loop = finack.EventLoop(**options())
     policy = dataclasses.replace(PROMPT, proof_wait=3600)
     close, held = loop.run_until_complete(in_its_proof(peer, policy))
     loop.call_later(0.05, held.close)
@@ -156,11 +165,11 @@ def test_the_loop_waits_for_it(peers: Peers, close_policy: finack.Policy | None)
     peer.stop()
 
 
-@pytest.mark.parametrize("close_policy", [None, finack.CLOSE_POLICY])
-def test_the_loop_ends_it(peers: Peers, close_policy: finack.Policy | None) -> None:
+@pytest.mark.parametrize("options", LOOPS)
+def test_the_loop_ends_it(peers: Peers, options: Callable[[], dict[str, Any]]) -> None:
     """It would wait for longer than the loop may take for its end."""
     peer = peers.listen("mute")
-    loop = finack.EventLoop(policy=finack.Policy(total=0.1), close_policy=close_policy)
+    loop = finack.EventLoop(policy=finack.Policy(total=0.1), **options())
     policy = dataclasses.replace(PROMPT, proof_wait=3600)
     close, held = loop.run_until_complete(in_its_proof(peer, policy))
     loop.close()

@@ -5,10 +5,22 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from asyncio_lab import LOOPS_IN_PYTHON, MEGABYTES, PATIENT, QUICK, Run, our_end, seen
-from peers import Peers, Seen
+from asyncio_lab import (
+    LOOPS_IN_PYTHON,
+    MEGABYTES,
+    PATIENT,
+    QUICK,
+    Recorder,
+    Run,
+    fileno,
+    our_end,
+    seen,
+)
+from peers import Certificate, Peer, Peers, Seen
 from test_aclose_things import connected
 
 import finack
@@ -39,6 +51,55 @@ def test_the_program_closes_the_socket(run: Run, peers: Peers) -> None:
         with contextlib.suppress(asyncio.CancelledError, OSError):
             await writing
         assert (await seen(peer)).end == "reset"
+
+    run(main())
+
+
+async def flushing(
+    peers: Peers, certificate: Certificate
+) -> tuple[Peer, asyncio.Transport, Recorder, "asyncio.Task[finack.Receipt]"]:
+    """A close with TLS that waits for its bytes to be sent. The peer does not answer."""
+    peer = peers.listen("mute", tls=certificate)
+    transport, recorder = await asyncio.get_running_loop().create_connection(
+        Recorder,
+        *peer.address,
+        ssl=certificate.client_context(),
+        server_hostname="localhost",
+    )
+    await asyncio.to_thread(peer.opened, 1)
+    transport.write(MEGABYTES)
+    close = asyncio.create_task(finack.aclose(transport, QUICK))
+    await asyncio.sleep(0)
+    return peer, transport, recorder, close
+
+
+def twice(transport: asyncio.Transport) -> None:
+    """asyncio's has nobody to ask then: its abort() and resume_reading() do nothing, or fail."""
+    transport.close()
+    transport.close()
+
+
+def without_abort(transport: Any) -> None:
+    with contextlib.suppress(AttributeError):  # not one in C
+        transport.abort = lambda: None
+
+
+@pytest.mark.parametrize("does", [twice, without_abort])
+def test_tls_that_the_program_leaves_without_an_abort(
+    run: Run, peers: Peers, certificate: Certificate, does: Callable[[Any], None]
+) -> None:
+    """It ends by an event of the socket's, however its reading was paused."""
+
+    async def main() -> None:
+        peer, transport, recorder, close = await flushing(peers, certificate)
+        number = fileno(transport)
+        does(transport)
+        receipt = await close
+        assert receipt.lost == 0 and receipt.end == "fin" and not receipt.tombstone
+        assert recorder.calls[-1] == "lost"
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)
+        assert (await seen(peer)).received == len(MEGABYTES)
 
     run(main())
 

@@ -160,8 +160,8 @@ class TlsOwner(TransportOwner):
         return False
 
     def _resume(self) -> None:
-        super()._resume()
         self._stack.lower.resume_reading()
+        super()._resume()  # stock TLS that was closed twice has nobody to do it
 
     def unsent(self) -> int:
         return super().unsent() + self._stack.pending()

@@ -4,16 +4,19 @@
 import asyncio
 import copy
 import dataclasses
+import gc
 import operator
 import os
 import pickle
 import selectors
 import socket
 import warnings
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from asyncio_lab import QUICK
 from conftest import descriptors
 from peers import Peer, Peers, Seen
 
@@ -175,6 +178,24 @@ def test_the_loop_ends_it(peers: Peers, options: Callable[[], dict[str, Any]]) -
     loop.close()
     assert close.done() and close.result().held is True
     held.close()
+    peer.stop()
+
+
+@pytest.mark.parametrize("policy", [PROMPT, QUICK])
+def test_the_loop_keeps_nothing_of_it(peers: Peers, policy: finack.Policy) -> None:
+    """A loop runs for years."""
+    peer = peers.listen("mute")
+
+    async def main() -> None:
+        transport = await connect(peer)
+        await finack.aclose(transport, policy)
+        gone.append(weakref.ref(transport))
+
+    gone: list[weakref.ref[Any]] = []
+    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(selectors.SelectSelector())) as runner:
+        runner.run(main())
+        gc.collect()
+        assert gone[0]() is None
     peer.stop()
 
 

@@ -2,6 +2,7 @@
 """A socket may have the number 0: in a program that has closed its standard input."""
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from typing import Any
 
 import pytest
 from asyncio_lab import LOOPS_IN_PYTHON, QUICK, Run, fileno
+from blocking import until
+from peers import Certificate, Peers
+from test_blocking_signals import interrupted_at
+from test_blocking_tls import tls_client
 
 import finack
 
@@ -49,6 +54,26 @@ def test_blocking() -> None:
             theirs.shutdown(socket.SHUT_WR)
         assert is_free() and theirs.recv(1) == b""
         assert (finack.close(ours).outcome, finack.close(ours).held) == ("graceful", False)
+
+
+def test_interrupted_at_each_line(peers: Peers, certificate: Certificate) -> None:
+    """What the program can't use any more is closed, and the exception has the receipt."""
+    peer = peers.listen("clean", tls=certificate)
+    for line in itertools.count():
+        if not is_free():
+            os.close(0)
+        ours = tls_client(peer.address, certificate)
+        assert ours.fileno() == 0
+        error = interrupted_at(line, ours)
+        if error is None:
+            break
+        if hasattr(error, "receipt"):
+            assert finack.close(ours) is error.receipt and ours.fileno() == -1
+            until(is_free)
+        else:
+            assert ours.fileno() == 0
+            assert finack.close(ours).outcome == "graceful"
+    assert line > 50
 
 
 @in_python

@@ -532,6 +532,20 @@ def test_a_reset_is_over() -> None:
         assert not recent.closes and finack.ghosts() == []
 
 
+def test_what_is_no_connection_leaves_none() -> None:
+    """The peer of a Unix socket, of a listening one and of UDP is waited for by nobody."""
+    policy = finack.Policy(courtesy="prompt")
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        finack.close(ours, policy)
+        theirs.close()
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.connect(("127.0.0.1", 9))
+    for sock in (datagrams, socket.create_server(("127.0.0.1", 0))):
+        finack.close(sock, policy)
+    assert not recent.closes
+
+
 def test_what_was_handed_over_is_no_ghost() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sock = socket.create_connection(listener.getsockname())

@@ -222,8 +222,16 @@ SERVED = """
 """
 
 
-def test_closes_of_the_program(tmp_path: Path) -> None:
-    app = App(tmp_path, SERVED.format(count=20, close="writer.close(); await writer.wait_closed()"))
+# Under the last two the transports are asyncio's, and the runner notes their closes itself.
+OPTIONS = ["", "close_policy=None", "selectors.SelectSelector()"]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_closes_of_the_program(tmp_path: Path, options: str) -> None:
+    source = SERVED.format(count=20, close="writer.close(); await writer.wait_closed()")
+    made = f"asyncio.Runner(loop_factory=lambda: finack.EventLoop({options})).run(main())"
+    source = source.replace("asyncio.run(main())", f"import finack, selectors; {made}")
+    app = App(tmp_path, source)
     report = app.report()
     assert report["closes"] == 40 and report["outcomes"] == {"prompt": 40}
     assert report["ghosts"] == [] and report["notes"] == []
@@ -517,6 +525,26 @@ def test_what_a_child_keeps_is_one_all_the_same(tmp_path: Path) -> None:
     done = App(tmp_path, source).run("--strict", "app.py")
     assert done.returncode == 1
     assert "still held by" in done.stderr and app_line(5) in done.stderr, done.stderr
+
+
+def test_an_end_that_another_child_keeps_is_one_all_the_same(tmp_path: Path) -> None:
+    """That one has this end alone, so that nobody goes on with the connection there."""
+    begin, end = HANDED_OVER.index("if not os.fork"), HANDED_OVER.index("finack.close(server")
+    pipe, child = "read, write = os.pipe()\n    ", HANDED_OVER[begin:end]
+    source = HANDED_OVER.replace(pipe, "").replace("server, _", f"{pipe}{child}server, _")
+    done = App(tmp_path, source).run("--strict", "app.py")
+    assert done.returncode == 1 and done.stderr.count("still held by") == 1, done.stderr
+    assert app_line(4) in done.stderr, done.stderr
+
+
+def test_what_a_worker_keeps_besides_is_one_all_the_same(tmp_path: Path) -> None:
+    """It holds all that was handed over, and a socket that was not."""
+    other = "other = socket.create_connection(listener.getsockname())"
+    source = HANDED_OVER.replace("read, write", f"{other}\n    read, write")
+    source += "    other.close()\n"
+    done = App(tmp_path, source).run("--strict", "app.py")
+    assert done.returncode == 1 and done.stderr.count("still held by") == 1, done.stderr
+    assert app_line(7) in done.stderr, done.stderr
 
 
 def app_line(number: int) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""aclose() while the program, or another close of the loop's, does something of its own."""
+"""aclose() and closed() while the program, or another close of the loop's, does something."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from asyncio_lab import (
     MEGABYTES,
     PATIENT,
     QUICK,
+    Lab,
     Recorder,
     Run,
     fileno,
@@ -120,6 +121,28 @@ def test_another_close_is_cut(run: Run, peers: Peers) -> None:
             assert (receipt.outcome, receipt.end, receipt.held) == ("graceful", "fin", False)
         ends = await asyncio.to_thread(peer.seen, 3)
         assert ends.count(Seen(0, False, "eof", False)) >= 2
+        peer.stop()
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_closed_comes_after_connection_lost(run: Run, lab: Lab, turns: int) -> None:
+    """Whoever waits for it has no turn to lose: nothing of the transport runs afterwards."""
+
+    async def main() -> None:
+        peer, transport, recorder = await lab.connect("mute")
+        loop = asyncio.get_running_loop()
+
+        def abort_after(turns: int) -> None:
+            if turns:
+                loop.call_soon(abort_after, turns - 1)
+            else:
+                transport.abort()
+
+        abort_after(turns)
+        await finack.closed(transport)
+        assert recorder.calls[-1] == "lost"
         peer.stop()
 
     run(main())

@@ -659,28 +659,6 @@ def test_closed(run: Run, lab: Lab) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("turns", range(4))
-def test_closed_comes_after_connection_lost(run: Run, lab: Lab, turns: int) -> None:
-    """Whoever waits for it has no turn to lose: nothing of the transport runs afterwards."""
-
-    async def main() -> None:
-        peer, transport, recorder = await lab.connect("mute")
-        loop = asyncio.get_running_loop()
-
-        def abort_after(turns: int) -> None:
-            if turns:
-                loop.call_soon(abort_after, turns - 1)
-            else:
-                transport.abort()
-
-        abort_after(turns)
-        await finack.closed(transport)
-        assert recorder.calls[-1] == "lost"
-        peer.stop()
-
-    run(main())
-
-
 def test_closed_without_descriptors(run: Run, lab: Lab) -> None:
     """Whether anything else refers to the socket can't be told then, but by the engine."""
 

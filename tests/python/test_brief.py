@@ -192,7 +192,7 @@ def test_the_loop_keeps_nothing_of_it(peers: Peers, policy: finack.Policy) -> No
         gone.append(weakref.ref(transport))
 
     gone: list[weakref.ref[Any]] = []
-    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(selectors.SelectSelector())) as runner:
+    with asyncio.Runner(loop_factory=lambda: finack.EventLoop(**LOOPS[2]())) as runner:
         runner.run(main())
         gc.collect()
         assert gone[0]() is None

@@ -183,63 +183,6 @@ static void test_a_part_on_a_unix_stream(void **state)
     assert_int_equal(seen.bytes, sent);
 }
 
-static void reset_peer(int fd)
-{
-    struct linger linger = { 1, 0 };
-
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
-    drop_all(fd, -1);
-}
-
-/* What send(2) fails with ends the call, and what went out before counts. */
-static void test_send_to_a_peer_that_resets(void **state)
-{
-    struct worker w;
-    int fds[2];
-    struct fin_handle *handle;
-
-    (void) state;
-    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
-    handle = handle_of(fds[US]);
-    start(&w, handle, send_block);
-    await_call(&w, SYS_ppoll);
-    reset_peer(fds[THEM]);
-    assert_in_range(join(&w), 1, (1 << 20) - 1);
-    assert_int_equal(fin_handle_send(handle, "!", 1, 0, -1), -EPIPE);
-    assert_null(fin_handle_free(handle));
-}
-
-/* The first call is told of the reset, as by recv(2) and send(2): it is no end of the stream. */
-static void check_a_reset_ends_the_call(void (*job)(struct worker *w), bool fill_it, bool early)
-{
-    struct worker w;
-    int fds[2];
-    struct fin_handle *handle;
-
-    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
-    if (fill_it)
-        (void) fill(fds[US]);
-    handle = handle_of(fds[US]);
-    if (early)
-        reset_peer(fds[THEM]);
-    start(&w, handle, job);
-    if (!early) {
-        await_call(&w, SYS_ppoll);
-        reset_peer(fds[THEM]);
-    }
-    assert_int_equal(join(&w), -ECONNRESET);
-    assert_null(fin_handle_free(handle));
-}
-
-static void test_a_reset_is_told(void **state)
-{
-    (void) state;
-    for (int early = 0; early < 2; early++) {
-        check_a_reset_ends_the_call(receive, false, early);
-        check_a_reset_ends_the_call(send_block, true, early);
-    }
-}
-
 static void test_data_goes_through(void **state)
 {
     char buf[8] = "";
@@ -789,8 +732,6 @@ int main(void)
         GUARDED(test_a_part_ends_in_a_reset),
         GUARDED(test_a_part_that_is_fine),
         GUARDED(test_a_part_on_a_unix_stream),
-        GUARDED(test_send_to_a_peer_that_resets),
-        GUARDED(test_a_reset_is_told),
         GUARDED(test_data_goes_through),
         GUARDED(test_waiting_has_an_end),
         GUARDED(test_a_signal_changes_nothing),

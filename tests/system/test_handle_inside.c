@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Threads that use the number itself while the handle is closed, and tombstones. */
+/* Threads that use the number itself while the handle is closed, and tombstones; what a thread
+ * inside is told of a reset. */
 
 #include "worker.h"
 
@@ -144,6 +145,65 @@ static void test_a_foreign_accept_is_woken(void **state)
     assert_int_equal(receipt.tombstone, 0);
     assert_true(is_free(listener));
     assert_null(fin_handle_free(handle));
+}
+
+/* ---- a peer that resets ---- */
+
+static void reset_peer(int fd)
+{
+    struct linger linger = { 1, 0 };
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
+    drop_all(fd, -1);
+}
+
+/* What send(2) fails with ends the call, and what went out before counts. */
+static void test_send_to_a_peer_that_resets(void **state)
+{
+    struct worker w;
+    int fds[2];
+    struct fin_handle *handle;
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    handle = handle_of(fds[US]);
+    start(&w, handle, send_block);
+    await_call(&w, SYS_ppoll);
+    reset_peer(fds[THEM]);
+    assert_in_range(join(&w), 1, (1 << 20) - 1);
+    assert_int_equal(fin_handle_send(handle, "!", 1, 0, -1), -EPIPE);
+    assert_null(fin_handle_free(handle));
+}
+
+/* The first call is told of the reset, as by recv(2) and send(2): it is no end of the stream. */
+static void check_a_reset_ends_the_call(void (*job)(struct worker *w), bool fill_it, bool early)
+{
+    struct worker w;
+    int fds[2];
+    struct fin_handle *handle;
+
+    tcp_pair(AF_INET, BUFFERS_SMALL, fds);
+    if (fill_it)
+        (void) fill(fds[US]);
+    handle = handle_of(fds[US]);
+    if (early)
+        reset_peer(fds[THEM]);
+    start(&w, handle, job);
+    if (!early) {
+        await_call(&w, SYS_ppoll);
+        reset_peer(fds[THEM]);
+    }
+    assert_int_equal(join(&w), -ECONNRESET);
+    assert_null(fin_handle_free(handle));
+}
+
+static void test_a_reset_is_told(void **state)
+{
+    (void) state;
+    for (int early = 0; early < 2; early++) {
+        check_a_reset_ends_the_call(receive, false, early);
+        check_a_reset_ends_the_call(send_block, true, early);
+    }
 }
 
 /* ---- tombstones ---- */
@@ -385,6 +445,8 @@ int main(void)
         GUARDED(test_an_abort_resets_although_a_thread_is_inside),
         GUARDED(test_an_abort_of_a_unix_socket_ends_it_for_a_thread_inside),
         GUARDED(test_a_foreign_accept_is_woken),
+        GUARDED(test_send_to_a_peer_that_resets),
+        GUARDED(test_a_reset_is_told),
         GUARDED(test_a_tombstone_holds_the_number),
         GUARDED(test_scope_descriptor_wakes_no_foreign_call),
         GUARDED(test_the_last_thread_frees_the_number),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* When the machine looks again, after the release, whether something still holds the description. */
+/* When the machine looks again, after the release, whether something holds the description. */
 
 #include "support.h"
 

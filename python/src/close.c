@@ -219,8 +219,7 @@ static void go_on(struct fin__py_close *c)
     }
 }
 
-/* The result of reading through the layer. Its end does not show how the stream ended: read
- * that. */
+/* The result of reading through the layer. Its end is not that of the stream: read on there. */
 static void take_read(struct fin__py_close *c, struct fin__event *ev)
 {
     uint64_t left = fin__drain_left(&c->machine);
@@ -454,8 +453,7 @@ static PyObject *note_kept(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Wakes the threads that wait for the socket; the last thing done to it, since its input is lost
- * then. */
+/* Wakes the threads that wait for the socket; done last, since its input is lost then. */
 static PyObject *pyclose_wake(PyObject *object, PyObject *unused)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;

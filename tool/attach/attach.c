@@ -4,11 +4,13 @@
 #include "attach/report.h"
 #include "common/arguments.h"
 #include "common/command.h"
+#include "common/out.h"
 #include "common/say.h"
 #include "common/units.h"
 #include "sockets/join.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* ---- what it is asked to do ---- */
 
@@ -67,20 +69,19 @@ static int attach_options_parse(int argc, char **argv, struct attach_options *o)
 
 static int print(const json_t *said, bool as_json)
 {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    int status = out ? 0 : -1;
+    struct out out;
+    int result = out_open(&out, STDOUT_FILENO), written;
 
-    if (out && as_json)
-        status = json_dumpf(said, out, JSON_COMPACT) < 0 || fputs("\n", out) < 0 ? -1 : 0;
-    else if (out)
-        report_print(out, said);
-    if (out && fclose(out) != 0)
-        status = -1;
-    status = status ? complain("out of memory") : put_out(text, size);
-    free(text);
-    return status;
+    if (result < 0)
+        return complain("out of memory");
+    if (as_json) {
+        result = json_dumpf(said, out.file, JSON_COMPACT);
+        fputs("\n", out.file);
+    } else {
+        report_print(out.file, said);
+    }
+    written = out_close(&out);
+    return result < 0 ? complain("out of memory") : put_status(written);
 }
 
 /* Asks the kernel after the answer, so that the sockets in it are listed. */

@@ -156,12 +156,11 @@ int transport_send(struct transport *w, const void *data, size_t size)
     return transport_flush(w);
 }
 
-int transport_notify(struct transport *w)
+void transport_notify(struct transport *w)
 {
     if (!w->ssl)
-        return 0;
+        return;
     ERR_clear_error();
-    if (SSL_shutdown(w->ssl) < 0)
-        return -EPROTO;
-    return transport_flush(w);
+    if (SSL_shutdown(w->ssl) >= 0)
+        (void) transport_flush(w);
 }

@@ -41,7 +41,7 @@ static inline bool transport_over(const struct transport *w)
 int transport_send(struct transport *w, const void *data, size_t size);
 int transport_flush(struct transport *w);
 
-/* Sends close_notify; nothing for TCP. Errors: those of transport_send(). */
-int transport_notify(struct transport *w);
+/* Sends close_notify, as far as that goes; nothing for TCP. */
+void transport_notify(struct transport *w);
 
 #endif

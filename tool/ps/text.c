@@ -379,15 +379,6 @@ void ps_text_line(FILE *out, const char *text, size_t width)
 
 /* ---- the summary ---- */
 
-static void put_blind(const char *text, void *arg)
-{
-    const struct page *p = arg;
-    char line[700];
-
-    snprintf(line, sizeof line, "not looked at: %s", text);
-    print_wrapped(p, line, 0);
-}
-
 void ps_text_counts(FILE *out, const struct ps_rows *rows, size_t width)
 {
     struct page page = open_page(out, width);
@@ -440,5 +431,5 @@ void ps_text_summary(FILE *out, const struct snapshot *snapshot, const struct ps
                  rows->changes.came, rows->changes.changed, rows->changes.went);
         print_wrapped(&page, line, 0);
     }
-    blind_describe(&snapshot->blind, put_blind, &page);
+    ps_text_blind(out, &snapshot->blind, width);
 }

@@ -32,7 +32,7 @@ const char *format_local(const struct snapshot *snapshot, const struct socket *s
                          size_t size);
 const char *format_remote(const struct socket *s, char *buf, size_t size);
 
-/* What could not be looked at, a line each, without an end; calls put(text, arg). */
-void blind_describe(const struct blind *blind, void (*put)(const char *text, void *arg), void *arg);
+/* Prints what could not be looked at, a line each. */
+void ps_text_blind(FILE *out, const struct blind *blind, size_t width);
 
 #endif

@@ -86,21 +86,22 @@ const char *format_remote(const struct socket *s, char *buf, size_t size)
     return buf;
 }
 
-struct remark {
-    void (*put)(const char *text, void *arg);
-    void *arg;
+struct remarks {
+    FILE *out;
+    size_t width;
 };
 
-__attribute__((format(printf, 2, 3))) static void remark(const struct remark *r, const char *format,
-                                                         ...)
+__attribute__((format(printf, 2, 3))) static void remark(const struct remarks *r,
+                                                         const char *format, ...)
 {
-    char text[600];
+    char text[700] = "not looked at: ";
+    size_t used = strlen(text);
     va_list args;
 
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    vsnprintf(text + used, sizeof text - used, format, args);
     va_end(args);
-    r->put(text, r->arg);
+    ps_text_line(r->out, text, r->width);
 }
 
 static const char *plural(uint32_t count, const char *one, const char *more)
@@ -108,7 +109,7 @@ static const char *plural(uint32_t count, const char *one, const char *more)
     return count == 1 ? one : more;
 }
 
-static void remark_processes(const struct remark *r, const struct blind *blind)
+static void remark_processes(const struct remarks *r, const struct blind *blind)
 {
     char who[400] = "", name[64];
     struct fin__line line = { who, sizeof who, 0 };
@@ -122,9 +123,9 @@ static void remark_processes(const struct remark *r, const struct blind *blind)
            plural(blind->processes, "", "es"), who, blind->processes > told ? ", ..." : "");
 }
 
-void blind_describe(const struct blind *blind, void (*put)(const char *text, void *arg), void *arg)
+void ps_text_blind(FILE *out, const struct blind *blind, size_t width)
 {
-    const struct remark r = { put, arg };
+    const struct remarks r = { out, width };
 
     if (blind->processes)
         remark_processes(&r, blind);

@@ -176,11 +176,6 @@ void after_look(struct trace *trace)
     drop_finished(trace);
 }
 
-bool after_pending(const struct trace *trace)
-{
-    return trace->pending;
-}
-
 /* TIME_WAIT takes a minute: it is not followed, but it may be over. */
 static void ask_last(struct trace *trace)
 {
@@ -197,7 +192,7 @@ void after_wait(struct trace *trace, int ms)
     uint64_t deadline = deadline_in_ms(ms);
 
     after_look(trace);
-    while (after_pending(trace) && deadline_left_ms(deadline) > 0) {
+    while (trace->pending && deadline_left_ms(deadline) > 0) {
         poll(NULL, 0, 5);
         after_look(trace);
     }

@@ -16,9 +16,8 @@ void after_release(struct trace *trace, struct thing *socket);
 /* Looks for those whose close has happened meanwhile. */
 void after_look_fresh(struct trace *trace);
 
-/* Checks all that is not over yet; to be called now and then while after_pending(). */
+/* Checks all that is not over yet; to be called now and then while trace->pending. */
 void after_look(struct trace *trace);
-bool after_pending(const struct trace *trace);
 
 /* Checks until every connection is over, for `ms` at most. */
 void after_wait(struct trace *trace, int ms);

@@ -6,7 +6,6 @@
 #include "trace/attach.h"
 
 #include "common/deadline.h"
-#include "common/procfs.h"
 #include "trace/inspect.h"
 
 #include <errno.h>
@@ -40,7 +39,6 @@ static struct task *attach_take(struct trace *trace, pid_t tid, pid_t pid)
 
     if (!task)
         return NULL;
-    process_command(tid, task->command);
     task->files = leader ? leader->files : files_new();
     if (leader)
         task->files->users++;

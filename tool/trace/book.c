@@ -153,18 +153,13 @@ struct thing *files_get(const struct files *files, int fd)
 
 static int trace_book_grow(struct files *files, size_t size)
 {
-    size_t room = files->size ? files->size : 16;
-    struct thing **bigger;
+    size_t room = files->size;
+    struct thing **moved = list_grow(files->slot, &room, size, sizeof *moved);
 
-    if (size <= files->size)
-        return 0;
-    while (room < size)
-        room *= 2;
-    bigger = realloc(files->slot, room * sizeof *bigger);
-    if (!bigger)
+    if (!moved)
         return -ENOMEM;
-    memset(bigger + files->size, 0, (room - files->size) * sizeof *bigger);
-    files->slot = bigger;
+    memset(moved + files->size, 0, (room - files->size) * sizeof *moved);
+    files->slot = moved;
     files->size = room;
     return 0;
 }

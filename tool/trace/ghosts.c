@@ -16,21 +16,15 @@
 
 #define WORD 16
 
-struct lasting {
-    uint64_t since, until;
-    char text[8]; /* how long */
-};
-
 /* False if it lasted no longer than `grace`. */
 static bool lasts(const struct trace *trace, uint64_t since, uint64_t until, uint64_t grace,
-                  struct lasting *ret)
+                  char text[8])
 {
     uint64_t end = until == NEVER ? trace->end_ns : until;
 
     if (since == NEVER || end < since || end - since <= grace)
         return false;
-    *ret = (struct lasting) { since, until, "" };
-    format_time((int64_t) (end - since), ret->text, sizeof ret->text);
+    format_time((int64_t) (end - since), text, 8);
     return true;
 }
 
@@ -81,57 +75,57 @@ static bool description(const struct trace *trace, const struct thing *socket, s
     uint64_t until = socket->stage_ns[FIN_STAGE_UNREFERENCED];
     bool outside = is_held_outside(socket);
     uint64_t since = outside ? socket->stage_ns[FIN_STAGE_RELEASED] : socket->first_closed.ns;
-    struct lasting l;
+    char time[8];
     char closer[96];
 
     if ((!outside && !socket->left_open) || socket->killed || !socket->first_closed.call
-        || !lasts(trace, since, until, PROOF_NS, &l)
+        || !lasts(trace, since, until, PROOF_NS, time)
         || (outside && !was_seen_held(socket, since, until)))
         return false;
     who(&socket->closed, closer, sizeof closer);
-    *ghost = (struct ghost) { GHOST_DESCRIPTION, l.since, l.until, "" };
+    *ghost = (struct ghost) { GHOST_DESCRIPTION, since, until, "" };
     if (outside)
         snprintf(ghost->text, sizeof ghost->text, "closed by %s, and held elsewhere for %s%s",
-                 closer, l.text, until == NEVER ? " so far" : "");
+                 closer, time, until == NEVER ? " so far" : "");
     else
         snprintf(
             ghost->text, sizeof ghost->text,
             "closed, and held for %s more by %s, which ended without closing it (descriptor %d)",
-            l.text, closer, socket->closed.fd);
+            time, closer, socket->closed.fd);
     return true;
 }
 
 static bool registration(const struct trace *trace, const struct thing *socket, struct ghost *ghost)
 {
     const struct registration *r = socket->registrations;
-    struct lasting l;
+    char time[8];
 
-    if (!lasts(trace, socket->stale_ns, socket->stale_until_ns, PROOF_NS, &l)
+    if (!lasts(trace, socket->stale_ns, socket->stale_until_ns, PROOF_NS, time)
         || !was_seen_held(socket, socket->stale_ns, socket->stale_until_ns))
         return false;
     while (r && r->stale_ns != socket->stale_ns)
         r = r->next;
-    *ghost = (struct ghost) { GHOST_REGISTRATION, l.since, l.until, "" };
+    *ghost = (struct ghost) { GHOST_REGISTRATION, socket->stale_ns, socket->stale_until_ns, "" };
     snprintf(
         ghost->text, sizeof ghost->text,
         "closed while epoll set %d had it under descriptor %d, and held elsewhere: the entry stayed for %s",
-        r ? r->set_fd : -1, r ? r->fd : -1, l.text);
+        r ? r->set_fd : -1, r ? r->fd : -1, time);
     return true;
 }
 
 static bool connection(const struct trace *trace, const struct thing *socket, struct ghost *ghost)
 {
+    uint64_t since = socket->stage_ns[FIN_STAGE_UNREFERENCED];
     uint64_t until = socket->stage_ns[FIN_STAGE_FINISHED];
-    struct lasting l;
+    char time[8];
 
-    if (!socket->confirmed
-        || !lasts(trace, socket->stage_ns[FIN_STAGE_UNREFERENCED], until, LINGER_NS, &l))
+    if (!socket->confirmed || !lasts(trace, since, until, LINGER_NS, time))
         return false;
-    *ghost = (struct ghost) { GHOST_CONNECTION, l.since, l.until, "" };
+    *ghost = (struct ghost) { GHOST_CONNECTION, since, until, "" };
     snprintf(ghost->text, sizeof ghost->text,
              "released, and the kernel's connection went on for %s%s (%" PRIu64
              " bytes were not acknowledged)",
-             l.text, until == NEVER ? " so far" : "", socket->unacked);
+             time, until == NEVER ? " so far" : "", socket->unacked);
     return true;
 }
 

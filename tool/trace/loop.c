@@ -73,15 +73,6 @@ static bool is_thread_of(pid_t pid, pid_t tid)
     return access(path, F_OK) == 0;
 }
 
-static struct task *add_task(struct trace *trace, pid_t tid, pid_t pid)
-{
-    struct task *task = tasks_add(&trace->tasks, tid, pid);
-
-    if (task)
-        process_command(tid, task->command);
-    return task;
-}
-
 /* What other threads of the parent did since the fork was not in the table that was copied. */
 static void give_table(struct trace *trace, struct task *task, struct task *parent)
 {
@@ -144,7 +135,7 @@ static void parent_tells(struct trace *trace, struct task *parent)
     if (tasks_find(&trace->tasks, tid) || !is_traced(tid))
         return;
     pid = is_thread_of(parent->process->pid, tid) ? parent->process->pid : tid;
-    task = add_task(trace, tid, pid);
+    task = tasks_add(&trace->tasks, tid, pid);
     if (!task)
         return;
     give_table(trace, task, parent);
@@ -157,7 +148,7 @@ static void trace_loop_adopt(struct trace *trace, pid_t tid)
 {
     pid_t pid = inspect_process(tid);
     struct task *leader = tasks_find(&trace->tasks, pid);
-    struct task *task = add_task(trace, tid, pid);
+    struct task *task = tasks_add(&trace->tasks, tid, pid);
 
     if (!task)
         return;
@@ -442,7 +433,7 @@ static unsigned patience(const struct trace *trace, const struct loop *loop)
 {
     if (trace->fresh)
         return FRESH_MS;
-    return after_pending(trace) || trace->early.count || loop->deadline ? LOOK_MS : 0;
+    return trace->pending || trace->early.count || loop->deadline ? LOOK_MS : 0;
 }
 
 static void look_around(struct trace *trace, struct loop *loop)
@@ -451,7 +442,7 @@ static void look_around(struct trace *trace, struct loop *loop)
         return;
     loop->looked_ns = fin__now();
     adopt_early(trace);
-    if (after_pending(trace))
+    if (trace->pending)
         after_look(trace);
 }
 

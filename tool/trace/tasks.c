@@ -2,6 +2,8 @@
 
 #include "trace/tasks.h"
 
+#include "common/procfs.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
@@ -121,6 +123,7 @@ struct task *tasks_add(struct tasks *tasks, pid_t tid, pid_t pid)
     process->tasks++;
     task->tid = tid;
     task->process = process;
+    process_command(tid, task->command);
     insert(tasks, task);
     tasks->count++;
     enrol(tasks->roster, tid);

@@ -34,8 +34,9 @@ static int take_pid(const struct option_rule *rule, const char *text, void *to)
 {
     uint64_t pid;
 
+    (void) rule;
     if (parse_number(text, 1, INT32_MAX, &pid) < 0)
-        return complain("-%c '%s' is no process id", rule->letter, text);
+        return complain("-p '%s' is no process id", text);
     *(pid_t *) to = (pid_t) pid;
     return 0;
 }

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import os
+import selectors
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -20,11 +21,13 @@ from asyncio_lab import (
     fileno,
     our_end,
     seen,
+    two_turns,
 )
 from peers import Certificate, Peer, Peers, Seen
 from test_aclose_things import connected
 
 import finack
+from finack._close.closing import Hub
 
 
 @pytest.mark.parametrize("run", LOOPS_IN_PYTHON, indirect=True)
@@ -146,3 +149,31 @@ def test_closed_comes_after_connection_lost(run: Run, lab: Lab, turns: int) -> N
         peer.stop()
 
     run(main())
+
+
+def test_a_stray_close_of_what_the_closes_share() -> None:
+    """poll(2) tells of a number that is none any more, or another file's."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            close = asyncio.create_task(finack.aclose(ours, finack.Policy(linger=10)))
+            theirs.setblocking(False)
+            await loop.sock_recv(theirs, 1)  # our end: now it waits
+            await two_turns()
+            number = Hub._at_work[loop].set.fileno()
+            os.close(number)
+            other = os.open("/dev/null", os.O_RDONLY)
+            assert other == number
+            theirs.shutdown(socket.SHUT_WR)
+            receipt = await close
+            assert receipt.outcome == "graceful" and receipt.stages["released"] < 5
+            assert not loop.remove_reader(number)
+            os.close(other)
+
+    with asyncio.Runner(
+        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.PollSelector())
+    ) as runner:
+        runner.run(main())

@@ -10,12 +10,11 @@
 #include "close/endpoint.h"
 #include "close/machine.h"
 #include "close/policy.h"
+#include "close/sight.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <linux/sockios.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -414,13 +413,14 @@ static PyObject *handed(PyObject *module, PyObject *args)
 
 static PyObject *outstanding(PyObject *module, PyObject *args)
 {
-    int fd, bytes = 0;
+    int64_t bytes;
+    int fd;
 
     (void) module;
     if (!PyArg_ParseTuple(args, "i:outstanding", &fd))
         return NULL;
-    (void) ioctl(fd, SIOCOUTQ, &bytes);
-    return PyLong_FromLong(bytes);
+    bytes = fin__outstanding(fd);
+    return PyLong_FromLongLong(bytes < 0 ? 0 : bytes);
 }
 
 static PyObject *taken(PyObject *module, PyObject *args)

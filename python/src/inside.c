@@ -5,18 +5,17 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/descriptor.h"
+#include "close/sight.h"
 #include "kernel/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -145,23 +144,18 @@ int fin__handed(int fd, uint64_t *bytes)
 uint64_t fin__taken(int fd)
 {
     uint64_t bytes = 0;
-    int queued = 0;
 
-    if (fin__handed(fd, &bytes) == 0)
-        return bytes;
-    (void) ioctl(fd, SIOCOUTQ, &queued);
-    return (uint64_t) queued;
+    return fin__handed(fd, &bytes) == 0 ? bytes : (uint64_t) fin__outstanding(fd);
 }
 
 /* A Unix socket has no counter that only grows: what is read and what is sent may cancel out. */
 static bool has_queue(int fd)
 {
-    int domain = 0, queued = 0;
+    int domain = 0;
     socklen_t size = sizeof domain;
 
     (void) getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
-    (void) ioctl(fd, SIOCOUTQ, &queued);
-    return domain == AF_UNIX || queued > 0;
+    return domain == AF_UNIX || fin__outstanding(fd) > 0;
 }
 
 /* What was sent is read last: both may change while this thread does not run. */

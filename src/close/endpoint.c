@@ -7,11 +7,9 @@
 #include "close/sight.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -187,10 +185,10 @@ static bool is_emptied(const struct tcp_info *info, const struct fin__past *past
  * only when the machine wants that: the peer's FIN leaves a mark. */
 static int examine_open(struct fin__endpoint *ep)
 {
-    int bytes = 0;
+    int64_t bytes = fin__outstanding(ep->fd);
 
-    if (ioctl(ep->fd, SIOCOUTQ, &bytes) < 0)
-        return -errno;
+    if (bytes < 0)
+        return (int) bytes;
     ep->family = AF_INET;
     ep->traits = FIN__SOCKET | FIN__STREAM;
     if (bytes)
@@ -336,6 +334,14 @@ static void take_layer_result(struct fin__event *ev, int result)
 static void endpoint_flush(struct fin__endpoint *ep, struct fin__event *ev)
 {
     take_layer_result(ev, ep->layer->flush(ep->layer->arg, &ev->bytes));
+}
+
+static void endpoint_measure(const struct fin__endpoint *ep, struct fin__event *ev)
+{
+    int64_t bytes = fin__outstanding(ep->fd);
+
+    ev->kind = FIN__BYTES;
+    ev->bytes = bytes < 0 ? 0 : (uint64_t) bytes;
 }
 
 /* EPIPE may be our own doing, a shutdown(2) before. */
@@ -588,6 +594,9 @@ void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
     switch (action) {
     case FIN__FLUSH:
         endpoint_flush(ep, ev);
+        break;
+    case FIN__MEASURE:
+        endpoint_measure(ep, ev);
         break;
     case FIN__NOTIFY:
         endpoint_notify(ep, ev);

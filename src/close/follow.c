@@ -9,10 +9,8 @@
 #include "kernel/identity.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 /* For a shorter wait reading the witness is enough. */
@@ -95,11 +93,12 @@ static uint64_t acked_at(int fd)
 {
     struct tcp_info before = { 0 }, after = { 0 };
     socklen_t size = sizeof before;
-    int queued = 0;
 
     for (int tries = 0; tries < 3; tries++) {
+        int64_t queued;
+
         if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &before, &size) < 0
-            || ioctl(fd, SIOCOUTQ, &queued) < 0
+            || (queued = fin__outstanding(fd)) < 0
             || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &after, &size) < 0)
             return 0;
         if (before.tcpi_bytes_acked == after.tcpi_bytes_acked)

@@ -3,7 +3,8 @@
 /* How a close goes. What follows from each event is decided here, and in machine_*.c.
  *
  *   start    decides which of these the policy and the kind of socket need
- *   flush    the layer's buffers are sent; what can't be sent in time is dropped, and ends in RST
+ *   flush    the layer's buffers are sent; what can't be sent in time is dropped, and ends in RST.
+ *            A peer that takes anything gets its time anew, here and in linger
  *   farewell the layer says close_notify; under courtesy full its answer is read
  *   FIN      input that is there is read first, so that no RST comes of it, and the FIN is queued
  *   linger   until the peer has acknowledged it and has sent its own: input is thrown away
@@ -130,7 +131,7 @@ static enum fin__action machine_flush(struct fin__machine *m, const struct fin__
         return machine_notify(m, ev);
     }
     m->phase = FIN_PHASE_FLUSH;
-    m->outstanding = FIN__UNTALLIED; /* to be tallied once FIN is queued */
+    m->outstanding = FIN__UNTALLIED;
     machine_arm(m, ev->now, m->plan->flush);
     return go(m, FLUSHING, FIN__FLUSH);
 }
@@ -140,6 +141,7 @@ static enum fin__action flushing(struct fin__machine *m, const struct fin__event
     switch (ev->kind) {
     case FIN__DONE:
         m->unsent = 0;
+        m->outstanding = FIN__UNTALLIED; /* to be tallied once FIN is queued */
         reach(m, FIN_STAGE_FLUSHED, ev->now);
         return machine_notify(m, ev);
     case FIN__READY:
@@ -148,15 +150,43 @@ static enum fin__action flushing(struct fin__machine *m, const struct fin__event
         return FIN__FLUSH;
     case FIN__AGAIN:
         m->unsent = ev->bytes;
-        return wait_for(m, ev->interest);
+        m->interest = (uint8_t) ev->interest;
+        return go(m, MEASURING, FIN__MEASURE);
     case FIN__DEADLINE:
-        fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
-        return drop_and_reset(m);
+        return go(m, OVERDUE, FIN__MEASURE);
     default: /* FIN__BROKEN, FIN__FAILED */
         m->unsent = ev->bytes;
         fin__machine_fail(m, ev->error);
         return drop_and_reset(m);
     }
+}
+
+/* There is no room to send before a third of the kernel's queue is gone (sk_stream_min_wspace()).
+ * While it shrinks the peer is alive: it gets its time anew. */
+static bool takes_some(struct fin__machine *m, const struct fin__event *ev)
+{
+    bool shrinks = clamp(ev->bytes) < m->outstanding && ev->now < total(m);
+
+    m->outstanding = clamp(ev->bytes);
+    if (shrinks)
+        machine_arm(m, ev->now, m->plan->flush);
+    return shrinks;
+}
+
+static enum fin__action overdue(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__BYTES && takes_some(m, ev))
+        return go(m, FLUSHING, FIN__WAIT);
+    fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+    return drop_and_reset(m);
+}
+
+static enum fin__action measuring(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__DEADLINE) /* forced */
+        return overdue(m, ev);
+    (void) takes_some(m, ev);
+    return go(m, FLUSHING, FIN__WAIT);
 }
 
 /* ---- farewell ---- */
@@ -282,7 +312,7 @@ static void ended_before(struct fin__machine *m, const struct fin__event *ev)
 /* We alone have ended it, and nothing is read any more (FIN_WAIT2): close(2) may still reset it. */
 static bool is_half_closed(const struct fin__machine *m)
 {
-    return m->input_over && m->acked && !settled(m, FIN_STAGE_EOF);
+    return m->input_over && m->acked && !fin__reached(m, FIN_STAGE_EOF);
 }
 
 static enum fin__action emptied(struct fin__machine *m)
@@ -590,8 +620,18 @@ static bool leaves_an_orphan(const struct fin__machine *m)
 
 static enum fin__action tallying(struct fin__machine *m, const struct fin__event *ev)
 {
+    bool had_ended = m->input_over;
+
     if (!fin__machine_tallied(m, ev) || m->died || m->outcome == FIN_OUTCOME_ABORTED)
         return fin__machine_unwatch(m);
+    if (had_ended && !m->input_over) {
+        m->outstanding = FIN__UNTALLIED; /* to be tallied behind it */
+        if (m->late_reads < LATE_READS) {
+            m->late_reads = LATE_READS; /* once: what comes then is too much */
+            return go(m, EMPTYING, FIN__DRAIN);
+        }
+        fin__machine_decide(m, FIN_OUTCOME_BOUNDED);
+    }
     if (leaves_an_orphan(m)) {
         if (m->plan->orphan_ms == FIN_ORPHAN_RESET && !m->must_reset && !m->orphaned) {
             m->orphaned = true;
@@ -616,6 +656,8 @@ static enum fin__action limiting(struct fin__machine *m, const struct fin__event
 
 static place_fn *const places[] = {
     [FLUSHING] = flushing,
+    [MEASURING] = measuring,
+    [OVERDUE] = overdue,
     [NOTIFYING] = notifying,
     [ANSWERING] = answering,
     [SHUTTING] = shutting,

@@ -77,6 +77,7 @@ enum fin__action {
                      ABORT, FORCE. After release READY and DEADLINE may bring IS_ACKED,
                      IS_FINISHED */
     FIN__FLUSH,   /* move the layer's bytes: DONE, AGAIN (bytes = left), BROKEN */
+    FIN__MEASURE, /* what the kernel has yet to hand to the peer: BYTES */
     FIN__NOTIFY,  /* send the farewell: DONE, AGAIN, SKIP, BROKEN */
     FIN__ABANDON, /* give up a connection in the making: DONE (bytes = lost with it) */
     FIN__SHUT,    /* queue FIN: DONE */
@@ -147,7 +148,7 @@ struct fin__machine {
     uint64_t deadline; /* absolute */
     uint64_t unsent, discarded;
     int64_t stage[FIN_STAGES]; /* ns since start, -1: not reached */
-    uint32_t outstanding;      /* when last tallied, or FIN__UNTALLIED */
+    uint32_t outstanding;      /* when last measured or tallied, or FIN__UNTALLIED */
     uint32_t unacked, accepted;
     int error;
     uint16_t unverifiable;
@@ -157,7 +158,7 @@ struct fin__machine {
     uint8_t wants;                   /* what the last drain waits for */
     uint8_t outcome, phase, decided; /* decided: the phase in which the outcome was */
     uint8_t held;
-    uint8_t late_reads; /* after a deadline */
+    uint8_t late_reads; /* after a deadline; no more after an end that was none */
     uint8_t pauses;     /* after the release */
 
     /* Input: */

@@ -10,6 +10,8 @@
 /* Where the close stands: what the present event is about. */
 enum place {
     FLUSHING,
+    MEASURING,
+    OVERDUE, /* does the peer take anything */
     NOTIFYING,
     ANSWERING,
     SHUTTING,

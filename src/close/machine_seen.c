@@ -93,6 +93,10 @@ void fin__machine_note(struct fin__machine *m, const struct fin__event *ev)
         reach(m, FIN_STAGE_ACKED, ev->now);
     else if (waits_for_peer(m) && ev->facts & FIN__IS_UNKNOWN)
         cannot_verify(m, FIN_STAGE_ACKED);
+    if (ev->unread && m->input_over) { /* the end was a shutdown(2) of ours, and more has come */
+        m->input_over = false;
+        m->edge_used = true;
+    }
     if (m->input_over && !m->quenched && ev->facts & FIN__IS_FIN)
         reach(m, FIN_STAGE_EOF, ev->now);
     else if (m->input_over && waits_for_peer(m) && ev->facts & FIN__IS_FIN_UNKNOWN)
@@ -119,7 +123,7 @@ bool fin__machine_tallied(struct fin__machine *m, const struct fin__event *ev)
     if (m->over || ev->kind != FIN__STATE)
         return false;
     m->unacked = m->acked ? 0 : clamp(ev->bytes);
-    m->unread = ev->unread > 0 && !m->input_over;
+    m->unread = ev->unread > 0;
     m->resets_on_close = ev->facts & FIN__IS_RESET_ON_CLOSE;
     m->reset_unsure = ev->facts & FIN__IS_RESET_UNSURE;
     return true;

@@ -41,11 +41,18 @@ int fin__tcp_info(int fd, struct tcp_info *info)
 }
 
 /* Not one function that takes the request: its type is the C library's choice. */
-static uint64_t bytes_outstanding(int fd)
+int64_t fin__outstanding(int fd)
 {
     int bytes = 0;
 
-    return ioctl(fd, SIOCOUTQ, &bytes) < 0 || bytes < 0 ? 0 : (uint64_t) bytes;
+    return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
+}
+
+static uint64_t bytes_outstanding(int fd)
+{
+    int64_t bytes = fin__outstanding(fd);
+
+    return bytes < 0 ? 0 : (uint64_t) bytes;
 }
 
 static uint64_t bytes_readable(int fd)

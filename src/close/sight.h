@@ -48,6 +48,10 @@ void fin__sight_begin(struct fin__endpoint *ep, const struct tcp_info *info);
 /* `shut`: our FIN is queued, as far as the caller knows. `count`: `unacked` is wanted. */
 void fin__see(struct fin__endpoint *ep, bool shut, bool count, struct fin__sight *sight);
 
+/* Bytes that the kernel has and the peer has not acknowledged (SIOCOUTQ; FIN counts as one), or, of
+ * a Unix socket, has not read. Or a negative errno. */
+int64_t fin__outstanding(int fd);
+
 /* Bytes of input that close(2) would find unread; urgent data too. */
 uint64_t fin__see_unread(const struct fin__endpoint *ep);
 

@@ -10,7 +10,8 @@
  *     does not say AGAIN;
  *   - a Unix socket's ends are told by reads; scope descriptor sees its error as IS_OVER;
  *   - a layer answers once (ANSWER) and breaks once (BROKEN); both carry on with the bare socket;
- *   - after END only END follows, and nothing is unread;
+ *   - after END only END follows, and nothing is unread; but where the peer's FIN was not seen, and
+ *     our side was shut for reading, more may come;
  *   - a reset that fails does not report what the peer did (no ECONNRESET, EPIPE);
  *   - BROKEN carries an error, as FAILED does;
  *   - IS_GONE comes with IS_FINISHED, and once told both stay told;
@@ -173,6 +174,12 @@ static void for_flush(struct list *l)
     }
 }
 
+static void for_measure(struct list *l)
+{
+    for (uint64_t bytes = 0; bytes < 2; bytes++)
+        add_bytes(l, FIN__BYTES, bytes);
+}
+
 static void for_notify(struct list *l)
 {
     add(l, FIN__DONE);
@@ -304,6 +311,12 @@ static void add_unsent(struct list *l, uint64_t bytes)
     l->events[l->count - 1].unsent = bytes;
 }
 
+/* Behind an end that was none of the peer's, too: a Unix socket shut for reading stays empty. */
+static bool may_be_unread(const struct list *l)
+{
+    return !seen(l, SEEN_END) || (!is(l, FIN__QUENCHABLE) && !seen(l, SEEN_FIN | SEEN_ENDED));
+}
+
 static void tally_stream(struct list *l)
 {
     uint64_t most = is(l, FIN__QUENCHABLE) ? 1 : 3;
@@ -311,7 +324,7 @@ static void tally_stream(struct list *l)
     for (unsigned i = 0; i < sights_of(l); i++) {
         if (!may_be_seen(l, sights[i]))
             continue;
-        for (uint64_t unread = 0; unread < (seen(l, SEEN_END) ? 1 : 2); unread++) {
+        for (uint64_t unread = 0; unread < (may_be_unread(l) ? 2 : 1); unread++) {
             if (sights[i] & (OVER | FIN__IS_ACKED))
                 add_tally(l, sights[i], left_of(sights[i]), unread);
             for (uint64_t n = 0; !(sights[i] & (OVER | FIN__IS_ACKED)) && n < most; n++)
@@ -321,7 +334,7 @@ static void tally_stream(struct list *l)
     if (may_be_seen(l, ACKED))
         add_tally(l, ACKED | FIN__IS_RESET_ON_CLOSE, 0, 0);
     if (may_be_seen(l, 0) && !is(l, FIN__QUENCHABLE | FIN__CONNECTING))
-        add_tally(l, FIN__IS_RESET_UNSURE, 1, !seen(l, SEEN_END));
+        add_tally(l, FIN__IS_RESET_UNSURE, 1, may_be_unread(l));
     if (is(l, FIN__QUENCHABLE) && !seen(l, SEEN_END)) /* is there still a peer to be reset? */
         add_tally(l, gone(l) | FIN__IS_RESET_UNSURE, 0, 1);
 }
@@ -494,7 +507,7 @@ unsigned environment(const struct node *node, struct fin__event *events)
         [FIN__TALLY] = for_tally,     [FIN__DRAIN] = for_drain,     [FIN__ACCEPT] = for_accept,
         [FIN__RESET] = for_reset,     [FIN__WITNESS] = for_witness, [FIN__CHECK] = for_check,
         [FIN__INSPECT] = for_inspect, [FIN__ABANDON] = for_abandon, [FIN__RELEASE] = for_release,
-        [FIN__FINISH] = NULL,
+        [FIN__MEASURE] = for_measure, [FIN__FINISH] = NULL,
     };
     struct list l = { node, events, 0, node->now };
 

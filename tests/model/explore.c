@@ -105,7 +105,7 @@ static void forget_the_way(struct fin__machine *m, struct monitor *mon)
     mon->stages &= (uint16_t) later;
     mon->seen &= SEEN_WITNESS | SEEN_FORCE | SEEN_BEGUN;
     mon->phase = 0;
-    mon->deadline = mon->farewell_at = 0;
+    mon->deadline = mon->began = 0;
     mon->late_waits = mon->tallied = mon->unsent = mon->discarded = mon->accepted = 0;
 }
 
@@ -115,7 +115,7 @@ static void forget_time(struct node *node)
     struct fin__machine *m = &node->machine;
     struct monitor *mon = &node->monitor;
 
-    node->now = m->deadline = mon->deadline = mon->farewell_at = 0;
+    node->now = m->deadline = mon->deadline = mon->began = 0;
     m->outstanding = 0;
     m->wants = m->edge_used = m->quenched = 0;
     mon->late_waits = mon->wakes = 0;

@@ -40,6 +40,7 @@ void monitor_start(struct monitor *mon, const struct config *config, uint64_t no
     mon->config = config;
     mon->start = now;
     mon->held = FIN_UNVERIFIABLE;
+    mon->measured = UINT8_MAX;
     mon->stages = STAGE(REQUESTED);
     if (!(config->traits & FIN__LAYERED))
         mon->stages |= STAGE(FLUSHED);
@@ -51,8 +52,8 @@ static void check_wait(struct monitor *mon, const struct view *view)
 {
     const struct fin__plan *plan = &mon->config->plan;
     uint64_t total = mon->start + plan->total, proof = mon->released_at + plan->proof_wait;
-    uint64_t farewell = mon->farewell_at + plan->farewell;
-    uint64_t last = farewell < total ? farewell : total;
+    uint64_t span = mon->phase == FIN_PHASE_FLUSH ? plan->flush : plan->farewell;
+    uint64_t last = mon->began + span < total ? mon->began + span : total;
     uint8_t courtesy = plan->courtesy;
 
     demand(mon, !saw(mon, SEEN_FORCE) || view->deadline <= view->now, RULE_FORCED_WAITS);
@@ -61,8 +62,7 @@ static void check_wait(struct monitor *mon, const struct view *view)
         return;
     }
     demand(mon, view->deadline <= total, RULE_WAIT_BEYOND_TOTAL);
-    demand(mon, !mon->farewell_at || saw(mon, SEEN_FORCE) || view->deadline == last,
-           RULE_FAREWELL_TIME);
+    demand(mon, !mon->began || saw(mon, SEEN_FORCE) || view->deadline == last, RULE_FAREWELL_TIME);
     demand(mon, view->interest != 0, RULE_WAIT_FOR_NOTHING);
     demand(mon, !(view->interest & FIN__READ && saw(mon, SEEN_EDGE)), RULE_EDGE_LOST);
     if (is(mon, FIN__STREAM)) {
@@ -93,7 +93,7 @@ static void check_release(struct monitor *mon)
 static void check_kind(struct monitor *mon, enum fin__action action)
 {
     unsigned bit = 1u << action;
-    unsigned layer = ACTION(FLUSH) | ACTION(NOTIFY);
+    unsigned layer = ACTION(FLUSH) | ACTION(MEASURE) | ACTION(NOTIFY);
     unsigned stream = ACTION(NOTIFY) | ACTION(SHUT) | ACTION(LOOK) | ACTION(DRAIN) | ACTION(QUENCH)
         | ACTION(LIMIT) | ACTION(RESET);
     unsigned touching = layer | ACTION(SHUT) | ACTION(DRAIN) | ACTION(QUENCH) | ACTION(LIMIT)
@@ -146,6 +146,7 @@ void monitor_action(struct monitor *mon, const struct view *view)
         break;
     case FIN__FLUSH:
         demand(mon, !saw(mon, SEEN_NOTIFY), RULE_FLUSH_AFTER_FAREWELL);
+        mon->began = saw(mon, SEEN_FLUSH) ? mon->began : view->now;
         mon->phase = FIN_PHASE_FLUSH;
         mon->seen |= SEEN_FLUSH;
         break;
@@ -284,10 +285,26 @@ static void flushed(struct monitor *mon, const struct fin__event *ev)
     mon->unsent = (uint8_t) (ev->kind == FIN__DONE ? 0 : ev->bytes);
     if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(FLUSHED);
-        mon->farewell_at = ev->now;
+        mon->began = ev->now;
+        mon->measured = UINT8_MAX;
     } else if (ev->kind != FIN__AGAIN) {
         mon->seen |= SEEN_DROP;
     }
+}
+
+/* A peer that takes anything gets its time anew. */
+static void measured(struct monitor *mon, const struct fin__event *ev)
+{
+    bool shrinks = ev->bytes < mon->measured;
+
+    mon->measured = (uint8_t) ev->bytes;
+    if (shrinks && ev->now < mon->start + mon->config->plan.total && !saw(mon, SEEN_FORCE))
+        mon->began = ev->now;
+    else if (saw(mon, SEEN_OVERDUE))
+        mon->seen |= SEEN_LATE | SEEN_DROP;
+    mon->seen &= ~(uint64_t) SEEN_OVERDUE;
+    if (saw(mon, SEEN_DROP))
+        mon->measured = UINT8_MAX;
 }
 
 static void notified(struct monitor *mon, const struct fin__event *ev)
@@ -295,7 +312,7 @@ static void notified(struct monitor *mon, const struct fin__event *ev)
     layer_waits(mon, ev);
     if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(NOTIFIED);
-        mon->farewell_at = ev->now;
+        mon->began = ev->now;
     }
     if (ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_DROP;
@@ -312,7 +329,7 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
         return;
     }
     mon->stages |= STAGE(SHUT);
-    mon->farewell_at = 0;
+    mon->began = 0;
     if (is(mon, FIN__ACK_AT_SHUT)) {
         mon->stages |= STAGE(ACKED);
         mon->seen |= SEEN_ACKED;
@@ -323,7 +340,13 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
 /* A deadline, or the program, ends what is going on. */
 static void ended_early(struct monitor *mon, const struct fin__event *ev)
 {
-    if (ev->kind == FIN__READY)
+    bool flushing = saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED));
+
+    if (ev->kind == FIN__READY && flushing && ev->facts & FIN__IS_WRITABLE)
+        mon->began = ev->now;
+    if (ev->kind == FIN__DEADLINE && flushing)
+        mon->seen |= SEEN_OVERDUE;
+    if (ev->kind == FIN__READY || (ev->kind == FIN__DEADLINE && flushing))
         return;
     if (ev->kind == FIN__ABORT && !told(mon, STAGE(RELEASED)))
         mon->seen |= SEEN_ABORT;
@@ -331,7 +354,7 @@ static void ended_early(struct monitor *mon, const struct fin__event *ev)
         mon->seen |= SEEN_FORCE;
     if (ev->kind == FIN__DEADLINE || ev->kind == FIN__FORCE)
         mon->seen |= SEEN_LATE;
-    if (saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED)))
+    if (flushing)
         mon->seen |= SEEN_DROP;
 }
 
@@ -369,6 +392,10 @@ static void tallied(struct monitor *mon, const struct fin__event *ev)
 {
     if (ev->kind == FIN__FAILED)
         mon->seen |= SEEN_DEATH;
+    if (ev->unread && saw(mon, SEEN_END)) {
+        mon->seen |= SEEN_BOUND;
+        mon->seen &= ~(uint64_t) SEEN_END; /* it was none of the peer's */
+    }
     note_facts(mon, ev);
     note_unsent(mon, ev);
     if (ev->kind == FIN__FAILED || saw(mon, SEEN_ENDED))
@@ -471,12 +498,12 @@ static void looked(struct monitor *mon, const struct fin__event *ev)
 void monitor_event(struct monitor *mon, enum fin__action action, const struct fin__event *ev)
 {
     static void (*const note[])(struct monitor *, const struct fin__event *) = {
-        [FIN__WAIT] = waited,      [FIN__FLUSH] = flushed,    [FIN__NOTIFY] = notified,
-        [FIN__SHUT] = shut,        [FIN__DRAIN] = drained,    [FIN__TALLY] = tallied,
-        [FIN__LOOK] = looked,      [FIN__RESET] = reset_done, [FIN__UNWATCH] = unwatched,
-        [FIN__RELEASE] = released, [FIN__CHECK] = checked,    [FIN__INSPECT] = inspected,
-        [FIN__ACCEPT] = accepted,  [FIN__REFUSE] = refused,   [FIN__ABANDON] = abandoned,
-        [FIN__FINISH] = NULL,
+        [FIN__WAIT] = waited,       [FIN__FLUSH] = flushed,    [FIN__MEASURE] = measured,
+        [FIN__NOTIFY] = notified,   [FIN__SHUT] = shut,        [FIN__DRAIN] = drained,
+        [FIN__TALLY] = tallied,     [FIN__LOOK] = looked,      [FIN__RESET] = reset_done,
+        [FIN__UNWATCH] = unwatched, [FIN__RELEASE] = released, [FIN__CHECK] = checked,
+        [FIN__INSPECT] = inspected, [FIN__ACCEPT] = accepted,  [FIN__REFUSE] = refused,
+        [FIN__ABANDON] = abandoned, [FIN__FINISH] = NULL,
     };
 
     mon->phase_before = mon->phase;

@@ -111,27 +111,29 @@ enum seen {
     SEEN_ENDED = 1 << 28,       /* the connection is over */
     SEEN_ACK_UNKNOWN = 1 << 29, /* and when it was last looked at, this could not be known */
     SEEN_FIN_UNKNOWN = 1 << 30,
-    SEEN_BOUND = INT64_C(1) << 31, /* the drain bound was met */
+    SEEN_BOUND = INT64_C(1) << 31, /* the drain bound was met, or input came behind an end */
     SEEN_LOST =
         INT64_C(1) << 32, /* with the SYN, or in a layer that scope descriptor leaves alone */
     SEEN_UNSENT_UNKNOWN = INT64_C(1) << 33,
     SEEN_RESET_UNSURE = INT64_C(1) << 34,
     SEEN_SHUT_LAST = INT64_C(1) << 35, /* shut by the release */
     SEEN_MUTE = INT64_C(1) << 36,
-    SEEN_KEPT = INT64_C(1) << 37, /* not released */
+    SEEN_KEPT = INT64_C(1) << 37,    /* not released */
+    SEEN_OVERDUE = INT64_C(1) << 38, /* the time of the flush is over, if the peer takes nothing */
 };
 
 struct monitor {
     const struct config *config;
     uint64_t start, released_at;
-    uint64_t deadline;    /* shown with the last action */
-    uint64_t farewell_at; /* it began, or the wait for the answer; 0: neither is going on */
+    uint64_t deadline; /* shown with the last action */
+    uint64_t began; /* flush, farewell or the wait for the answer, or had its time anew; 0: none */
     uint64_t seen;
     uint16_t stages; /* bit by stage: an event told it */
     uint8_t phase;
     uint8_t late_waits;
     uint8_t wakes; /* READY without time passing: bounded by the environment */
     uint8_t discarded, accepted, tallied, unsent;
+    uint8_t measured; /* UINT8_MAX: not yet */
     uint8_t held;
     uint8_t waited_in; /* the action before the last WAIT */
     /* of the last step only, not part of the state */

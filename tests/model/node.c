@@ -54,9 +54,9 @@ void node_answer(struct node *to, const struct node *from, const struct fin__eve
 /* ---- for people ---- */
 
 static const char *const action_names[] = {
-    "WAIT",    "FLUSH",   "NOTIFY", "ABANDON", "SHUT",   "LOOK",  "TALLY",
-    "DRAIN",   "REFUSE",  "ACCEPT", "QUENCH",  "LIMIT",  "RESET", "UNWATCH",
-    "WITNESS", "RELEASE", "CHECK",  "INSPECT", "FINISH",
+    "WAIT",    "FLUSH",   "MEASURE", "NOTIFY", "ABANDON", "SHUT",   "LOOK",
+    "TALLY",   "DRAIN",   "REFUSE",  "ACCEPT", "QUENCH",  "LIMIT",  "RESET",
+    "UNWATCH", "WITNESS", "RELEASE", "CHECK",  "INSPECT", "FINISH",
 };
 
 static const char *const event_names[] = {

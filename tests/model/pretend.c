@@ -190,6 +190,8 @@ static void act(void *self, struct fin__op *op, enum fin__action action, struct 
         drain(c, ev);
     } else if (action == FIN__FLUSH && !c->room) {
         *ev = (struct fin__event) { .kind = FIN__AGAIN, .interest = FIN__WRITE, .bytes = 1 };
+    } else if (action == FIN__MEASURE) {
+        *ev = (struct fin__event) { .kind = FIN__BYTES, .bytes = 1 };
     } else if (action == FIN__LOOK || action == FIN__TALLY) {
         *ev = (struct fin__event) { .kind = FIN__STATE, .bytes = c->shut && !c->acked };
         ev->facts = c->acked ? FIN__IS_ACKED : 0;

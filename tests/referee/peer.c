@@ -195,6 +195,7 @@ static void send_some(struct self *self, uint64_t bytes, int flags)
 
         for (size_t i = 0; i < size; i++)
             buf[i] = view_byte(self->view->sent + i);
+        self->view->sent_ns = view_clock();
         n = send_part(self, buf, size, flags);
         if (n < 0) {
             if (errno != EAGAIN && !self->view->send_error && !self->session.said)

@@ -262,12 +262,19 @@ static bool session_died(const struct play *p)
         && p->view->acted_ns < p->began && !p->view->said_ns;
 }
 
+/* What comes behind the release is answered by RST (RFC 9293, 3.10.7.1), which hides our FIN from
+ * a peer that has not read it. */
+static bool sent_into_the_closed(const struct play *p)
+{
+    return peer_saw_reset(p) && p->view->sent_ns + CROSS_NS > stage_at(p, FIN_STAGE_RELEASED);
+}
+
 static bool fin_nobody_read(const struct play *p)
 {
     if ((scene_is_unix(&p->scene) || p->scene.v[KIND] == MPTCP)
         && p->scene.v[HOLDER]) /* whose close with input unread resets */
         return false;
-    return p->receipt.end == FIN_END_FIN && !peer_may_reset(p)
+    return p->receipt.end == FIN_END_FIN && !peer_may_reset(p) && !sent_into_the_closed(p)
         && (p->view->end != VIEW_EOF || p->view->read < all_bytes(p));
 }
 

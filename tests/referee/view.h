@@ -22,7 +22,8 @@ struct view {
     socklen_t theirs_size, ours_size;
     unsigned clients; /* of a listening socket: how many are to connect */
 
-    uint64_t sent; /* bytes for us that the peer's kernel took */
+    uint64_t sent;    /* bytes for us that the peer's kernel took */
+    uint64_t sent_ns; /* just before it last sent, 0: never */
     uint64_t read;
     bool corrupt; /* what was read is not what was sent */
     int end;      /* enum view_end */

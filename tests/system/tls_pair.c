@@ -5,16 +5,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -289,6 +292,24 @@ void peer_read_all_and_truncate(struct pair *pair)
     read_rest(pair);
 }
 
+/* The peer's kernel takes no more either: its window is shut, and a probe has found it so
+ * (RFC 9293, 3.8.6.1). A Unix socket has none. */
+static bool is_stuck(int fd)
+{
+    struct pollfd entry = { fd, POLLOUT, 0 };
+    struct tcp_info info = { 0 };
+    socklen_t size = sizeof info;
+    int not_sent = 0;
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        return true;
+    (void) ioctl(fd, SIOCOUTQNSD, &not_sent);
+    if (info.tcpi_unacked == 0 && info.tcpi_backoff > 0 && not_sent > 0)
+        return true;
+    (void) poll(&entry, 1, 1);
+    return false;
+}
+
 size_t pair_fill(struct pair *pair, size_t chunk, unsigned char **base, const void **buf,
                  size_t *len)
 {
@@ -308,7 +329,7 @@ size_t pair_fill(struct pair *pair, size_t chunk, unsigned char **base, const vo
             wrote += (size_t) result;
             total += (size_t) result;
         }
-    } while (result > 0);
+    } while (result > 0 || !is_stuck(pair->fd));
     assert_int_equal(SSL_get_error(pair->ours, result), SSL_ERROR_WANT_WRITE);
     *base = data;
     *buf = data + wrote;

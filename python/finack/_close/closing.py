@@ -82,7 +82,7 @@ class Closing:
         self._shared = policy.scope == "descriptor"
         self._hub = Hub.of(loop)
         self.lent = False  # there is no descriptor left: it is done on the owner's
-        self._mark = (owner.unsent(), 0, 0)
+        self._mark = (owner.unsent(), 0)  # and what the kernel was given
         try:
             self._core = self._begin(policy._as_tuple(), requested)
         except BaseException:
@@ -214,7 +214,7 @@ class Closing:
                 return self._flushed(0 if is_writable(fd) else 1)
         if unsent == 0:
             return self._flushed(max(self._mark[0], 1) if owner.has_dropped() else 0)
-        mark = unsent, _core.taken(fd), _core.outstanding(fd)
+        mark = unsent, _core.taken(fd)
         self._moved = mark != self._mark
         self._mark = mark
         return self._again(unsent)

@@ -15,14 +15,9 @@
 #include "slots.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/sockios.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-
-#define LOOKS 8 /* in the time that a flush may have no progress */
 
 static int go_on(struct fin__py_ending *c);
 
@@ -154,21 +149,11 @@ static void disarm(struct fin__py_ending *c)
     Py_XDECREF(timer);
 }
 
-/* During the flush it checks whether the peer takes anything, see is_taken(). */
-static uint64_t next_look(const struct fin__py_ending *c, uint64_t now)
-{
-    uint64_t look = now + c->plan.flush / LOOKS;
-
-    if (c->machine.phase != FIN_PHASE_FLUSH || c->machine.deadline < look)
-        return c->machine.deadline;
-    return look;
-}
-
 /* The ending is what the timer calls. The loop's clock may be the program's own. */
 static int transport_close_arm(struct fin__py_ending *c)
 {
     struct fin__py_wish wish = { .callback = (PyObject *) c, .context = c->loop->context };
-    uint64_t now = fin__now(), look;
+    uint64_t now = fin__now(), end = c->machine.deadline;
     double time;
     int result = -1;
 
@@ -177,8 +162,7 @@ static int transport_close_arm(struct fin__py_ending *c)
         link_lingering(c);
     if (fin__py_loop_time(c->loop, &time) < 0)
         return -1;
-    look = next_look(c, now);
-    wish.due = time + (look > now ? (double) (look - now) / 1e9 : 0);
+    wish.due = time + (end > now ? (double) (end - now) / 1e9 : 0);
     wish.when = PyFloat_FromDouble(wish.due);
     if (wish.when)
         c->timer = fin__py_handle_new(c->loop, &wish);
@@ -200,34 +184,13 @@ static int transport_close_step(struct fin__py_ending *c, struct fin__event *ev)
     return step_at(c, ev, fin__now());
 }
 
-/* What the kernel has, and the peer has not acknowledged. */
-static int outstanding(int fd)
-{
-    int count;
-
-    return ioctl(fd, SIOCOUTQ, &count) < 0 ? INT_MAX : count;
-}
-
-/* There is no room to send before a third of the kernel's queue is gone. While it shrinks the peer
- * is alive. */
-static bool is_taken(const struct fin__py_ending *c, uint64_t now)
-{
-    const struct fin__machine *m = &c->machine;
-
-    return m->phase == FIN_PHASE_FLUSH && now < m->start + c->plan.total
-        && outstanding(c->ep.fd) < c->queued;
-}
-
 int fin__py_ending_deadline(struct fin__py_ending *c)
 {
     struct fin__event ev = { .kind = FIN__DEADLINE };
-    uint64_t now = fin__now();
 
     if (c->over || c->action != FIN__WAIT)
         return 0;
-    if (is_taken(c, now))
-        ev = (struct fin__event) { .kind = FIN__READY, .facts = FIN__IS_WRITABLE };
-    else if (now < c->machine.deadline)
+    if (fin__now() < c->machine.deadline)
         return transport_close_arm(c);
     c->unanswered = !c->told && c->machine.phase == FIN_PHASE_FAREWELL;
     return transport_close_step(c, &ev);
@@ -287,7 +250,6 @@ static int transport_close_flush(struct fin__py_ending *c, struct fin__event *ev
     if (error == 0 && t->output.count > 0) {
         ev->kind = FIN__AGAIN;
         ev->interest = FIN__WRITE;
-        c->queued = outstanding(t->fd);
     }
     return result;
 }
@@ -428,7 +390,8 @@ static int queue_loss(struct fin__py_ending *c)
 
 static bool is_before_the_loss(const struct fin__py_ending *c)
 {
-    return c->action == FIN__FLUSH || c->action == FIN__NOTIFY || c->action == FIN__WAIT
+    return c->action == FIN__FLUSH || c->action == FIN__MEASURE || c->action == FIN__NOTIFY
+        || c->action == FIN__WAIT
         || (c->action == FIN__DRAIN && c->machine.phase == FIN_PHASE_FAREWELL);
 }
 

@@ -30,7 +30,6 @@ struct fin__py_ending {
     struct fin__py_address ours, theirs;
     enum fin__action action;
     enum fin__event_kind interruption;
-    int queued;       /* in the kernel, when it had no room for what is flushed */
     bool datagram;    /* the transport's kind */
     bool acting;      /* carries out `action` */
     bool interrupted; /* and was asked for an end meanwhile */

@@ -150,7 +150,6 @@ def accepted_by(task: asyncio.Task[Any]) -> dict[str, Any] | None:
 # ---- transports on a socket ----
 
 SelectorTransport: Any = selector_events._SelectorTransport  # type: ignore[attr-defined]
-SocketTransport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
 _DatagramTransport: Any = selector_events._SelectorDatagramTransport  # type: ignore[attr-defined]
 
 
@@ -203,11 +202,6 @@ def disown(transport: Any) -> Any:
     """Take the socket out of a transport that was made half; it is returned."""
     sock, transport._sock, transport._server = transport._sock, None, None
     return sock
-
-
-def forget_callbacks(transport: Any) -> None:
-    """As its own close() does since 3.12: without this cycle it is freed at once."""
-    transport._read_ready_cb = transport._write_ready = None
 
 
 def of_attributes(attributes: dict[str, Any]) -> Any:
@@ -450,8 +444,7 @@ _ATTRIBUTES: dict[tuple[Any, str], str] = {
     " _current_handle",
     (base_events, "Server"): "_waiters _start_serving _serving_forever_fut",
     (selector_events, "_SelectorTransport"): "_loop _sock _sock_fd _conn_lost _server _buffer",
-    (selector_events, "_SelectorSocketTransport"): "_read_ready_cb _write_ready"
-    " _sendfile_compatible",
+    (selector_events, "_SelectorSocketTransport"): "_read_ready_cb _sendfile_compatible",
     (constants, "_SendfileMode"): "TRY_NATIVE FALLBACK",
     (futures, "Future"): "_asyncio_future_blocking",
     (events, "Handle"): "_callback _args _context _loop _cancelled _source_traceback _repr",

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from finack import _core, _private
 from finack._close import by_engine
 from finack._close.at_work import Shared, Work, is_at_work, key_of, pending
-from finack._close.brief import Brief, fits
 from finack._close.closing import Closing
 from finack._close.groups import ServerWork, SubprocessWork, break_off
 from finack._close.owners import SocketOwner, extra, number_of, turn
@@ -25,7 +24,6 @@ from finack._close.watch import Watch
 from finack._policy import Policy
 from finack._receipt import End, Receipt
 from finack._report.ended import receipt_of
-from finack._sockets.descriptors import is_lack
 from finack._sockets.names import name_of_any
 from finack._sockets.transports import connections, transport_with
 
@@ -165,13 +163,6 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
         await ending  # who is cancelled meanwhile resets the connection
         return receipt_of(ending)
     requested = time.monotonic()
-    if fits(x, policy, loop) and x not in pending and (brief := _brief(x, policy, requested)):
-        pending.enter(x, brief)
-        try:
-            return await brief.run()
-        finally:
-            pending.leave(x)
-            remembered.remember(x, brief.result)
     target = _target(x, loop)
     key = key_of(target)
     if (receipt := remembered.recall(key)) is not None:
@@ -187,16 +178,6 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
         remembered.remember(key, shared.done.result())
         if isinstance(x, socket.socket):
             remembered.remember(x, shared.done.result())
-
-
-def _brief(x: Any, policy: Policy, requested: float) -> Brief | None:
-    """None: there is no descriptor left for it, which only Closing can do without."""
-    try:
-        return Brief(x, policy, requested)
-    except OSError as error:
-        if not is_lack(error):
-            raise
-        return None
 
 
 def _begin(

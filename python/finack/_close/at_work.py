@@ -22,25 +22,7 @@ class Work(Protocol):
     def receipt(self) -> Receipt: ...
 
 
-class AtWork:
-    """What others see of it."""
-
-    __slots__ = ("__weakref__",)
-
-    done: asyncio.Future[Receipt]
-
-    def cut(self) -> None: ...
-
-    async def join(self) -> Receipt:
-        """Wait for it too; who is cancelled meanwhile cuts it."""
-        try:
-            return await asyncio.shield(self.done)
-        except asyncio.CancelledError:
-            self.cut()
-            raise
-
-
-class Shared(AtWork):
+class Shared:
     """A close that several may wait for; the first of them drives it."""
 
     def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
@@ -61,6 +43,14 @@ class Shared(AtWork):
             self.done.set_result(receipt)
         return receipt
 
+    async def join(self) -> Receipt:
+        """Wait for it too; who is cancelled meanwhile cuts it."""
+        try:
+            return await asyncio.shield(self.done)
+        except asyncio.CancelledError:
+            self.cut()
+            raise
+
     def cut(self) -> None:
         self._work.cut()
 
@@ -70,7 +60,7 @@ class Pending:
 
     def __init__(self) -> None:
         # Weak: a close whose loop was closed under it ends with the task that ran it.
-        self.closes: dict[Any, weakref.ref[AtWork]] = {}
+        self.closes: dict[Any, weakref.ref[Shared]] = {}
         os.register_at_fork(after_in_child=self.closes.clear)
 
     def __len__(self) -> int:
@@ -79,11 +69,11 @@ class Pending:
     def __contains__(self, key: Any) -> bool:
         return key in self.closes
 
-    def get(self, key: Any) -> AtWork | None:
+    def get(self, key: Any) -> Shared | None:
         found = self.closes.get(key)
         return found() if found else None
 
-    def enter(self, key: Any, close: AtWork) -> None:
+    def enter(self, key: Any, close: Shared) -> None:
         self.closes[key] = weakref.ref(close)
 
     def leave(self, key: Any) -> None:

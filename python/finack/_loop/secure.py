@@ -9,24 +9,13 @@ reading and writing anew, TLS is asyncio's sslproto over a transport in C all th
 import contextlib
 import functools
 import os
-from asyncio import constants, streams
-from collections.abc import Hashable
+from asyncio import constants, sslproto, streams
 from typing import Any
 
 from finack import _core, _private
 from finack._loop.streams import Streams, in_context
 from finack._openssl import why_not
 from finack._tls import ssl
-
-
-@functools.cache
-def _is_plain(kind: Hashable) -> bool:
-    """Does OpenSSL alone read and write for this kind of SSLObject?"""
-    return (
-        isinstance(kind, type)
-        and issubclass(kind, ssl.SSLObject)
-        and _private.same_tls(kind, ssl.SSLObject)
-    )
 
 
 class Secure(Streams):
@@ -57,8 +46,11 @@ class Secure(Streams):
             server_side=server_side,
             server_hostname=None if server_side else hostname or None,
         )
-        kind: Any = type(one)
-        fits = _is_plain(kind) and _core.is_known_session(_private.session_of(one))
+        fits = (
+            isinstance(one, ssl.SSLObject)
+            and _private.same_tls(type(one), ssl.SSLObject)
+            and _core.is_known_session(_private.session_of(one))
+        )
         return one if fits else None
 
     def _make_ssl_transport(
@@ -81,25 +73,29 @@ class Secure(Streams):
             sslcontext = _private.default_context(server_side=server_side, hostname=server_hostname)
         one = self._wrap(sslcontext, server_side, server_hostname)
         if one is None or not self._plain:
-            return super()._make_ssl_transport(
-                rawsock,
-                protocol,
-                sslcontext,
-                waiter,
-                server_side=server_side,
-                server_hostname=server_hostname,
-                extra=extra,
-                server=server,
-                ssl_handshake_timeout=times[0],
-                ssl_shutdown_timeout=times[1],
-                **more,
-            )
+            layer = self._layer(sslcontext, waiter, server_side, server_hostname, times, protocol)
+            self._make_socket_transport(rawsock, layer, extra=extra, server=server, **more)
+            return _private.above(layer)
         self._prepare(rawsock)
         tls = (one, sslcontext, *times, server_side)
-        make = self._make_tls_transport
-        if (context := more.get("context")) is not None:
-            make = in_context(context, make)
+        make = in_context(more.get("context"), self._make_tls_transport)
         return make(rawsock, protocol, waiter, extra, server, tls)
+
+    def _layer(
+        self, context: Any, waiter: Any, server: bool, name: Any, times: Any, protocol: Any
+    ) -> Any:
+        """TLS of asyncio's, over a transport in C."""
+        made: Any = sslproto.SSLProtocol
+        return made(
+            self,
+            protocol,
+            context,
+            waiter,
+            server,
+            name,
+            ssl_handshake_timeout=times[0],
+            ssl_shutdown_timeout=times[1],
+        )
 
     async def start_tls(
         self,
@@ -151,18 +147,13 @@ class Secure(Streams):
         ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
         **kwargs: Any,
     ) -> None:
-        if sslcontext and self._accepts_in_c(sock) and self._has_own("_make_ssl_transport"):
-            times = _times(ssl_handshake_timeout, ssl_shutdown_timeout)
-            wrap = functools.partial(self._wrap, sslcontext, True, None)
-            probe = None
-            with contextlib.suppress(Exception):  # it is each connection's to fail
-                probe = self._wrap(sslcontext, True, None)
-            if probe is not None:
-                layer = functools.partial(self._layer, sslcontext, None, True, None, times)
-                tls = (wrap, layer, sslcontext, *times)
+        if self._accepts_in_c(sock):
+            times = ssl_handshake_timeout, ssl_shutdown_timeout
+            tls = self._tls_in_c(sslcontext, *times) if sslcontext else None
+            if tls or not sslcontext:
                 self._serve(protocol_factory, sock, server, backlog, kwargs.get("context"), tls)
                 return
-        super()._start_serving(
+        super()._start_serving(  # type: ignore[misc]
             protocol_factory,
             sock,
             sslcontext,
@@ -172,6 +163,20 @@ class Secure(Streams):
             ssl_shutdown_timeout,
             **kwargs,
         )
+
+    def _tls_in_c(self, context: Any, handshake: Any, shutdown: Any) -> Any:
+        """What makes TLS of the connections that are accepted; None: asyncio has to."""
+        if not self._has_own("_make_ssl_transport"):
+            return None
+        times = _times(handshake, shutdown)
+        wrap = functools.partial(self._wrap, context, True, None)
+        probe = None
+        with contextlib.suppress(Exception):  # it is each connection's to fail
+            probe = wrap()
+        if probe is None:
+            return None
+        layer = functools.partial(self._layer, context, None, True, None, times)
+        return wrap, layer, context, *times
 
     def _has_own(self, name: str) -> bool:
         """Not a subclass of the program's."""

@@ -6,7 +6,7 @@ They are used on the loop's own selector; on another one, and for pipes, asyncio
 
 import asyncio
 import socket
-from asyncio import constants, selector_events, sslproto, trsock
+from asyncio import selector_events, trsock
 from typing import Any
 
 from finack import _core, _private
@@ -44,19 +44,14 @@ class Streams(Turning):
         *,
         extra: Any = None,
         server: Any = None,
-        context: Any = None,
         **more: Any,
     ) -> Any:
         if not self._takes(sock):
-            if context is not None:
-                more["context"] = context
             return super()._make_socket_transport(  # type: ignore[misc]
                 sock, protocol, waiter, extra=extra, server=server, **more
             )
         self._prepare(sock)
-        make = self._make_transport
-        if context is not None:
-            make = in_context(context, make)
+        make = in_context(more.get("context"), self._make_transport)
         return make(sock, protocol, waiter, extra, server)
 
     def _make_datagram_transport(
@@ -76,42 +71,6 @@ class Streams(Turning):
         if places.in_use:
             places.settle()  # the socket object may have no descriptor when somebody asks
 
-    def _make_ssl_transport(
-        self,
-        rawsock: Any,
-        protocol: Any,
-        sslcontext: Any,
-        waiter: Any = None,
-        *,
-        server_side: bool = False,
-        server_hostname: Any = None,
-        extra: Any = None,
-        server: Any = None,
-        ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
-        **more: Any,
-    ) -> Any:
-        times = ssl_handshake_timeout, ssl_shutdown_timeout
-        layer = self._layer(sslcontext, waiter, server_side, server_hostname, times, protocol)
-        self._make_socket_transport(rawsock, layer, extra=extra, server=server, **more)
-        return _private.above(layer)
-
-    def _layer(
-        self, context: Any, waiter: Any, server: bool, name: Any, times: Any, protocol: Any
-    ) -> Any:
-        """TLS of asyncio's, over a transport in C."""
-        made: Any = sslproto.SSLProtocol
-        return made(
-            self,
-            protocol,
-            context,
-            waiter,
-            server,
-            name,
-            ssl_handshake_timeout=times[0],
-            ssl_shutdown_timeout=times[1],
-        )
-
     @_private.pass_for_coroutine  # it gives back a coroutine
     def create_connection(
         self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
@@ -121,23 +80,6 @@ class Streams(Turning):
         if quick is not None:
             return quick
         return super().create_connection(protocol_factory, host, port, **options)
-
-    def _start_serving(
-        self,
-        protocol_factory: Any,
-        sock: Any,
-        sslcontext: Any = None,
-        server: Any = None,
-        backlog: int = 100,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        if not sslcontext and self._accepts_in_c(sock):
-            self._serve(protocol_factory, sock, server, backlog, kwargs.get("context"), None)
-            return
-        super()._start_serving(  # type: ignore[misc]
-            protocol_factory, sock, sslcontext, server, backlog, *args, **kwargs
-        )
 
     def _accepts_in_c(self, sock: Any) -> bool:
         return self._plain and self.__dict__.keys().isdisjoint(_WAYS) and self._takes(sock)
@@ -201,11 +143,7 @@ class Streams(Turning):
     def _closed_one(self, ending: Any) -> None:
         """A close that somebody wants to hear of is complete."""
         receipt = receipt_of(ending)
-        identity = ending.identity
-        if ending.prompt and ending.noted:
-            recent.note_prompt(receipt, identity, places.of(identity[2]))
-        else:
-            recent.note(receipt, identity)
+        recent.note(receipt, ending.identity, prompt=ending.prompt and ending.noted)
         if self._on_closed is not None:
             self.call_soon(self._on_closed, receipt)
 
@@ -278,5 +216,7 @@ class _Sending(asyncio.Protocol):
 
 
 def in_context(context: Any, function: Any) -> Any:
-    """Have it called in a copy of the context."""
+    """Have it called in a copy of the context; None: as it is."""
+    if context is None:
+        return function
     return lambda *args: context.copy().run(function, *args)  # it may be entered

@@ -69,22 +69,26 @@ class Recent:
             self.handed_over.pop(next(iter(self.handed_over)), None)
         self.handed_over[identity[0]] = HandedOver(receipt.socket, places.of(identity[2]))
 
-    def note(self, receipt: Receipt, identity: "_core.Identity", *, shared: bool = False) -> None:
-        """A close is over; `shared`: it was one with scope descriptor."""
+    def note(
+        self,
+        receipt: Receipt,
+        identity: "_core.Identity",
+        *,
+        shared: bool = False,
+        prompt: bool = False,
+    ) -> None:
+        """A close is over; `shared`: it was one with scope descriptor.
+
+        `prompt`: it did not wait for the peer, which is known without a look at the receipt.
+        """
         if shared and self._who_ask and receipt.held is not False and identity[0]:
             self._hand_over(receipt, identity)
-        loose = not shared and _may_be_left(receipt)
+        loose = prompt or (not shared and _may_be_left(receipt))
         if not loose and not self.listeners:
             return
         made = places.of(identity[2])
         if loose:
             self.closes.append((receipt, identity, made, time.monotonic()))
-        for listener in self.listeners:
-            listener(receipt, made)
-
-    def note_prompt(self, receipt: Receipt, identity: "_core.Identity", made: Place | None) -> None:
-        """A close that did not wait for the peer is over; its receipt needn't be looked at."""
-        self.closes.append((receipt, identity, made, time.monotonic()))
         for listener in self.listeners:
             listener(receipt, made)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 from finack import _private
-from finack._sockets.transports import arrived, expect, forget, remember
+from finack._sockets.transports import Told
 
 _Connected: TypeAlias = Callable[
     [asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None
@@ -16,56 +16,35 @@ _LIMIT = 65536  # as in asyncio.streams
 
 
 class _Follower:
-    """The connections of one server."""
+    """Makes the protocols of one server's connections; the server is known a moment later."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._server: asyncio.Server | None = None
-        self._early: list[Any] = []  # accepted before the server was known
-        self._expected: list[Any] = []  # the same, without a transport yet
+    server: asyncio.Server | None = None
 
-    def follow(self, server: asyncio.Server) -> None:
-        self._server = server
-        for transport in self._early:
-            remember(self.loop, transport, server)
-        for protocol in self._expected:
-            expect(self.loop, protocol, server)
-        self._early.clear()
-        self._expected.clear()
+    def __init__(self, loop: asyncio.AbstractEventLoop, connected: _Connected, limit: int) -> None:
+        self.loop, self.connected, self.limit = loop, connected, limit
+        self.told = Told.of(loop)
 
-    def accepted(self, protocol: Any) -> None:
-        if self._server is None:
-            self._expected.append(protocol)
-        else:
-            expect(self.loop, protocol, self._server)
-
-    def made(self, protocol: Any, transport: Any) -> None:
-        arrived(self.loop, protocol)
-        if self._server is None:
-            self._expected.remove(protocol)
-            self._early.append(transport)
-        else:
-            remember(self.loop, transport, self._server)
-
-    def lost(self, transport: Any) -> None:
-        forget(self.loop, transport)
+    def __call__(self) -> "_Protocol":
+        return _Protocol(self)
 
 
 class _Protocol(asyncio.StreamReaderProtocol):
-    def __init__(self, follower: _Follower, connected: _Connected, limit: int) -> None:
+    def __init__(self, follower: _Follower) -> None:
         loop = follower.loop
-        super().__init__(asyncio.StreamReader(limit=limit, loop=loop), connected, loop=loop)
+        reader = asyncio.StreamReader(limit=follower.limit, loop=loop)
+        super().__init__(reader, follower.connected, loop=loop)
         self._follower = follower
         self._followed: asyncio.BaseTransport | None = None
-        follower.accepted(self)
+        follower.told.expected[self] = follower
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._followed = transport
-        self._follower.made(self, transport)
+        self._follower.told.expected.pop(self, None)
+        self._follower.told.transports[transport] = self._follower
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._follower.lost(self._followed)
+        self._follower.told.transports.pop(self._followed, None)
         self._followed = None
         super().connection_lost(error)
 
@@ -95,12 +74,9 @@ async def start_server(
     loop = asyncio.get_running_loop()
     if _lists_transports(loop):
         return await asyncio.start_server(client_connected_cb, host, port, limit=limit, **options)
-    follower = _Follower(loop)
-    server = await loop.create_server(
-        lambda: _Protocol(follower, client_connected_cb, limit), host, port, **options
-    )
-    follower.follow(server)
-    return server
+    follower = _Follower(loop, client_connected_cb, limit)
+    follower.server = await loop.create_server(follower, host, port, **options)
+    return follower.server
 
 
 async def start_unix_server(
@@ -119,9 +95,6 @@ async def start_unix_server(
     loop = asyncio.get_running_loop()
     if _lists_transports(loop):
         return await asyncio.start_unix_server(client_connected_cb, path, limit=limit, **options)
-    follower = _Follower(loop)
-    server = await loop.create_unix_server(
-        lambda: _Protocol(follower, client_connected_cb, limit), path, **options
-    )
-    follower.follow(server)
-    return server
+    follower = _Follower(loop, client_connected_cb, limit)
+    follower.server = await loop.create_unix_server(follower, path, **options)
+    return follower.server

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Which connections a loop has.
 
-A loop that lists no transports, like that of uvloop, has only those connections that were told to
-remember().
+A loop that lists no transports, like that of uvloop, has only those connections that finack was
+told of.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _core.prepare()  # Loop and Transport, which derive from asyncio's
 
 
 class Told:
-    """What a loop's connections are, and their servers, as finack was told."""
+    """What a loop's connections are, as finack was told; each with who knows its `server`."""
 
     _of: ClassVar[weakref.WeakKeyDictionary[Any, "Told"]] = weakref.WeakKeyDictionary()
 
@@ -63,7 +63,8 @@ class Connection:
 
 def connections(loop: asyncio.AbstractEventLoop) -> list[Connection]:
     """Those that are open, closing ones too."""
-    known = [*Told.of(loop).transports.items(), *_beginning(loop)]
+    told = Told.of(loop).transports.items()
+    known = [*((lower, follower.server) for lower, follower in told), *_beginning(loop)]
     known += [(lower, _private.server_of(lower)) for lower in listed(loop)]
     return [found for lower, server in known if (found := connection(lower, server))]
 
@@ -80,9 +81,9 @@ def _beginning(loop: asyncio.AbstractEventLoop) -> Iterator[tuple[Any, Any]]:
         members = gc.get_referents(layer)
         below = [m for m in members if hasattr(type(m), "get_write_buffer_size")]
         found = below[0] if below else layer
-        servers = [server for protocol, server in expected.items() if _is_in(protocol, members)]
-        if servers and hasattr(found, "get_extra_info"):
-            yield found, servers[0]
+        followers = [one for protocol, one in expected.items() if _is_in(protocol, members)]
+        if followers and hasattr(found, "get_extra_info"):
+            yield found, followers[0].server
 
 
 def _is_in(thing: Any, things: list[Any]) -> bool:
@@ -177,23 +178,3 @@ def located(sock: Any) -> "tuple[int, _core.Identity] | None":
         return fd, _core.identify(fd)
     except OSError:
         return None  # closed behind its back, and the number is free
-
-
-def remember(loop: asyncio.AbstractEventLoop, transport: Any, server: Any = None) -> None:
-    """List a connection of a loop that doesn't list its own, until forget()."""
-    Told.of(loop).transports[transport] = server
-
-
-def forget(loop: asyncio.AbstractEventLoop, transport: Any) -> None:
-    """List it no more; it may be that it never was."""
-    Told.of(loop).transports.pop(transport, None)
-
-
-def expect(loop: asyncio.AbstractEventLoop, protocol: Any, server: Any) -> None:
-    """A transport for this protocol is in the making, until arrived()."""
-    Told.of(loop).expected[protocol] = server
-
-
-def arrived(loop: asyncio.AbstractEventLoop, protocol: Any) -> None:
-    """It has its transport."""
-    Told.of(loop).expected.pop(protocol, None)

@@ -168,3 +168,15 @@ def _orphan_ms(orphan: Orphan) -> int:
     if isinstance(orphan, str):
         return {"leave": -1, "reset": 0}[orphan]
     return _ms(orphan)
+
+
+_DEFAULT = Policy()
+
+
+def checked(policy: object) -> Policy:
+    """The policy, for None the default one. TypeError: it is none."""
+    if policy is None:
+        return _DEFAULT
+    if not isinstance(policy, Policy):
+        raise TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
+    return policy

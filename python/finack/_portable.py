@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from finack import _private
-from finack._policy import Policy
+from finack._policy import Policy, checked
 from finack._receipt import CloseReport, Outcome, Phase, Receipt, Stage, Straggler
 from finack._sockets.names import name_of
 from finack._tls import is_half_written, ssl
@@ -51,8 +51,7 @@ class _Course:
     receipts: ClassVar[weakref.WeakKeyDictionary[Any, Receipt]] = weakref.WeakKeyDictionary()
 
     def __init__(self, policy: Any, sock: Any) -> None:
-        _check(policy, Policy | None, "policy must be a finack.Policy or None")
-        self.policy, self.begun = policy or Policy(), time.monotonic()
+        self.policy, self.begun = checked(policy), time.monotonic()
         self.stages: dict[Stage, float] = {"requested": 0.0}
         self.outcome = _OUTCOMES.get(self.policy.courtesy, "graceful")
         self.is_reset, self.waits = self.outcome == "aborted", self.outcome == "graceful"

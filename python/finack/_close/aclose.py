@@ -21,7 +21,7 @@ from finack._close.tls_layers import was_cut
 from finack._close.transport_owners import owner_of
 from finack._close.unseen import Kind, heard, kind_of, unseen
 from finack._close.watch import Watch
-from finack._policy import Policy
+from finack._policy import Policy, checked
 from finack._receipt import End, Receipt
 from finack._report.ended import receipt_of
 from finack._sockets.names import name_of_any
@@ -36,14 +36,8 @@ _ACCEPTED = (
 
 _T = TypeVar("_T")
 
-_DEFAULT = Policy()
-
 
 # ---- what may be closed ----
-
-
-def _wrong_policy(policy: object) -> TypeError:
-    return TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
 
 
 def _has(x: Any, *names: str) -> bool:
@@ -151,10 +145,7 @@ async def aclose(x: Any, policy: Policy | None = None) -> Receipt:
     ...     receipt = await finack.aclose(writer, finack.Policy(linger=0.5))
     ...     print(receipt)
     """
-    if policy is None:
-        policy = _DEFAULT
-    elif not isinstance(policy, Policy):
-        raise _wrong_policy(policy)
+    policy = checked(policy)
     loop = asyncio.get_running_loop()
     asked = x
     if type(x) is asyncio.StreamWriter:
@@ -290,8 +281,7 @@ async def aclosing(x: _T, policy: Policy | None = None) -> AsyncIterator[_T]:
     ...         writer.write(b"GET / HTTP/1.0\\r\\n\\r\\n")
     ...         return await reader.read()
     """
-    if not isinstance(policy, Policy | None):
-        raise _wrong_policy(policy)
+    policy = checked(policy)
     _target(x, asyncio.get_running_loop())
     try:
         yield x

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from finack._close.aclose import aclose_anyhow
-from finack._policy import Policy, _check_time
+from finack._policy import Policy, _check_time, checked
 from finack._receipt import CloseReport, Receipt, Straggler
 from finack._report.leftovers import objects
 from finack._sockets.places import places
@@ -46,7 +46,8 @@ async def close_all(timeout: float = 10.0, policy: Policy | None = None) -> Clos
     3 ()
     """
     begun = time.monotonic()
-    policy = _checked(policy, timeout)
+    policy = checked(policy)
+    _check_time("timeout", timeout)
     loop = asyncio.get_running_loop()
     receipts: list[Receipt] = []
     stragglers: list[Straggler] = []
@@ -68,13 +69,6 @@ class _Target(NamedTuple):
     thing: Any
     fd: int
     made: str | None
-
-
-def _checked(policy: Policy | None, timeout: float) -> Policy:
-    if not isinstance(policy, Policy | None):
-        raise TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
-    _check_time("timeout", timeout)
-    return policy or Policy()
 
 
 def _targets(loop: asyncio.AbstractEventLoop) -> list[_Target]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from finack import _core
 from finack._close import blocking_tls
 from finack._close.remembered import remembered
-from finack._policy import Policy
+from finack._policy import Policy, checked
 from finack._receipt import Receipt
 from finack._report.recent import recent
 from finack._sockets.names import name_of_socket
@@ -101,11 +101,7 @@ def _check(sock: object, policy: object) -> "_core.PolicyTuple":
             f"a socket.socket is needed, not {type(sock).__name__}"
             " (transports, streams and servers of asyncio: await finack.aclose())"
         )
-    if policy is None:
-        policy = Policy()
-    if not isinstance(policy, Policy):
-        raise TypeError(f"policy must be a finack.Policy or None, not {type(policy).__name__}")
-    return policy._as_tuple()
+    return checked(policy)._as_tuple()
 
 
 class _Course:
@@ -169,9 +165,7 @@ class _Course:
         """An exception came, wherever that was. None: nothing has happened, or it can't be told."""
         if not self.begun:
             return None
-        if self.tls and not self.receipt:
-            self.tls.end_now(self.policy, self.requested)
-        elif self.sock.fileno() >= 0:
+        if self.sock.fileno() >= 0:
             self.close((_core.COURTESIES.index("abort"), *self.policy[1:]))
         return self.finish() if self.tls or self.kept else None
 

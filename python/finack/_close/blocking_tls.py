@@ -172,14 +172,6 @@ class Tls:
             self.release()
             action = self.engine.tell("abort" if action == "wait" else "done")
 
-    def end_now(self, policy: "_core.PolicyTuple", requested: float) -> None:
-        """After an interrupt, wherever it came."""
-        if self.sock.fileno() >= 0:
-            abort = _core.COURTESIES.index("abort")
-            _core.close(
-                self.give_up, (abort, *policy[1:]), requested, self.kept, *users_of(self.sock)
-            )
-
     def give_up(self) -> int:
         return super(socket.socket, self.sock).detach()
 

@@ -18,6 +18,7 @@ from finack import _core, _private
 from finack._close.bounded_tls import lowest
 from finack._close.owners import InPlace
 from finack._close.tls_wire import Read, Said
+from finack._sockets.names import borrowed
 from finack._sockets.transports import layers
 from finack._tls import ssl
 
@@ -108,14 +109,9 @@ class Stack:
         self._output += data
 
     def _send(self, fd: int) -> Said:
-        with socket.socket(fileno=fd) as sock:
-            try:
-                flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-                self._output = self._output[sock.send(self._output, flags) :]
-            except BlockingIOError:
-                return "again"
-            finally:
-                sock.detach()
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        with borrowed(fd) as sock, contextlib.suppress(BlockingIOError):
+            self._output = self._output[sock.send(self._output, flags) :]
         return "again" if self._output else "done"
 
     # ---- the farewell ----
@@ -146,15 +142,13 @@ class Stack:
         while not found:
             if most <= 0:
                 return Read("end")  # what is left is only looked at
-            with socket.socket(fileno=fd) as sock:
-                try:
+            try:
+                with borrowed(fd) as sock:
                     data = sock.recv(_CHUNK, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    return Read("again")
-                except OSError as error:
-                    return Read("failed", 0, error.errno or errno.EIO)
-                finally:
-                    sock.detach()
+            except BlockingIOError:
+                return Read("again")
+            except OSError as error:
+                return Read("failed", 0, error.errno or errno.EIO)
             if not data:
                 return Read("end")
             found = self._read(data)

@@ -22,7 +22,8 @@ from finack._report.loop_end import NEVER_CLOSED, Left, loop_end
 from finack._report.recent import HandedOver, recent
 from finack._sockets import descriptors, pipes
 from finack._sockets.audit import audit
-from finack._sockets.describe import borrowed, describe, is_listening, state
+from finack._sockets.describe import describe, is_listening, state
+from finack._sockets.names import borrowed
 from finack._sockets.places import Place, places
 
 Kind: TypeAlias = Literal["open", "registered", "held", "released"]

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a person wants to know of a socket, by its number."""
 
-import contextlib
 import socket
-from collections.abc import Iterator
 
-from finack._sockets.names import name_of
+from finack._sockets.names import borrowed, name_of
 
 # As in the kernel's tcp_states.h.
 STATES = (
@@ -24,16 +22,6 @@ STATES = (
     "NEW_SYN_RECV",
 )
 _TCP = (socket.IPPROTO_TCP, 262)  # and MPTCP
-
-
-@contextlib.contextmanager
-def borrowed(fd: int) -> Iterator[socket.socket]:
-    """The descriptor as a socket object, which leaves it open. OSError: it isn't a socket."""
-    sock = socket.socket(fileno=fd)
-    try:
-        yield sock
-    finally:
-        sock.detach()
 
 
 def is_listening(sock: socket.socket) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 from finack._receipt import _printable
@@ -28,16 +29,23 @@ def address(name: Any) -> str:
     return _printable(str(name)) or "-"
 
 
+@contextlib.contextmanager
+def borrowed(fd: int) -> Iterator[socket.socket]:
+    """The descriptor as a socket object, which leaves it open. OSError: it isn't a socket."""
+    sock = socket.socket(fileno=fd)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
 def name_of(fd: int) -> str:
     """Kind and addresses, such as "tcp 127.0.0.1:4711 -> 127.0.0.1:80".
 
     OSError: it isn't a socket.
     """
-    with socket.socket(fileno=fd) as sock:
-        try:
-            return name_of_socket(sock)
-        finally:
-            sock.detach()
+    with borrowed(fd) as sock:
+        return name_of_socket(sock)
 
 
 def name_of_any(fd: int) -> str:

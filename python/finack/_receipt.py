@@ -5,7 +5,7 @@ import errno
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
@@ -133,7 +133,7 @@ class _Source:
 
     __slots__ = ("__weakref__", "_source")
 
-    _source: Any  # the arguments of _from_core(); None: they were worked out
+    _source: Any  # values and name, or an Ending and what names it; None: it was worked out
 
 
 _put_source = vars(_Source)["_source"].__set__  # what frozen=True forbids
@@ -224,15 +224,10 @@ class Receipt(_Source):
         object.__setattr__(self, "stages", MappingProxyType(dict(self.stages)))
 
     @classmethod
-    def _from_core(
-        cls,
-        values: "_core.ReceiptTuple | _core.Close",
-        socket: str | Callable[..., str] = "",
-        *names: Any,
-    ) -> Self:
+    def _from_core(cls, values: "_core.ReceiptTuple", socket: str = "") -> Self:
         """Nothing is worked out before somebody asks: most receipts are thrown away."""
         receipt = object.__new__(cls)
-        _put_source(receipt, (values, socket, names))
+        _put_source(receipt, (values, socket))
         return receipt
 
     if not TYPE_CHECKING:  # there it would make any name an attribute
@@ -245,14 +240,15 @@ class Receipt(_Source):
                 self._work_out(*self._source)
             return object.__getattribute__(self, name)
 
-    def _work_out(self, values: Any, socket: Any, names: tuple[Any, ...]) -> None:
-        told = values if isinstance(values, tuple) else values.receipt()
-        name = socket(*names) if callable(socket) else socket
-        for field_name, value in _fields(told, name).items():
+    def _work_out(self, source: Any, socket: Any) -> None:
+        values, name = source, socket
+        if not isinstance(source, tuple):  # an Ending, of which receipt_of() has made it
+            values, name = source.receipt(), socket(source)
+        for field_name, value in _fields(values, name).items():
             object.__setattr__(self, field_name, value)
         self.__post_init__()
-        if hasattr(values, "known"):  # an Ending keeps what somebody has looked at
-            values.known = self
+        if values is not source:
+            source.known = self  # it keeps what somebody has looked at
         _put_source(self, None)
 
     def _value(self) -> tuple[object, ...]:

@@ -544,26 +544,6 @@ static PyObject *get_spares(PyObject *object, void *unused)
     return PyBool_FromLong(((struct fin__py_close *) object)->plan.descriptor_only);
 }
 
-/* Like identify()'s, without the device, and without the inode where nothing holds it. */
-static PyObject *get_identity(PyObject *object, void *unused)
-{
-    const struct fin__py_close *c = (struct fin__py_close *) object;
-
-    (void) unused;
-    if (at_rest(c) < 0)
-        return NULL;
-    return Py_BuildValue("(KiK)", (unsigned long long) c->proof.id.cookie, 0,
-                         (unsigned long long) c->proof.inode);
-}
-
-static PyObject *get_held(PyObject *object, void *unused)
-{
-    const struct fin__py_close *c = (struct fin__py_close *) object;
-
-    (void) unused;
-    return at_rest(c) < 0 ? NULL : PyBool_FromLong(c->machine.held == FIN_YES);
-}
-
 /* ---- life ---- */
 
 static int pyclose_watch(struct fin__py_close *c)
@@ -691,15 +671,13 @@ static void let_go(struct fin__py_close *c)
 static void pyclose_dealloc(PyObject *object)
 {
     struct fin__py_close *c = (struct fin__py_close *) object;
-    PyTypeObject *type = Py_TYPE(object);
 
     PyObject_GC_UnTrack(object);
     if (c->set)
         let_go(c);
     (void) pyclose_clear(object);
     Py_XDECREF(c->set);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 /* ---- one thread at a time ---- */
@@ -722,8 +700,6 @@ FIN__PY_LOCK_WITH(lose, set_of(self))
 FIN__PY_LOCK_WITH(get_fileno, set_of(self))
 FIN__PY_LOCK_KEYWORDS_WITH(pyclose_tell, set_of(self))
 FIN__PY_LOCK_GETTER_WITH(get_left, set_of(self))
-FIN__PY_LOCK_GETTER_WITH(get_held, set_of(self))
-FIN__PY_LOCK_GETTER_WITH(get_identity, set_of(self))
 FIN__PY_LOCK_NEW(new)
 
 PyDoc_STRVAR(
@@ -743,8 +719,8 @@ PyDoc_STRVAR(receipt_doc, "receipt($self, /)\n--\n\nWhat Receipt._from_core() ta
 
 static PyMethodDef methods[] = {
     { "run", FIN__PY_LOCKED(pyclose_run), METH_NOARGS, run_doc },
-    { "tell", (PyCFunction) (void (*)(void)) FIN__PY_LOCKED(pyclose_tell),
-      METH_VARARGS | METH_KEYWORDS, tell_doc },
+    { "tell", FIN__PY_VECTOR(FIN__PY_LOCKED(pyclose_tell)), METH_VARARGS | METH_KEYWORDS,
+      tell_doc },
     { "receipt", FIN__PY_LOCKED(receipt), METH_NOARGS, receipt_doc },
     { "note_answer", FIN__PY_LOCKED(note_answer), METH_NOARGS,
       "The farewell has been answered already." },
@@ -765,10 +741,6 @@ static PyMethodDef methods[] = {
 
 static PyGetSetDef getters[] = {
     { "left", FIN__PY_LOCKED(get_left), NULL, "Seconds to the deadline of the wait in hand.",
-      NULL },
-    { "held", FIN__PY_LOCKED(get_held), NULL,
-      "Does anything refer to the file still, as far as seen?", NULL },
-    { "identity", FIN__PY_LOCKED(get_identity), NULL, "What find() and holders() know it by.",
       NULL },
     { "stream", get_stream, NULL, "Is it a connection that ends in FIN?", NULL },
     { "spares", get_spares, NULL, "Does the connection go on, for other holders?", NULL },

@@ -301,8 +301,6 @@ CASES = {
             "tell": lambda close: close.tell("ready"),
             "run": lambda close: close.run(),
             "left": lambda close: close.left,
-            "held": lambda close: close.held,
-            "identity": lambda close: close.identity,
             "receipt": lambda close: close.receipt(),
             "error": lambda close: close.error(),
             "fileno": lambda close: close.fileno(),

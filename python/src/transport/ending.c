@@ -50,17 +50,13 @@ PyObject *fin__py_ending_wait(PyObject *object, PyObject *unused)
 static PyObject *abort_(PyObject *object, PyObject *unused)
 {
     (void) unused;
-    if (fin__py_ending_abort((struct fin__py_ending *) object, NULL) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(fin__py_ending_abort((struct fin__py_ending *) object, NULL));
 }
 
 static PyObject *force_(PyObject *object, PyObject *unused)
 {
     (void) unused;
-    if (fin__py_ending_force((struct fin__py_ending *) object) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(fin__py_ending_force((struct fin__py_ending *) object));
 }
 
 static PyObject *receipt(PyObject *object, PyObject *unused)
@@ -108,9 +104,7 @@ static PyObject *deadline(PyObject *object, PyObject *args, PyObject *keywords)
 {
     (void) args;
     (void) keywords;
-    if (fin__py_ending_deadline((struct fin__py_ending *) object) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(fin__py_ending_deadline((struct fin__py_ending *) object));
 }
 
 /* ---- the type ---- */
@@ -145,14 +139,12 @@ static int clear(PyObject *object)
 static void dealloc(PyObject *object)
 {
     struct fin__py_ending *c = (struct fin__py_ending *) object;
-    PyTypeObject *type = Py_TYPE(object);
 
     PyObject_GC_UnTrack(object);
     (void) clear(object);
     Py_CLEAR(c->transport);
     Py_CLEAR(c->loop);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyMethodDef methods[] = {
@@ -227,18 +219,15 @@ static PyObject *known_receipt(struct fin__py_ending *c)
 /* As Receipt._from_core() makes one: what is in it is worked out when somebody looks. */
 static PyObject *make_receipt(PyTypeObject *kind, PyObject *namer, PyObject *ending, PyObject *key)
 {
-    PyObject *args = PyTuple_New(0), *names = PyTuple_Pack(1, ending), *source = NULL;
+    PyObject *args = PyTuple_New(0), *source = PyTuple_Pack(2, ending, namer);
     PyObject *receipt = args ? kind->tp_new(kind, args, NULL) : NULL, *weak = NULL;
 
-    if (receipt && names)
-        source = PyTuple_Pack(3, ending, namer, names);
-    if (source && PyObject_GenericSetAttr(receipt, key, source) == 0)
+    if (receipt && source && PyObject_GenericSetAttr(receipt, key, source) == 0)
         weak = PyWeakref_NewRef(receipt, NULL);
     if (!weak || set_known(ending, weak, NULL) < 0)
         Py_CLEAR(receipt);
     Py_XDECREF(weak);
     Py_XDECREF(source);
-    Py_XDECREF(names);
     Py_XDECREF(args);
     return receipt;
 }
@@ -377,9 +366,7 @@ PyObject *fin__py_force_closes(PyObject *object, PyObject *unused)
     if (fin__py_endings_check(loop) < 0) /* what is to be asked about can't be forced */
         return NULL;
     (void) fin__py_endings_force(loop, loop->lingering, true);
-    if (fin__py_endings_check(loop) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(fin__py_endings_check(loop));
 }
 
 PyObject *fin__py_records(PyObject *object, PyObject *unused)
@@ -396,7 +383,7 @@ PyObject *fin__py_records(PyObject *object, PyObject *unused)
 }
 
 static PyMethodDef functions[] = {
-    { "receipt_of", (PyCFunction) (void (*)(void)) receipt_of, METH_FASTCALL,
+    { "receipt_of", FIN__PY_VECTOR(receipt_of), METH_FASTCALL,
       "The receipt of an Ending: of this class, which finds out by that function what it names." },
     { NULL, NULL, 0, NULL },
 };

@@ -237,14 +237,12 @@ static PyObject *close_set_close(PyObject *object, PyObject *unused)
 static void close_set_dealloc(PyObject *object)
 {
     struct fin__py_close_set *self = (struct fin__py_close_set *) object;
-    PyTypeObject *type = Py_TYPE(object);
 
     drop_set(self);
     fin__kernel_end(&self->kernel);
     PyMem_RawFree(self->watched);
     Py_XDECREF(self->last.tuple);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyObject *fileno_(PyObject *object, PyObject *unused)

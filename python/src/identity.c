@@ -7,6 +7,7 @@
 #include "kernel/identity.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -179,18 +180,22 @@ static PyObject *stale_list(const struct fin_stale *found, Py_ssize_t count)
     return list;
 }
 
-static PyObject *stale_registrations(PyObject *module, PyObject *unused)
+/* What is registered and stale; with `heals` only those that are gone after it. */
+static PyObject *audit(bool heals)
 {
     struct fin_stale *found = PyMem_New(struct fin_stale, STALE_MAX);
     PyObject *list;
-    int count;
+    int count, healed = 0;
 
-    (void) module;
-    (void) unused;
     if (!found)
         return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS
     count = fin_epoll_audit(0, found, STALE_MAX);
+    for (int i = 0; heals && i < count && i < STALE_MAX; i++)
+        if (fin_epoll_heal(&found[i]) == 0)
+            found[healed++] = found[i];
+    if (heals && count > 0)
+        count = healed;
     Py_END_ALLOW_THREADS
     if (count < 0)
         list = fin__py_os_error(count);
@@ -200,26 +205,18 @@ static PyObject *stale_registrations(PyObject *module, PyObject *unused)
     return list;
 }
 
-/* Those that are gone after it. */
-static PyObject *heal(PyObject *module, PyObject *unused)
+static PyObject *stale_registrations(PyObject *module, PyObject *unused)
 {
-    struct fin_stale *found = PyMem_New(struct fin_stale, STALE_MAX);
-    PyObject *list;
-    int count, healed = 0;
-
     (void) module;
     (void) unused;
-    if (!found)
-        return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS
-    count = fin_epoll_audit(0, found, STALE_MAX);
-    for (int i = 0; i < count && i < STALE_MAX; i++)
-        if (fin_epoll_heal(&found[i]) == 0)
-            found[healed++] = found[i];
-    Py_END_ALLOW_THREADS
-    list = count < 0 ? fin__py_os_error(count) : stale_list(found, healed);
-    PyMem_Free(found);
-    return list;
+    return audit(false);
+}
+
+static PyObject *heal(PyObject *module, PyObject *unused)
+{
+    (void) module;
+    (void) unused;
+    return audit(true);
 }
 
 static PyMethodDef methods[] = {

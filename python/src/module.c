@@ -26,9 +26,6 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(m->close_set_type);
     Py_VISIT(m->key_type);
     Py_VISIT(m->base_selector);
-    Py_VISIT(m->keys_view);
-    Py_VISIT(m->items_view);
-    Py_VISIT(m->values_view);
     result = fin__py_tombs_traverse(m, visit, arg);
     return result ? result : fin__py_asyncio_traverse(&m->asyncio, visit, arg);
 }
@@ -41,9 +38,6 @@ static int module_clear(PyObject *module)
     Py_CLEAR(m->map_type);
     Py_CLEAR(m->close_set_type);
     Py_CLEAR(m->base_selector);
-    Py_CLEAR(m->keys_view);
-    Py_CLEAR(m->items_view);
-    Py_CLEAR(m->values_view);
     fin__py_asyncio_clear(&m->asyncio);
     return 0;
 }
@@ -56,17 +50,9 @@ static void free_module(void *module)
 
     (void) module_clear(module);
     Py_CLEAR(m->key_type);
-    Py_CLEAR(m->name_fileno);
-    Py_CLEAR(m->name_fileobj);
-    Py_CLEAR(m->name_fd);
-    Py_CLEAR(m->name_events);
-    Py_CLEAR(m->name_get_map);
-    Py_CLEAR(m->name_keys);
-    Py_CLEAR(m->name_select);
-    Py_CLEAR(m->name_close);
-    Py_CLEAR(m->name_register);
-    Py_CLEAR(m->name_modify);
-    Py_CLEAR(m->name_unregister);
+#define CLEAR(name, text) Py_CLEAR(m->name_##name);
+    FIN__PY_OWN_NAMES(CLEAR)
+#undef CLEAR
     fin__py_asyncio_free(&m->asyncio);
 }
 
@@ -76,10 +62,7 @@ static int fetch_all(struct fin__py_module *m)
 {
     m->base_selector = fin__py_fetch("selectors", "BaseSelector");
     m->key_type = (PyTypeObject *) fin__py_fetch("selectors", "SelectorKey");
-    m->keys_view = fin__py_fetch("collections.abc", "KeysView");
-    m->items_view = fin__py_fetch("collections.abc", "ItemsView");
-    m->values_view = fin__py_fetch("collections.abc", "ValuesView");
-    if (!m->base_selector || !m->key_type || !m->keys_view || !m->items_view || !m->values_view)
+    if (!m->base_selector || !m->key_type)
         return -1;
     /* Keys are made as the plain tuples that they are (fin__py_key()). */
     if (PyType_Check(m->key_type) && PyType_IsSubtype(m->key_type, &PyTuple_Type)
@@ -89,26 +72,11 @@ static int fetch_all(struct fin__py_module *m)
     return -1;
 }
 
-static int name_all(struct fin__py_module *m)
+static int name_all(struct fin__py_module *owner)
 {
-    const struct {
-        PyObject **name;
-        const char *text;
-    } names[] = {
-        { &m->name_fileno, "fileno" }, { &m->name_fileobj, "fileobj" },
-        { &m->name_fd, "fd" },         { &m->name_select, "select" },
-        { &m->name_close, "close" },   { &m->name_register, "register" },
-        { &m->name_modify, "modify" }, { &m->name_unregister, "unregister" },
-        { &m->name_events, "events" }, { &m->name_get_map, "get_map" },
-        { &m->name_keys, "keys" },
-    };
+    const struct fin__py_name names[] = { FIN__PY_OWN_NAMES(FIN__PY_NAME_WANTED) };
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        *names[i].name = PyUnicode_InternFromString(names[i].text);
-        if (!*names[i].name)
-            return -1;
-    }
-    return 0;
+    return fin__py_intern(names, sizeof names / sizeof *names);
 }
 
 static int module_start(PyObject *module)

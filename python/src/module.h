@@ -13,6 +13,20 @@
 
 struct fin__tomb;
 
+/* Interned, since the interpreter's cache of look-ups keeps every string that it is asked for. Three
+ * are also an observer's events. */
+#define FIN__PY_OWN_NAMES(NAME)                                                                    \
+    NAME(fileno, "fileno")                                                                         \
+    NAME(fileobj, "fileobj")                                                                       \
+    NAME(fd, "fd")                                                                                 \
+    NAME(events, "events")                                                                         \
+    NAME(select, "select")                                                                         \
+    NAME(close, "close")                                                                           \
+    NAME(get_map, "get_map")                                                                       \
+    NAME(register, "register")                                                                     \
+    NAME(modify, "modify")                                                                         \
+    NAME(unregister, "unregister")
+
 /* Objects keep a pointer to it: their types hold on to the module. */
 struct fin__py_module {
     PyTypeObject *selector_type, *map_type;
@@ -23,12 +37,7 @@ struct fin__py_module {
         struct fin__tomb *tombs;   /* of close() and release(), for reap() */
     pid_t reaper;                  /* the process whose reap() is at them, 0: none */
     uint64_t serial, first_serial; /* of what a CloseSet watches */
-    PyObject *keys_view, *items_view, *values_view;
-    /* Interned, since the interpreter's cache of look-ups keeps every string that it is asked
-     * for. */
-    PyObject *name_fileno, *name_fileobj, *name_fd, *name_events;
-    PyObject *name_select, *name_close, *name_get_map, *name_keys;
-    PyObject *name_register, *name_modify, *name_unregister; /* also an observer's events */
+    FIN__PY_OWN_NAMES(FIN__PY_NAME_MEMBER)
     struct fin__py_asyncio asyncio;
 };
 
@@ -49,7 +58,32 @@ int fin__py_tombs_traverse(struct fin__py_module *m, visitproc visit, void *arg)
 /* By which a type, or one derived from it, finds its module. */
 struct PyModuleDef *fin__py_definition(void);
 
+/* A method of another form than PyCFunction's, as its flags say. */
+#define FIN__PY_VECTOR(function) ((PyCFunction) (void (*)(void))(function))
+
 /* A negative errno as OSError. Returns NULL. */
 PyObject *fin__py_os_error(int result);
+
+/* Of a call whose result nobody wants: 0, or -1 with an exception. Takes over `result`. */
+static inline int fin__py_done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+/* None; or NULL where `result` says that there is an exception. */
+static inline PyObject *fin__py_nothing(int result)
+{
+    return result < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* The end of an object of a type of ours, which it kept. */
+static inline void fin__py_free(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+
+    type->tp_free(object);
+    Py_DECREF(type);
+}
 
 #endif

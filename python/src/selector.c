@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <structmember.h>
 
 /* ---- what can't be done ---- */
 
@@ -131,16 +132,12 @@ static PyObject *add_observer(PyObject *object, PyObject *observer)
     if (!PyCallable_Check(observer))
         return PyErr_Format(PyExc_TypeError, "observer must be callable as f(event, key), not %s",
                             Py_TYPE(observer)->tp_name);
-    if (change_observers((struct fin__py_selector *) object, observer, all_and) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(change_observers((struct fin__py_selector *) object, observer, all_and));
 }
 
 static PyObject *remove_observer(PyObject *object, PyObject *observer)
 {
-    if (change_observers((struct fin__py_selector *) object, observer, all_but) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(change_observers((struct fin__py_selector *) object, observer, all_but));
 }
 
 /* ---- look-up ---- */
@@ -384,8 +381,6 @@ PyDoc_STRVAR(remove_observer_doc,
              "remove_observer($self, observer, /)\n--\n\n"
              "Undo one add_observer(). ValueError: it is not an observer.");
 
-#define VECTOR(function) (PyCFunction)(void (*)(void))(function)
-
 static PyObject *select_(PyObject *self, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords)
 {
@@ -405,27 +400,32 @@ FIN__PY_LOCK(remove_observer)
 FIN__PY_LOCK_INIT(fin__py_init)
 
 static PyMethodDef methods[] = {
-    { "register", VECTOR(FIN__PY_LOCKED(fin__py_register)), METH_FASTCALL | METH_KEYWORDS,
+    { "register", FIN__PY_VECTOR(FIN__PY_LOCKED(fin__py_register)), METH_FASTCALL | METH_KEYWORDS,
       register_doc },
-    { "modify", VECTOR(FIN__PY_LOCKED(fin__py_modify)), METH_FASTCALL | METH_KEYWORDS, modify_doc },
-    { "unregister", VECTOR(FIN__PY_LOCKED(fin__py_unregister)), METH_FASTCALL | METH_KEYWORDS,
-      unregister_doc },
-    { "select", VECTOR(FIN__PY_LOCKED(select_)), METH_FASTCALL | METH_KEYWORDS, select_doc },
+    { "modify", FIN__PY_VECTOR(FIN__PY_LOCKED(fin__py_modify)), METH_FASTCALL | METH_KEYWORDS,
+      modify_doc },
+    { "unregister", FIN__PY_VECTOR(FIN__PY_LOCKED(fin__py_unregister)),
+      METH_FASTCALL | METH_KEYWORDS, unregister_doc },
+    { "select", FIN__PY_VECTOR(FIN__PY_LOCKED(select_)), METH_FASTCALL | METH_KEYWORDS,
+      select_doc },
     { "close", FIN__PY_LOCKED(fin__py_close), METH_NOARGS,
       "Forget every registration and close the epoll set." },
-    { "get_key", VECTOR(FIN__PY_LOCKED(get_key)), METH_FASTCALL | METH_KEYWORDS, get_key_doc },
+    { "get_key", FIN__PY_VECTOR(FIN__PY_LOCKED(get_key)), METH_FASTCALL | METH_KEYWORDS,
+      get_key_doc },
     { "get_map", FIN__PY_LOCKED(get_map), METH_NOARGS,
       "What is registered, by file object; None once closed." },
     { "fileno", FIN__PY_LOCKED(fileno_), METH_NOARGS, "The number of the epoll set." },
     { "add_observer", FIN__PY_LOCKED(add_observer), METH_O, add_observer_doc },
     { "remove_observer", FIN__PY_LOCKED(remove_observer), METH_O, remove_observer_doc },
     { "__enter__", pyselector_enter, METH_NOARGS, NULL },
-    { "__exit__", VECTOR(pyselector_leave), METH_FASTCALL, NULL },
+    { "__exit__", FIN__PY_VECTOR(pyselector_leave), METH_FASTCALL, NULL },
     { NULL, NULL, 0, NULL },
 };
 
 static PyMemberDef members[] = {
-    FIN__PY_WEAK_AND_DICT(struct fin__py_selector) { NULL, 0, 0, 0, NULL },
+    { "__weaklistoffset__", T_PYSSIZET, offsetof(struct fin__py_selector, weak), READONLY, NULL },
+    { "__dictoffset__", T_PYSSIZET, offsetof(struct fin__py_selector, dict), READONLY, NULL },
+    { NULL, 0, 0, 0, NULL },
 };
 
 static PyType_Slot slots[] = {

@@ -207,13 +207,10 @@ int fin__py_clear(PyObject *object)
 
 void fin__py_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-
     PyObject_GC_UnTrack(object);
     if (((struct fin__py_selector *) object)->weak)
         PyObject_ClearWeakRefs(object);
     (void) fin__py_clear(object);
     fin__py_finish((struct fin__py_selector *) object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }

@@ -91,46 +91,6 @@ static PyObject *iterate(PyObject *object)
     return iterator;
 }
 
-static PyObject *keys(PyObject *object, PyObject *unused)
-{
-    (void) unused;
-    return PyObject_CallOneArg(((struct map *) object)->selector->module->keys_view, object);
-}
-
-static PyObject *items(PyObject *object, PyObject *unused)
-{
-    (void) unused;
-    return PyObject_CallOneArg(((struct map *) object)->selector->module->items_view, object);
-}
-
-static PyObject *values(PyObject *object, PyObject *unused)
-{
-    (void) unused;
-    return PyObject_CallOneArg(((struct map *) object)->selector->module->values_view, object);
-}
-
-static PyObject *as_dict(PyObject *mapping)
-{
-    return PyObject_CallOneArg((PyObject *) &PyDict_Type, mapping);
-}
-
-static PyObject *selector_map_compare(PyObject *object, PyObject *other, int operation)
-{
-    const struct fin__py_selector *selector = ((struct map *) object)->selector;
-    PyObject *a, *b, *result = NULL;
-
-    if ((operation != Py_EQ && operation != Py_NE) || !PyMapping_Check(other)
-        || !PyObject_HasAttr(other, selector->module->name_keys))
-        Py_RETURN_NOTIMPLEMENTED;
-    a = as_dict(object);
-    b = a ? as_dict(other) : NULL;
-    if (b)
-        result = PyObject_RichCompare(a, b, operation);
-    Py_XDECREF(a);
-    Py_XDECREF(b);
-    return result;
-}
-
 /* ---- the type ---- */
 
 static int selector_map_traverse(PyObject *object, visitproc visit, void *arg)
@@ -148,12 +108,9 @@ static int selector_map_clear(PyObject *object)
 
 static void selector_map_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-
     PyObject_GC_UnTrack(object);
     Py_XDECREF(((struct map *) object)->selector);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 /* The lock is the selector's. */
@@ -169,11 +126,7 @@ PyDoc_STRVAR(get_doc,
              "The SelectorKey of a file object or number, else the default.");
 
 static PyMethodDef methods[] = {
-    { "get", (PyCFunction) (void (*)(void)) FIN__PY_LOCKED(selector_map_get), METH_FASTCALL,
-      get_doc },
-    { "keys", keys, METH_NOARGS, "The registered numbers." },
-    { "items", items, METH_NOARGS, "Pairs of a registered number and its SelectorKey." },
-    { "values", values, METH_NOARGS, "The SelectorKeys." },
+    { "get", FIN__PY_VECTOR(FIN__PY_LOCKED(selector_map_get)), METH_FASTCALL, get_doc },
     { NULL, NULL, 0, NULL },
 };
 
@@ -184,7 +137,6 @@ static PyType_Slot slots[] = {
     { Py_tp_clear, selector_map_clear },
     { Py_tp_dealloc, selector_map_dealloc },
     { Py_tp_iter, FIN__PY_LOCKED(iterate) },
-    { Py_tp_richcompare, selector_map_compare },
     { Py_tp_hash, PyObject_HashNotImplemented },
     { Py_mp_subscript, FIN__PY_LOCKED(subscript) },
     { Py_mp_length, FIN__PY_LOCKED(length) },
@@ -196,7 +148,7 @@ static PyType_Spec spec = {
     .name = "finack._core.SelectorMap",
     .basicsize = sizeof(struct map),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
-        | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_MAPPING,
+        | Py_TPFLAGS_MAPPING,
     .slots = slots,
 };
 
@@ -210,23 +162,27 @@ PyObject *fin__py_map_new(struct fin__py_selector *selector)
     return (PyObject *) map;
 }
 
-/* isinstance(map, collections.abc.Mapping) */
-static int enlist(PyTypeObject *type)
+/* What a mapping has that needs nothing but its keys. */
+static int take_from_mapping(PyTypeObject *type)
 {
-    PyObject *abc = PyImport_ImportModule("collections.abc"), *mapping = NULL, *done = NULL;
+    static const char *const names[] = { "keys", "items", "values", "__eq__" };
+    PyObject *mapping = fin__py_fetch("collections.abc", "Mapping");
+    int result = mapping ? 0 : -1;
 
-    if (abc)
-        mapping = PyObject_GetAttrString(abc, "Mapping");
-    if (mapping)
-        done = PyObject_CallMethod(mapping, "register", "O", type);
-    Py_XDECREF(abc);
+    for (size_t i = 0; result == 0 && i < sizeof names / sizeof *names; i++) {
+        PyObject *method = PyObject_GetAttrString(mapping, names[i]);
+
+        result = method ? PyObject_SetAttrString((PyObject *) type, names[i], method) : -1;
+        Py_XDECREF(method);
+    }
     Py_XDECREF(mapping);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return result;
 }
 
 int fin__py_add_map(PyObject *module, struct fin__py_module *m)
 {
     m->map_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
-    return m->map_type ? enlist(m->map_type) : -1;
+    if (!m->map_type || take_from_mapping(m->map_type) < 0)
+        return -1;
+    return fin__py_enlist("Mapping", m->map_type);
 }

@@ -18,20 +18,18 @@
 #if PY_VERSION_HEX >= 0x030c0000
 #define FIN__PY_INTERPRETERS_SLOT                                                                  \
     { Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
-#define FIN__PY_WEAK_AND_DICT(type)                                                                \
-    { "__weaklistoffset__", Py_T_PYSSIZET, offsetof(type, weak), Py_READONLY, NULL },              \
-        { "__dictoffset__", Py_T_PYSSIZET, offsetof(type, dict), Py_READONLY, NULL },
 #else
-#include <structmember.h>
 #define FIN__PY_INTERPRETERS_SLOT
-#define FIN__PY_WEAK_AND_DICT(type)                                                                \
-    { "__weaklistoffset__", T_PYSSIZET, offsetof(type, weak), READONLY, NULL },                    \
-        { "__dictoffset__", T_PYSSIZET, offsetof(type, dict), READONLY, NULL },
 #endif
 
-/* fin__py_take_error(): what was raised, which is no longer set. A new reference. */
+/* Do asyncio.Server's _attach() and _detach() take a transport? */
+#define FIN__PY_SERVER_HAS_TRANSPORTS (PY_VERSION_HEX >= 0x030d0000)
+
+/* fin__py_take_error(): what was raised, which is no longer set. A new reference.
+ * fin__py_set_error(): it is set again, or none; takes over the reference. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define fin__py_take_error PyErr_GetRaisedException
+#define fin__py_set_error PyErr_SetRaisedException
 #else
 static inline PyObject *fin__py_take_error(void)
 {
@@ -45,77 +43,45 @@ static inline PyObject *fin__py_take_error(void)
     Py_XDECREF(trace);
     return value;
 }
+
+static inline void fin__py_set_error(PyObject *error)
+{
+    PyErr_Restore(error ? Py_NewRef(Py_TYPE(error)) : NULL, error,
+                  error ? PyException_GetTraceback(error) : NULL);
+}
 #endif
 
 /* fin__py_set_aside(): the exception that is set, or none, while something else is done, which is
  * to begin without one. fin__py_raise_again() sets it again, and says whether one is set: 0 or -1.
  * One that came meanwhile goes first only if there was none before; else nobody can be told of it
  * but as of one that came up in `where`. */
-#if PY_VERSION_HEX >= 0x030c0000
 struct fin__py_aside {
-    PyObject *value;
+    PyObject *error;
 };
 
 static inline struct fin__py_aside fin__py_set_aside(void)
 {
-    return (struct fin__py_aside) { PyErr_Occurred() ? PyErr_GetRaisedException() : NULL };
-}
-
-static inline bool fin__py_is_any(const struct fin__py_aside *aside)
-{
-    return aside->value != NULL;
+    return (struct fin__py_aside) { PyErr_Occurred() ? fin__py_take_error() : NULL };
 }
 
 static inline void fin__py_restore(const struct fin__py_aside *aside)
 {
-    if (aside->value || PyErr_Occurred())
-        PyErr_SetRaisedException(aside->value);
+    if (aside->error || PyErr_Occurred())
+        fin__py_set_error(aside->error);
 }
 
 static inline void fin__py_forget(const struct fin__py_aside *aside)
 {
-    Py_XDECREF(aside->value);
+    Py_XDECREF(aside->error);
 }
-#else
-struct fin__py_aside {
-    PyObject *type, *value, *trace;
-};
-
-static inline struct fin__py_aside fin__py_set_aside(void)
-{
-    struct fin__py_aside aside = { NULL, NULL, NULL };
-
-    if (PyErr_Occurred()) /* mostly there is none */
-        PyErr_Fetch(&aside.type, &aside.value, &aside.trace);
-    return aside;
-}
-
-static inline bool fin__py_is_any(const struct fin__py_aside *aside)
-{
-    return aside->type != NULL;
-}
-
-static inline void fin__py_restore(const struct fin__py_aside *aside)
-{
-    if (aside->type || PyErr_Occurred())
-        PyErr_Restore(aside->type, aside->value, aside->trace);
-}
-
-static inline void fin__py_forget(const struct fin__py_aside *aside)
-{
-    Py_XDECREF(aside->type);
-    Py_XDECREF(aside->value);
-    Py_XDECREF(aside->trace);
-}
-#endif
 
 static inline int fin__py_raise_again(const struct fin__py_aside *aside, PyObject *where)
 {
-    if (!fin__py_is_any(aside))
+    if (!aside->error)
         return PyErr_Occurred() ? -1 : 0;
     if (PyErr_Occurred())
         PyErr_WriteUnraisable(where);
-    fin__py_restore(aside);
+    fin__py_set_error(aside->error);
     return -1;
 }
 

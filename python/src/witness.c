@@ -48,11 +48,8 @@ static void pywitness_end(struct pywitness *self)
 
 static void pywitness_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-
     pywitness_end((struct pywitness *) object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyObject *pywitness_close(PyObject *object, PyObject *unused)

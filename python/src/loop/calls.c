@@ -71,12 +71,6 @@ int fin__py_loop_usable(const struct fin__py_loop *loop)
     return -1;
 }
 
-static int loop_calls_discard(PyObject *result)
-{
-    Py_XDECREF(result);
-    return result ? 0 : -1;
-}
-
 static int check_callback(struct fin__py_loop *loop, PyObject *callback, const char *function)
 {
     PyObject *name = PyUnicode_FromString(function), *result = NULL;
@@ -85,7 +79,7 @@ static int check_callback(struct fin__py_loop *loop, PyObject *callback, const c
         result = PyObject_CallMethodObjArgs(
             (PyObject *) loop, loop->module->asyncio.name_check_callback, callback, name, NULL);
     Py_XDECREF(name);
-    return loop_calls_discard(result);
+    return fin__py_done(result);
 }
 
 static int loop_calls_check(struct fin__py_loop *loop, PyObject *callback, const char *function,
@@ -96,8 +90,8 @@ static int loop_calls_check(struct fin__py_loop *loop, PyObject *callback, const
     if (!loop->debug)
         return 0;
     if (thread
-        && loop_calls_discard(PyObject_CallMethodNoArgs((PyObject *) loop,
-                                                        loop->module->asyncio.name_check_thread))
+        && fin__py_done(PyObject_CallMethodNoArgs((PyObject *) loop,
+                                                  loop->module->asyncio.name_check_thread))
             < 0)
         return -1;
     return check_callback(loop, callback, function);

@@ -227,8 +227,7 @@ static int loop_handle_report(struct fin__py_handle *handle)
     result = PyObject_CallMethodObjArgs((PyObject *) loop, loop->module->asyncio.name_failed,
                                         handle, error, NULL);
     Py_DECREF(error);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return fin__py_done(result);
 }
 
 int fin__py_handle_run(struct fin__py_handle *handle)
@@ -272,16 +271,25 @@ int fin__py_handle_cancel(struct fin__py_handle *handle)
     return 0;
 }
 
+void fin__py_handle_drop(struct fin__py_handle **at)
+{
+    struct fin__py_handle *handle = *at;
+
+    *at = NULL;
+    if (handle && fin__py_handle_cancel(handle) < 0)
+        PyErr_WriteUnraisable((PyObject *) handle);
+    Py_XDECREF(handle);
+}
+
 static PyObject *cancel(PyObject *object, PyObject *unused)
 {
+    int result;
+
     (void) unused;
     Py_INCREF(object);
-    if (fin__py_handle_cancel((struct fin__py_handle *) object) < 0) {
-        Py_DECREF(object);
-        return NULL;
-    }
+    result = fin__py_handle_cancel((struct fin__py_handle *) object);
     Py_DECREF(object);
-    Py_RETURN_NONE;
+    return fin__py_nothing(result);
 }
 
 /* ---- what it looks like ---- */

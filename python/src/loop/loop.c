@@ -137,7 +137,6 @@ static int loop_clear(PyObject *object)
 
 static void loop_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
     struct fin__py_loop *loop = (struct fin__py_loop *) object;
 
     PyObject_GC_UnTrack(object);
@@ -147,8 +146,7 @@ static void loop_dealloc(PyObject *object)
     Py_CLEAR(loop->context);
     fin__kernel_end(&loop->kernel);
     PyMem_RawFree(loop->buffer);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 /* ---- asyncio's attributes ---- */
@@ -214,42 +212,6 @@ static int set_debug(PyObject *object, PyObject *value, void *unused)
     if (debug < 0)
         return -1;
     ((struct fin__py_loop *) object)->debug = debug;
-    return 0;
-}
-
-static PyObject *get_selector(PyObject *object, void *unused)
-{
-    const struct fin__py_loop *loop = (struct fin__py_loop *) object;
-
-    (void) unused;
-    return Py_NewRef(loop->selector ? loop->selector : Py_None);
-}
-
-static int set_selector(PyObject *object, PyObject *value, void *unused)
-{
-    (void) unused;
-    if (is_deletion(value))
-        return -1;
-    Py_XSETREF(((struct fin__py_loop *) object)->selector,
-               value == Py_None ? NULL : Py_NewRef(value));
-    return 0;
-}
-
-static PyObject *get_factory(PyObject *object, void *unused)
-{
-    const struct fin__py_loop *loop = (struct fin__py_loop *) object;
-
-    (void) unused;
-    return Py_NewRef(loop->task_factory ? loop->task_factory : Py_None);
-}
-
-static int set_factory(PyObject *object, PyObject *value, void *unused)
-{
-    (void) unused;
-    if (is_deletion(value))
-        return -1;
-    Py_XSETREF(((struct fin__py_loop *) object)->task_factory,
-               value == Py_None ? NULL : Py_NewRef(value));
     return 0;
 }
 
@@ -340,24 +302,23 @@ PyDoc_STRVAR(create_task_doc,
              "create_task($self, coro, /, **kwargs)\n--\n\n"
              "As in asyncio: run a coroutine; returns a Task.");
 
-#define VECTOR(function) (PyCFunction)(void (*)(void))(function)
 #define MANY (METH_FASTCALL | METH_KEYWORDS)
 
 static PyMethodDef methods[] = {
-    { "call_soon", VECTOR(fin__py_call_soon), MANY, call_soon_doc },
-    { "call_soon_threadsafe", VECTOR(fin__py_call_soon_threadsafe), MANY, threadsafe_doc },
-    { "call_later", VECTOR(fin__py_call_later), MANY, call_later_doc },
-    { "call_at", VECTOR(fin__py_call_at), MANY, call_at_doc },
+    { "call_soon", FIN__PY_VECTOR(fin__py_call_soon), MANY, call_soon_doc },
+    { "call_soon_threadsafe", FIN__PY_VECTOR(fin__py_call_soon_threadsafe), MANY, threadsafe_doc },
+    { "call_later", FIN__PY_VECTOR(fin__py_call_later), MANY, call_later_doc },
+    { "call_at", FIN__PY_VECTOR(fin__py_call_at), MANY, call_at_doc },
     { "create_future", fin__py_create_future, METH_NOARGS,
       "As in asyncio: a Future of this loop." },
-    { "create_task", VECTOR(fin__py_create_task), MANY, create_task_doc },
+    { "create_task", FIN__PY_VECTOR(fin__py_create_task), MANY, create_task_doc },
     { "time", get_time, METH_NOARGS, "As in asyncio: seconds of a clock that never goes back." },
     { "get_debug", get_debug, METH_NOARGS, "As in asyncio." },
     { "is_closed", is_closed, METH_NOARGS, "As in asyncio." },
     { "stop", stop, METH_NOARGS, "As in asyncio: end run_forever() after this turn." },
     { "_add_callback", fin__py_add_callback, METH_O, NULL },
-    { "_add_reader", VECTOR(fin__py_add_reader), MANY, NULL },
-    { "_add_writer", VECTOR(fin__py_add_writer), MANY, NULL },
+    { "_add_reader", FIN__PY_VECTOR(fin__py_add_reader), MANY, NULL },
+    { "_add_writer", FIN__PY_VECTOR(fin__py_add_writer), MANY, NULL },
     { "_remove_reader", fin__py_remove_reader, METH_O, NULL },
     { "_remove_writer", fin__py_remove_writer, METH_O, NULL },
     { "_open_wake", fin__py_open_wake, METH_NOARGS, NULL },
@@ -367,7 +328,7 @@ static PyMethodDef methods[] = {
     { "_make_tls_transport", fin__py_make_tls_transport, METH_VARARGS, NULL },
     { "_make_transport", fin__py_make_transport, METH_VARARGS, NULL },
     { "_make_datagram", fin__py_make_datagram_transport, METH_VARARGS, NULL },
-    { "_connect", VECTOR(fin__py_connect), METH_FASTCALL, NULL },
+    { "_connect", FIN__PY_VECTOR(fin__py_connect), METH_FASTCALL, NULL },
     { "_serve", fin__py_serve, METH_VARARGS, NULL },
     { "_unserve", fin__py_unserve, METH_O, NULL },
     { "_set_close", fin__py_set_close, METH_VARARGS, NULL },
@@ -385,14 +346,14 @@ static PyGetSetDef properties[] = {
     { "_scheduled", fin__py_scheduled, ignore, NULL, NULL },
     { "_closed", get_closed, set_closed, NULL, NULL },
     { "_debug", get_debug_, set_debug, NULL, NULL },
-    { "_selector", get_selector, set_selector, NULL, NULL },
     { "_lingering", get_lingering, NULL, NULL, NULL },
     { "_native", get_native, NULL, "Whether it polls by itself.", NULL },
-    { "_task_factory", get_factory, set_factory, NULL, NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyMemberDef members[] = {
+    { "_selector", T_OBJECT, offsetof(struct fin__py_loop, selector), 0, NULL },
+    { "_task_factory", T_OBJECT, offsetof(struct fin__py_loop, task_factory), 0, NULL },
     { "_stopping", T_BOOL, offsetof(struct fin__py_loop, stopping), 0, NULL },
     { "_on_closed", T_OBJECT, offsetof(struct fin__py_loop, on_closed), 0, NULL },
     { "_listeners", T_OBJECT, offsetof(struct fin__py_loop, listeners), 0, NULL },

@@ -60,6 +60,9 @@ struct fin__py_handle *fin__py_handle_new(struct fin__py_loop *loop,
 /* As cancel() does. 0, or -1 with an exception. */
 int fin__py_handle_cancel(struct fin__py_handle *handle);
 
+/* A timer that is not wanted any more, or NULL: it is cancelled and dropped. */
+void fin__py_handle_drop(struct fin__py_handle **at);
+
 /* Calls it, and has the loop report what it raises. 0; -1: SystemExit, KeyboardInterrupt, or the
  * report failed. */
 int fin__py_handle_run(struct fin__py_handle *handle);
@@ -132,11 +135,10 @@ struct fin__py_loop {
     bool makes_tcp; /* sockets that it connects are TCP, for certain */
     bool closes;    /* transports that are closed end by close_policy */
 
-    PyObject *selector; /* NULL: None */
-    PyObject *task_factory;
-    double resolution; /* of its clock */
-    int wake;          /* an eventfd, -1: none */
-    bool woken;        /* written, and not read yet */
+    PyObject *selector, *task_factory; /* NULL, or None: there is none */
+    double resolution;                 /* of its clock */
+    int wake;                          /* an eventfd, -1: none */
+    bool woken;                        /* written, and not read yet */
     bool stopping, debug, closed;
     bool turning;     /* in a turn of its own */
     bool own_call_at; /* the program's, by which call_later() has to go */

@@ -36,6 +36,11 @@ static PyObject *create_by_asyncio(PyObject *object, PyObject *const *args, Py_s
     return PyObject_Vectorcall(a->create_task, values, (size_t) count + 1, keywords);
 }
 
+static bool has_factory(const struct fin__py_loop *loop)
+{
+    return loop->task_factory && !Py_IsNone(loop->task_factory);
+}
+
 PyObject *fin__py_create_task(PyObject *object, PyObject *const *args, Py_ssize_t count,
                               PyObject *keywords)
 {
@@ -44,7 +49,7 @@ PyObject *fin__py_create_task(PyObject *object, PyObject *const *args, Py_ssize_
     Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
     PyObject *values[8], *names, *type, *task;
 
-    if (loop->debug || loop->closed || loop->task_factory || count != 1 || named > 6)
+    if (loop->debug || loop->closed || has_factory(loop) || count != 1 || named > 6)
         return create_by_asyncio(object, args, count, keywords);
     type = PyDict_GetItemWithError(a->tasks, a->name_task);
     if (!type)

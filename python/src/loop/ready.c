@@ -55,9 +55,8 @@ static int contains(PyObject *object, PyObject *handle)
 
 static PyObject *ready_append(PyObject *object, PyObject *handle)
 {
-    if (fin__py_ring_push(((struct ready *) object)->loop, NULL, Py_NewRef(handle), NULL) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(
+        fin__py_ring_push(((struct ready *) object)->loop, NULL, Py_NewRef(handle), NULL));
 }
 
 /* ---- a step of the loop's own, as a handle ---- */
@@ -96,9 +95,7 @@ static PyObject *step_run(PyObject *object, PyObject *unused)
     result = entry.step(step->loop, entry.self, entry.arg);
     Py_DECREF(entry.self);
     Py_XDECREF(entry.arg);
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(result);
 }
 
 static PyObject *step_is_cancelled(PyObject *object, void *unused)
@@ -140,12 +137,9 @@ static int step_clear(PyObject *object)
 
 static void step_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-
     PyObject_GC_UnTrack(object);
     (void) step_clear(object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyMethodDef step_methods[] = {
@@ -226,12 +220,9 @@ static int ready_traverse(PyObject *object, visitproc visit, void *arg)
 
 static void ready_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-
     PyObject_GC_UnTrack(object);
     Py_XDECREF(((struct ready *) object)->loop);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyMethodDef methods[] = {

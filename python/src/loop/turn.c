@@ -57,8 +57,7 @@ static int turn_queue(struct fin__py_loop *loop, PyObject *key, int at)
         return fin__py_ring_push(loop, NULL, Py_NewRef(handle), NULL);
     done = at == READ_AT ? fin__py_remove_reader((PyObject *) loop, PyTuple_GET_ITEM(key, 0))
                          : fin__py_remove_writer((PyObject *) loop, PyTuple_GET_ITEM(key, 0));
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 static int turn_take(void *arg, PyObject *key, int events)
@@ -85,7 +84,7 @@ static int poll_other(struct fin__py_loop *loop, int timeout_ms)
     PyObject *timeout = seconds(timeout_ms), *events = NULL, *done = NULL;
     PyObject *selector = Py_XNewRef(loop->selector);
 
-    if (timeout && selector)
+    if (timeout && selector && !Py_IsNone(selector))
         events = PyObject_CallMethodOneArg(selector, loop->module->name_select, timeout);
     else if (timeout)
         PyErr_SetString(PyExc_RuntimeError, "the loop has no selector");
@@ -94,8 +93,7 @@ static int poll_other(struct fin__py_loop *loop, int timeout_ms)
     Py_XDECREF(selector);
     Py_XDECREF(timeout);
     Py_XDECREF(events);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 static int poll_for_events(struct fin__py_loop *loop)
@@ -119,11 +117,8 @@ static int poll_for_events(struct fin__py_loop *loop)
 
 static int run_other(struct fin__py_loop *loop, PyObject *handle, PyObject *method)
 {
-    PyObject *result = method ? PyObject_CallMethodOneArg((PyObject *) loop, method, handle)
-                              : PyObject_CallMethodNoArgs(handle, loop->module->asyncio.name_run);
-
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return fin__py_done(method ? PyObject_CallMethodOneArg((PyObject *) loop, method, handle)
+                               : PyObject_CallMethodNoArgs(handle, loop->module->asyncio.name_run));
 }
 
 static int run_handle(struct fin__py_loop *loop, PyObject *handle)
@@ -151,8 +146,7 @@ static int run_step(struct fin__py_loop *loop, const struct fin__py_entry *entry
         return result;
     done = PyObject_CallMethod((PyObject *) loop, "_step_took", "Od", entry->self,
                                (double) (fin__now() - begun) / 1e9);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 /* Those that were queued when it began: what they queue waits for the next turn. */
@@ -184,9 +178,7 @@ PyObject *fin__py_run_once(PyObject *object, PyObject *unused)
         ? -1
         : 0;
     loop->turning = before;
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(result);
 }
 
 /* While only C runs, nothing else checks for signals or releases the interpreter's lock. */

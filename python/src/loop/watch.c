@@ -35,13 +35,9 @@ static PyObject *pair_with(PyObject *key, int at, PyObject *handle)
 
 static int cancel(struct fin__py_loop *loop, PyObject *handle)
 {
-    PyObject *result;
-
     if (fin__py_is_handle(loop, handle))
         return fin__py_handle_cancel((struct fin__py_handle *) handle);
-    result = PyObject_CallMethodNoArgs(handle, loop->module->asyncio.name_cancel);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return fin__py_done(PyObject_CallMethodNoArgs(handle, loop->module->asyncio.name_cancel));
 }
 
 /* ---- the key ---- */
@@ -70,8 +66,7 @@ static int set(struct fin__py_selector *selector, PyObject *fileobj, PyObject *k
     else if (mask)
         result = fin__py_register((PyObject *) selector, args, 3, NULL);
     Py_XDECREF(mask);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return fin__py_done(result);
 }
 
 static int events_of(PyObject *key)
@@ -138,14 +133,6 @@ static PyObject *by_asyncio(PyObject *method, PyObject *object, PyObject *const 
     return result;
 }
 
-/* Keys of another selector's make aren't ours to read. */
-static bool is_native(const struct fin__py_loop *loop)
-{
-    const struct fin__py_selector *selector = fin__py_loop_selector(loop);
-
-    return selector && !selector->wrapped;
-}
-
 static PyObject *loop_watch_add(const struct side *side, PyObject *object, PyObject *const *args,
                                 Py_ssize_t count)
 {
@@ -157,7 +144,7 @@ static PyObject *loop_watch_add(const struct side *side, PyObject *object, PyObj
         return NULL;
     if (count < 2)
         return PyErr_Format(PyExc_TypeError, "a file object and a callback are needed");
-    if (!is_native(loop))
+    if (!fin__py_loop_selector(loop)) /* keys of another one's make aren't ours to read */
         return by_asyncio(side->asyncio, object, args, count);
     wish.callback = args[1];
     wish.args = args + 2;
@@ -175,7 +162,7 @@ static PyObject *take_out(const struct side *side, PyObject *object, PyObject *f
 
     if (loop->closed)
         Py_RETURN_FALSE;
-    if (!is_native(loop))
+    if (!fin__py_loop_selector(loop))
         return by_asyncio(side->asyncio, object, &fileobj, 1);
     result = loop_watch_replace(loop, side, fileobj, NULL);
     return result < 0 ? NULL : PyBool_FromLong(result);

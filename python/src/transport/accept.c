@@ -45,20 +45,16 @@ void fin__py_no_delay(int fd)
 
 static int accept_report(struct listener *l, const char *what)
 {
-    PyObject *error, *message, *result = NULL;
+    PyObject *error;
+    int result;
 
     if (fin__py_ends_the_run())
         return -1;
     error = fin__py_take_error();
-    message = PyUnicode_FromString(what);
-    if (message)
-        result = PyObject_CallMethodObjArgs((PyObject *) l->loop,
-                                            l->loop->module->asyncio.name_accept_failed, l->sock,
-                                            message, error, NULL);
+    result = fin__py_loop_tell(l->loop, l->loop->module->asyncio.name_accept_failed, l->sock, what,
+                               error);
     Py_DECREF(error);
-    Py_XDECREF(message);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return result;
 }
 
 static PyObject *make_protocol(struct fin__py_transport *t, PyObject *factory)
@@ -148,8 +144,7 @@ static int wait_for_resources(struct listener *l, int error)
     done =
         again ? PyObject_CallMethod((PyObject *) l->loop, "call_later", "dO", RETRY, again) : NULL;
     Py_XDECREF(again);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 static int refused(struct listener *l, int error)
@@ -277,7 +272,6 @@ static int accept_traverse(PyObject *object, visitproc visit, void *arg)
 static void accept_dealloc(PyObject *object)
 {
     struct listener *l = (struct listener *) object;
-    PyTypeObject *type = Py_TYPE(object);
 
     PyObject_GC_UnTrack(object);
     Py_CLEAR(l->factory);
@@ -286,8 +280,7 @@ static void accept_dealloc(PyObject *object)
     Py_CLEAR(l->sock);
     Py_CLEAR(l->tls);
     Py_CLEAR(l->loop);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyMethodDef methods[] = {

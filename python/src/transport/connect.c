@@ -222,17 +222,28 @@ static PyObject *send_method(PyObject *object, PyObject *value)
     return next(object);
 }
 
+int fin__py_thrown(PyObject *args, PyObject **type, PyObject **value)
+{
+    PyObject *trace;
+
+    *value = NULL;
+    if (!PyArg_ParseTuple(args, "O|OO:throw", type, value, &trace))
+        return -1;
+    if (PyExceptionInstance_Check(*type)) {
+        *value = *type;
+        *type = (PyObject *) Py_TYPE(*value);
+    }
+    return 0;
+}
+
 static PyObject *throw_(PyObject *object, PyObject *args)
 {
-    PyObject *type, *value = NULL, *trace = NULL;
+    PyObject *type, *value;
 
-    if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &trace))
-        return NULL;
-    give_up((struct attempt *) object);
-    if (PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *) Py_TYPE(type), type);
-    else
+    if (fin__py_thrown(args, &type, &value) == 0) {
+        give_up((struct attempt *) object);
         PyErr_SetObject(type, value);
+    }
     return NULL;
 }
 
@@ -241,11 +252,6 @@ static PyObject *connect_close(PyObject *object, PyObject *unused)
     (void) unused;
     give_up((struct attempt *) object);
     Py_RETURN_NONE;
-}
-
-static PyObject *itself(PyObject *object)
-{
-    return Py_NewRef(object);
 }
 
 /* ---- the type ---- */
@@ -278,7 +284,6 @@ static void finalize(PyObject *object)
 static void connect_dealloc(PyObject *object)
 {
     struct attempt *c = (struct attempt *) object;
-    PyTypeObject *type = Py_TYPE(object);
 
     if (PyObject_CallFinalizerFromDealloc(object) < 0)
         return;
@@ -286,8 +291,7 @@ static void connect_dealloc(PyObject *object)
     give_up(c);
     Py_CLEAR(c->factory);
     Py_CLEAR(c->loop);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyMethodDef methods[] = {
@@ -303,9 +307,9 @@ static PyType_Slot slots[] = {
     { Py_tp_traverse, connect_traverse },
     { Py_tp_finalize, finalize },
     { Py_tp_dealloc, connect_dealloc },
-    { Py_tp_iter, itself },
+    { Py_tp_iter, PyObject_SelfIter },
     { Py_tp_iternext, next },
-    { Py_am_await, itself },
+    { Py_am_await, PyObject_SelfIter },
     { Py_am_send, send_ },
     { 0, NULL },
 };
@@ -320,17 +324,8 @@ static PyType_Spec spec = {
 /* asyncio.iscoroutine() asks collections.abc. */
 int fin__py_add_connect(PyObject *module, struct fin__py_asyncio *a)
 {
-    PyObject *coroutine, *done = NULL;
-
     a->connect_type = (PyTypeObject *) PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!a->connect_type)
-        return -1;
-    coroutine = fin__py_fetch("collections.abc", "Coroutine");
-    if (coroutine)
-        done = PyObject_CallMethod(coroutine, "register", "O", a->connect_type);
-    Py_XDECREF(coroutine);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return a->connect_type ? fin__py_enlist("Coroutine", a->connect_type) : -1;
 }
 
 /* ---- of the loop ---- */

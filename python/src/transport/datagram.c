@@ -82,16 +82,6 @@ static void take_off(struct fin__py_datagrams *d, const PyObject *data)
     Py_XDECREF(first.to);
 }
 
-static void disarm(struct fin__py_datagrams *d)
-{
-    struct fin__py_handle *timer = d->timer;
-
-    d->timer = NULL;
-    if (timer && fin__py_handle_cancel(timer) < 0)
-        PyErr_WriteUnraisable((PyObject *) d);
-    Py_XDECREF(timer);
-}
-
 void fin__py_datagram_drop(struct fin__py_transport *t)
 {
     struct fin__py_datagrams *d = of((PyObject *) t);
@@ -101,7 +91,7 @@ void fin__py_datagram_drop(struct fin__py_transport *t)
     d->kept = NULL; /* an address may be an object of any kind, which may do anything as it goes */
     d->at = d->count = d->room = 0;
     t->output.count = 0;
-    disarm(d);
+    fin__py_handle_drop(&d->timer);
     for (size_t i = from; i < from + count; i++) {
         Py_DECREF(kept[i].data);
         Py_XDECREF(kept[i].to);
@@ -337,7 +327,7 @@ static PyObject *try_again(PyObject *object, PyObject *unused)
     bool closes = d->base.ending != NULL;
 
     (void) unused;
-    disarm(d);
+    fin__py_handle_drop(&d->timer);
     if (d->count > 0 && fin__py_transport_news(object, closes && !d->moved ? 0 : EPOLLOUT) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -357,8 +347,7 @@ static int datagram_refused(struct fin__py_datagrams *d)
     done = PyObject_CallMethodOneArg(protocol, t->loop->module->asyncio.name_error_received, error);
     Py_DECREF(protocol);
     Py_DECREF(error);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 /* What follows the one that was refused is tried in the next turn: no event would tell. */
@@ -484,9 +473,7 @@ static PyObject *send_to(PyObject *object, PyObject *const *args, Py_ssize_t cou
         Py_XDECREF(to);
     }
     PyBuffer_Release(&view);
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(result);
 }
 
 /* ---- making ---- */
@@ -535,10 +522,8 @@ PyObject *fin__py_make_datagram_transport(PyObject *object, PyObject *args)
 
 /* ---- the type ---- */
 
-#define VECTOR(function) (PyCFunction)(void (*)(void))(function)
-
 static PyMethodDef methods[] = {
-    { "sendto", VECTOR(send_to), METH_FASTCALL | METH_KEYWORDS, "As in asyncio." },
+    { "sendto", FIN__PY_VECTOR(send_to), METH_FASTCALL | METH_KEYWORDS, "As in asyncio." },
     { "_try_again", try_again, METH_NOARGS, NULL },
     { NULL, NULL, 0, NULL },
 };

@@ -4,6 +4,8 @@
 
 #include "transport/tls.h"
 
+#include "arguments.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
@@ -161,7 +163,7 @@ PyObject *fin__py_transport_sock(struct fin__py_transport *t)
         return Py_NewRef(Py_None);
     a = &t->loop->module->asyncio;
     fin__py_transport_hurry(t);
-    t->sock = PyObject_CallFunction(a->socket_of, "i", t->fd);
+    t->sock = PyObject_CallFunction(a->socket, "iiii", -1, -1, -1, t->fd); /* the last: fileno */
     return Py_XNewRef(t->sock);
 }
 
@@ -250,23 +252,14 @@ static PyObject *info_find(struct fin__py_transport *t, PyObject *key)
 PyObject *fin__py_transport_info(PyObject *object, PyObject *const *args, Py_ssize_t count,
                                  PyObject *keywords)
 {
-    Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
-    PyObject *key = count > 0 ? args[0] : NULL, *fallback = count > 1 ? args[1] : Py_None, *found;
+    static const char *const names[] = { "name", "default", NULL };
+    static const struct fin__py_call call = { "get_extra_info", names, 1 };
+    PyObject *values[2], *found;
 
-    for (Py_ssize_t i = 0; i < named; i++) {
-        PyObject *keyword = PyTuple_GET_ITEM(keywords, i);
-
-        if (PyUnicode_CompareWithASCIIString(keyword, "name") == 0)
-            key = args[count + i];
-        else if (PyUnicode_CompareWithASCIIString(keyword, "default") == 0)
-            fallback = args[count + i];
-        else
-            return PyErr_Format(PyExc_TypeError, "get_extra_info() has no argument %R", keyword);
-    }
-    if (!key || count > 2)
-        return PyErr_Format(PyExc_TypeError, "get_extra_info() takes a name and a default");
-    found = info_find((struct fin__py_transport *) object, key);
+    if (fin__py_spread(&call, args, count, keywords, values) < 0)
+        return NULL;
+    found = info_find((struct fin__py_transport *) object, values[0]);
     if (found || PyErr_Occurred())
         return found;
-    return Py_NewRef(fallback);
+    return Py_NewRef(values[1] ? values[1] : Py_None);
 }

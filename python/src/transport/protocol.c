@@ -53,24 +53,27 @@ int fin__py_protocol_tell(struct fin__py_transport *t, PyObject *method, const c
 
 /* ---- exceptions ---- */
 
+int fin__py_loop_tell(struct fin__py_loop *loop, PyObject *method, PyObject *whose,
+                      const char *what, PyObject *error)
+{
+    PyObject *message = PyUnicode_FromString(what), *result = NULL;
+
+    if (message)
+        result = PyObject_CallMethodObjArgs((PyObject *) loop, method, whose, message, error, NULL);
+    Py_XDECREF(message);
+    return fin__py_done(result);
+}
+
 /* What the program did before it raised may have ended the transport, which knows no loop then. */
 static int protocol_tell(struct fin__py_transport *t, const char *what, PyObject *error)
 {
-    PyObject *message, *result = NULL;
-
     if (!t->loop) {
         PyErr_SetObject((PyObject *) Py_TYPE(error), error);
         PyErr_WriteUnraisable((PyObject *) t);
         return 0;
     }
-    message = PyUnicode_FromString(what);
-    if (message)
-        result = PyObject_CallMethodObjArgs((PyObject *) t->loop,
-                                            t->loop->module->asyncio.name_transport_failed, t,
-                                            message, error, NULL);
-    Py_XDECREF(message);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return fin__py_loop_tell(t->loop, t->loop->module->asyncio.name_transport_failed,
+                             (PyObject *) t, what, error);
 }
 
 int fin__py_transport_report(struct fin__py_transport *t, const char *what)
@@ -116,11 +119,8 @@ int fin__py_transport_fail_errno(struct fin__py_transport *t, int error, const c
 
 static int future_set(const struct fin__py_asyncio *a, PyObject *future, PyObject *error)
 {
-    PyObject *result = PyObject_CallMethodOneArg(
-        future, error ? a->name_set_exception : a->name_set_result, error ? error : Py_None);
-
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    return fin__py_done(PyObject_CallMethodOneArg(
+        future, error ? a->name_set_exception : a->name_set_result, error ? error : Py_None));
 }
 
 static int future_is_done(const struct fin__py_asyncio *a, PyObject *future)

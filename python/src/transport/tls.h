@@ -66,12 +66,9 @@ extern struct fin__py_openssl fin__py_openssl;
 
 /* ---- tls_layout.c: CPython's side ---- */
 
-/* The SSL of an _ssl._SSLSocket on memory BIOs; NULL: its layout is not one that we know, or a
- * check failed. */
-struct ssl_st *fin__py_ssl_of(PyObject *object);
-
-/* The same of one on a socket. */
-struct ssl_st *fin__py_ssl_of_socket(PyObject *object);
+/* The SSL of an _ssl._SSLSocket on memory BIOs, or on a socket; NULL: its layout is not one that we
+ * know, or a check failed. */
+struct ssl_st *fin__py_ssl_of(PyObject *object, bool on_memory);
 
 /* is_known_layout(session): whether all sessions can be used. OSError: there is no descriptor to
  * look by. */
@@ -194,7 +191,11 @@ bool fin__py_tls_postpones(struct fin__py_transport *t, enum fin__py_later what,
 /* A timer at which `_deadline()` of the transport is called, in place of the one before. 0 or
  * -1. */
 int fin__py_tls_arm(struct fin__py_transport *t, double seconds);
-void fin__py_tls_disarm(struct fin__py_tls *tls);
+static inline void fin__py_tls_disarm(struct fin__py_tls *tls)
+{
+    fin__py_handle_drop(&tls->timer);
+}
+
 PyObject *fin__py_tls_deadline(PyObject *object, PyObject *unused);
 
 /* connection_lost() is due: wakes the task that waits for the handshake. 0 or -1. */

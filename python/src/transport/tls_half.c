@@ -59,7 +59,7 @@ static bool is_half_written(struct ssl_st *ssl)
 
 PyObject *fin__py_is_half_written(PyObject *module, PyObject *session)
 {
-    struct ssl_st *ssl = fin__py_ssl_of_socket(session);
+    struct ssl_st *ssl = fin__py_ssl_of(session, false);
     bool half;
 
     (void) module;

@@ -76,21 +76,11 @@ static const struct session *session_at(PyObject *object, bool on_memory)
     return looks_right(session) ? session : NULL;
 }
 
-static struct ssl_st *ssl_at(PyObject *object, bool on_memory)
+struct ssl_st *fin__py_ssl_of(PyObject *object, bool on_memory)
 {
     const struct session *session = session_at(object, on_memory);
 
     return session && is_right(session) ? session->ssl : NULL;
-}
-
-struct ssl_st *fin__py_ssl_of(PyObject *object)
-{
-    return ssl_at(object, true);
-}
-
-struct ssl_st *fin__py_ssl_of_socket(PyObject *object)
-{
-    return ssl_at(object, false);
 }
 
 /* ---- the first one ---- */
@@ -147,5 +137,5 @@ PyObject *fin__py_is_known_layout(PyObject *module, PyObject *object)
 PyObject *fin__py_is_known_session(PyObject *module, PyObject *session)
 {
     (void) module;
-    return PyBool_FromLong(fin__py_ssl_of(session) != NULL);
+    return PyBool_FromLong(fin__py_ssl_of(session, true) != NULL);
 }

@@ -86,9 +86,7 @@ static PyObject *find_openssl(PyObject *module, PyObject *path)
     missing = find(text);
     if (missing)
         return PyUnicode_FromString(missing);
-    if (fin__py_wire_prepare() < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(fin__py_wire_prepare());
 }
 
 static PyMethodDef methods[] = {

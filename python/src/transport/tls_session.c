@@ -52,7 +52,7 @@ static void tls_free(struct fin__py_tls *tls)
 static int plug(struct fin__py_tls *tls, int fd)
 {
     tls->session = PyObject_GetAttrString(tls->object, "_sslobj");
-    tls->ssl = tls->session ? fin__py_ssl_of(tls->session) : NULL;
+    tls->ssl = tls->session ? fin__py_ssl_of(tls->session, true) : NULL;
     if (!tls->ssl) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_RuntimeError, "the session is of an unknown kind");
@@ -214,16 +214,6 @@ bool fin__py_refuses(const struct fin__py_transport *t, const char *method)
 
 /* ---- timers ---- */
 
-void fin__py_tls_disarm(struct fin__py_tls *tls)
-{
-    struct fin__py_handle *timer = tls->timer;
-
-    tls->timer = NULL;
-    if (timer && fin__py_handle_cancel(timer) < 0)
-        PyErr_WriteUnraisable((PyObject *) timer);
-    Py_XDECREF(timer);
-}
-
 int fin__py_tls_arm(struct fin__py_transport *t, double seconds)
 {
     fin__py_tls_disarm(t->tls);
@@ -262,9 +252,7 @@ PyObject *fin__py_tls_deadline(PyObject *object, PyObject *unused)
         result = too_slow(t);
     else if (t->tls->shutting)
         result = fin__py_tls_shut_too_late(t);
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(result);
 }
 
 /* ---- the handshake ---- */

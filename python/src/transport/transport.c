@@ -106,22 +106,32 @@ int fin__py_transport_clear(PyObject *object)
     return 0;
 }
 
+/* `server` is told, and is dropped by its caller. */
+static int tell_server(struct fin__py_transport *t, PyObject *server, PyObject *method)
+{
+    return fin__py_done(FIN__PY_SERVER_HAS_TRANSPORTS
+                            ? PyObject_CallMethodOneArg(server, method, (PyObject *) t)
+                            : PyObject_CallMethodNoArgs(server, method));
+}
+
+int fin__py_transport_attach(struct fin__py_transport *t)
+{
+    if (!t->server)
+        return 0;
+    t->counted = tell_server(t, t->server, t->loop->module->asyncio.name_attach) == 0;
+    return t->counted ? 0 : -1;
+}
+
 int fin__py_transport_detach(struct fin__py_transport *t)
 {
-    const struct fin__py_asyncio *a = &t->loop->module->asyncio;
-    PyObject *server = t->server, *result;
+    PyObject *server = t->server;
+    int result = 0;
 
     t->server = NULL;
-    if (!server || !t->counted) {
-        Py_XDECREF(server);
-        return 0;
-    }
-    result = a->attach_takes_transport
-        ? PyObject_CallMethodOneArg(server, a->name_detach, (PyObject *) t)
-        : PyObject_CallMethodNoArgs(server, a->name_detach);
-    Py_DECREF(server);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
+    if (server && t->counted)
+        result = tell_server(t, server, t->loop->module->asyncio.name_detach);
+    Py_XDECREF(server);
+    return result;
 }
 
 /* Nobody has it any more, and nobody closed it. */
@@ -144,7 +154,6 @@ void fin__py_transport_finalize(PyObject *object)
 void fin__py_transport_dealloc(PyObject *object)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) object;
-    PyTypeObject *type = Py_TYPE(object);
 
     if (t->fd >= 0 && PyObject_CallFinalizerFromDealloc(object) < 0)
         return;
@@ -158,8 +167,7 @@ void fin__py_transport_dealloc(PyObject *object)
     fin__drop(&t->fd);
     fin__py_output_free(t);
     Py_CLEAR(t->loop);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 /* ---- the epoll set ---- */
@@ -277,21 +285,6 @@ int fin__py_transport_news(PyObject *object, uint32_t events)
     return is_of_interest(t) ? fin__py_transport_queue(t) : 0;
 }
 
-int fin__py_transport_attach(struct fin__py_transport *t)
-{
-    const struct fin__py_asyncio *a = &t->loop->module->asyncio;
-    PyObject *result;
-
-    if (!t->server)
-        return 0;
-    result = a->attach_takes_transport
-        ? PyObject_CallMethodOneArg(t->server, a->name_attach, (PyObject *) t)
-        : PyObject_CallMethodNoArgs(t->server, a->name_attach);
-    t->counted = result != NULL;
-    Py_XDECREF(result);
-    return result ? 0 : -1;
-}
-
 int fin__py_transport_begin(struct fin__py_loop *loop, PyObject *self, PyObject *waiter)
 {
     struct fin__py_transport *t = (struct fin__py_transport *) self;
@@ -395,33 +388,28 @@ static struct fin__py_transport *of(PyObject *object)
     return (struct fin__py_transport *) object;
 }
 
-static PyObject *nothing(int result)
-{
-    return result < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 static PyObject *transport_close(PyObject *object, PyObject *unused)
 {
     (void) unused;
-    return nothing(fin__py_transport_close(of(object)));
+    return fin__py_nothing(fin__py_transport_close(of(object)));
 }
 
 static PyObject *abort_(PyObject *object, PyObject *unused)
 {
     (void) unused;
-    return nothing(fin__py_transport_force(of(object), NULL));
+    return fin__py_nothing(fin__py_transport_force(of(object), NULL));
 }
 
 static PyObject *force_close(PyObject *object, PyObject *error)
 {
-    return nothing(fin__py_transport_force(of(object), error == Py_None ? NULL : error));
+    return fin__py_nothing(fin__py_transport_force(of(object), error == Py_None ? NULL : error));
 }
 
 static PyObject *call_connection_lost(PyObject *object, PyObject *error)
 {
     struct fin__py_transport *t = of(object);
 
-    return nothing(t->loop ? fin__py_transport_lose(t->loop, object, error) : 0);
+    return fin__py_nothing(t->loop ? fin__py_transport_lose(t->loop, object, error) : 0);
 }
 
 static PyObject *is_closing(PyObject *object, PyObject *unused)
@@ -457,7 +445,7 @@ static PyObject *resume_reading(PyObject *object, PyObject *unused)
     if (t->closing || !t->paused)
         Py_RETURN_NONE;
     t->paused = false;
-    return nothing(is_of_interest(t) && !t->drained ? fin__py_transport_queue(t) : 0);
+    return fin__py_nothing(is_of_interest(t) && !t->drained ? fin__py_transport_queue(t) : 0);
 }
 
 static PyObject *get_protocol(PyObject *object, PyObject *unused)
@@ -470,7 +458,7 @@ static PyObject *set_protocol(PyObject *object, PyObject *protocol)
 {
     if (!of(object)->loop) /* as asyncio: a closed transport takes anything */
         Py_RETURN_NONE;
-    return nothing(fin__py_transport_set_protocol(of(object), protocol));
+    return fin__py_nothing(fin__py_transport_set_protocol(of(object), protocol));
 }
 
 static PyObject *get_size(PyObject *object, PyObject *unused)
@@ -525,14 +513,6 @@ static PyObject *get_sock(PyObject *object, void *unused)
     return fin__py_transport_sock(of(object));
 }
 
-static PyObject *get_losing(PyObject *object, void *unused)
-{
-    (void) unused;
-    return PyLong_FromLong(of(object)->losing);
-}
-
-#define VECTOR(function) (PyCFunction)(void (*)(void))(function)
-
 static PyMethodDef methods[] = {
     { "close", transport_close, METH_NOARGS, "As in asyncio." },
     { "abort", abort_, METH_NOARGS, "As in asyncio." },
@@ -544,29 +524,17 @@ static PyMethodDef methods[] = {
     { "set_protocol", set_protocol, METH_O, "As in asyncio." },
     { "get_write_buffer_size", get_size, METH_NOARGS, "As in asyncio." },
     { "get_write_buffer_limits", get_limits, METH_NOARGS, "As in asyncio." },
-    { "set_write_buffer_limits", VECTOR(fin__py_transport_set_limits), METH_VARARGS | METH_KEYWORDS,
-      "As in asyncio." },
-    { "get_extra_info", VECTOR(fin__py_transport_info), METH_FASTCALL | METH_KEYWORDS,
+    { "set_write_buffer_limits", FIN__PY_VECTOR(fin__py_transport_set_limits),
+      METH_VARARGS | METH_KEYWORDS, "As in asyncio." },
+    { "get_extra_info", FIN__PY_VECTOR(fin__py_transport_info), METH_FASTCALL | METH_KEYWORDS,
       "As in asyncio." },
     { "_force_close", force_close, METH_O, NULL },
     { "_call_connection_lost", call_connection_lost, METH_O, NULL },
     { "_close_plainly", close_plainly, METH_NOARGS, NULL },
     { "_begin", begin, METH_NOARGS, NULL },
-    { "_close_by", VECTOR(fin__py_close_by), METH_FASTCALL, NULL },
+    { "_close_by", FIN__PY_VECTOR(fin__py_close_by), METH_FASTCALL, NULL },
     { NULL, NULL, 0, NULL },
 };
-
-static PyObject *get_paused(PyObject *object, void *unused)
-{
-    (void) unused;
-    return PyBool_FromLong(of(object)->paused);
-}
-
-static PyObject *get_writing_paused(PyObject *object, void *unused)
-{
-    (void) unused;
-    return PyBool_FromLong(of(object)->writing_paused);
-}
 
 static PyObject *get_is_tls(PyObject *object, void *unused)
 {
@@ -577,9 +545,6 @@ static PyObject *get_is_tls(PyObject *object, void *unused)
 static PyGetSetDef properties[] = {
     { "__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL },
     { "_sock", get_sock, NULL, NULL, NULL },
-    { "_conn_lost", get_losing, NULL, NULL, NULL },
-    { "_paused", get_paused, NULL, NULL, NULL },
-    { "_protocol_paused", get_writing_paused, NULL, NULL, NULL },
     { "_is_tls", get_is_tls, NULL, NULL, NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
@@ -590,6 +555,10 @@ static PyMemberDef members[] = {
     { "_loop", T_OBJECT, offsetof(struct fin__py_transport, loop), READONLY, NULL },
     { "_ending", T_OBJECT, offsetof(struct fin__py_transport, ending), READONLY, NULL },
     { "_server", T_OBJECT, offsetof(struct fin__py_transport, server), READONLY, NULL },
+    { "_conn_lost", T_BOOL, offsetof(struct fin__py_transport, losing), READONLY, NULL },
+    { "_paused", T_BOOL, offsetof(struct fin__py_transport, paused), READONLY, NULL },
+    { "_protocol_paused", T_BOOL, offsetof(struct fin__py_transport, writing_paused), READONLY,
+      NULL },
     { "_sock_fd", T_INT, offsetof(struct fin__py_transport, fd), READONLY, NULL },
     { NULL, 0, 0, 0, NULL },
 };

@@ -58,6 +58,8 @@ struct fin__py_transport {
     int error;  /* of connect(2) */
     int failed; /* a negative errno: why it closed itself */
     unsigned lost_writes;
+    bool losing; /* connection_lost() is queued */
+    bool paused, writing_paused;
     bool watched : 1;    /* has its entry in the epoll set */
     bool counted : 1;    /* by the server */
     bool connecting : 1; /* connect(2) goes on */
@@ -68,11 +70,8 @@ struct fin__py_transport {
     bool much : 1;       /* the last read was a large one */
     bool ended : 1;      /* a read gave 0 */
     bool reading_over : 1;
-    bool paused : 1;
-    bool writing_paused : 1;
     bool eof : 1; /* write_eof() */
     bool closing : 1;
-    bool losing : 1;    /* connection_lost() is queued */
     bool lost : 1;      /* and was called */
     bool shut : 1;      /* FIN is queued */
     bool tcp : 1;       /* and no MPTCP, for certain */
@@ -148,6 +147,11 @@ PyObject *fin__py_protocol_pass(struct fin__py_transport *t, PyObject *method, P
 /* The same from within a method that the program has called: in the context that there is. What it
  * raises is reported under `what`. 0, or -1 if that failed. */
 int fin__py_protocol_tell(struct fin__py_transport *t, PyObject *method, const char *what);
+
+/* By that method the loop reports an error, of a transport or a listening socket. 0, or -1 with an
+ * exception. */
+int fin__py_loop_tell(struct fin__py_loop *loop, PyObject *method, PyObject *whose,
+                      const char *what, PyObject *error);
 
 /* Report the exception that is set: 0; -1: it has to end the loop's run. */
 int fin__py_transport_report(struct fin__py_transport *t, const char *what);
@@ -251,6 +255,9 @@ static inline void fin__py_transport_hurry(struct fin__py_transport *t)
         fin__py_no_delay(t->fd);
     t->delays = false;
 }
+
+/* What a coroutine's throw() is given, borrowed. 0, or -1 with TypeError. */
+int fin__py_thrown(PyObject *args, PyObject **type, PyObject **value);
 
 PyObject *fin__py_connect(PyObject *object, PyObject *const *args, Py_ssize_t count);
 int fin__py_connected(struct fin__py_transport *t);

@@ -106,14 +106,9 @@ static PyObject *waiting_next(PyObject *object)
 
 static PyObject *waiting_throw(PyObject *object, PyObject *args)
 {
-    PyObject *type, *value = NULL, *trace = NULL;
+    PyObject *type, *value;
 
-    if (!PyArg_ParseTuple(args, "O|OO:throw", &type, &value, &trace)
-        || waiting_end((struct waiting *) object) < 0)
-        return NULL;
-    if (PyExceptionInstance_Check(type))
-        PyErr_SetObject((PyObject *) Py_TYPE(type), type);
-    else
+    if (fin__py_thrown(args, &type, &value) == 0 && waiting_end((struct waiting *) object) == 0)
         PyErr_SetObject(type, value);
     return NULL;
 }
@@ -121,14 +116,7 @@ static PyObject *waiting_throw(PyObject *object, PyObject *args)
 static PyObject *waiting_close(PyObject *object, PyObject *unused)
 {
     (void) unused;
-    if (waiting_end((struct waiting *) object) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *waiting_itself(PyObject *object)
-{
-    return Py_NewRef(object);
+    return fin__py_nothing(waiting_end((struct waiting *) object));
 }
 
 /* ---- the type ---- */
@@ -148,12 +136,9 @@ static int waiting_clear(PyObject *object)
 
 static void waiting_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
-
     PyObject_GC_UnTrack(object);
     stop_driving((struct waiting *) object);
-    type->tp_free(object);
-    Py_DECREF(type);
+    fin__py_free(object);
 }
 
 static PyMethodDef methods[] = {
@@ -168,7 +153,7 @@ static PyType_Slot slots[] = {
     { Py_tp_traverse, waiting_traverse },
     { Py_tp_clear, waiting_clear },
     { Py_tp_dealloc, waiting_dealloc },
-    { Py_tp_iter, waiting_itself },
+    { Py_tp_iter, PyObject_SelfIter },
     { Py_tp_iternext, waiting_next },
     { Py_am_send, waiting_send },
     { 0, NULL },

@@ -246,8 +246,7 @@ int fin__py_transport_write_lost(struct fin__py_transport *t)
     if (tell)
         done = PyObject_CallOneArg(tell, t->tls ? Py_True : Py_False);
     Py_XDECREF(tell);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 /* 1: may be written; 0: it was lost; -1: an exception. */
@@ -312,9 +311,7 @@ PyObject *fin__py_transport_write(PyObject *object, PyObject *data)
     if (may > 0 && write_put(t, view.buf, (size_t) view.len) < 0)
         may = -1;
     PyBuffer_Release(&view);
-    if (may < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(may);
 }
 
 /* ---- writelines() ---- */
@@ -433,9 +430,7 @@ PyObject *fin__py_transport_writelines(PyObject *object, PyObject *list)
     }
     result = write_vector((struct fin__py_transport *) object, sequence);
     Py_DECREF(sequence);
-    if (result < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return fin__py_nothing(result);
 }
 
 /* ---- write_eof() ---- */

@@ -12,8 +12,8 @@
 
 struct fin__tomb;
 
-/* Interned, since the interpreter's cache of look-ups keeps every string that it is asked for. Three
- * are also an observer's events. */
+/* Interned, since the interpreter's cache of look-ups keeps every string that it is asked for.
+ * Three are also an observer's events. */
 #define FIN__PY_OWN_NAMES(NAME)                                                                    \
     NAME(fileno, "fileno")                                                                         \
     NAME(fileobj, "fileobj")                                                                       \

@@ -6,18 +6,21 @@
 #include "close/read.h"
 #include "close/sight.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
 
-#define DISCONNECT_TRIES 3
+#define DISCONNECT_TRIES 10
 #define ERRORS_AT_ONCE 64 /* what is behind them raises the next event */
 
 static int option(int fd, int name, int *value)
@@ -508,14 +511,22 @@ static void limit(struct fin__endpoint *ep, const struct fin__plan *plan, struct
 }
 
 /* connect(AF_UNSPEC) resets at once, also when others hold the description (tcp_disconnect()). */
+/* Some kernels refuse while a thread waits. One that reads is woken without a FIN, which would tell
+ * the peer that it has everything; one that sends is not, and its FIN is behind what it sends. */
+static void wake_who_waits(int fd, int how)
+{
+    (void) shutdown(fd, how);
+    (void) nanosleep(&(struct timespec) { 0, FIN__NS_PER_MS }, NULL); /* until it is out */
+}
+
 static int disconnect(int fd)
 {
     struct sockaddr address = { .sa_family = AF_UNSPEC };
     int result = -EBUSY;
 
     for (int tries = 0; tries < DISCONNECT_TRIES && result == -EBUSY; tries++) {
-        if (tries) /* some kernels refuse while a thread waits: wake it */
-            (void) shutdown(fd, SHUT_RDWR);
+        if (tries)
+            wake_who_waits(fd, tries == DISCONNECT_TRIES - 1 ? SHUT_RDWR : SHUT_RD);
         result = endpoint_call(connect(fd, &address, sizeof address));
     }
     return result;
@@ -620,7 +631,7 @@ void fin__endpoint_do(struct fin__endpoint *ep, struct fin_kernel *kernel,
         done_or_failed(ev, fin__listener_refuse(ep->fd, ep->family));
         break;
     case FIN__ACCEPT:
-        fin__listener_accept(kernel, ep->fd, m->plan, ev);
+        fin__listener_accept(kernel, ep->fd, m, ev);
         break;
     case FIN__QUENCH:
         done_or_failed(ev, endpoint_call(shutdown(ep->fd, SHUT_RD)));

@@ -2,6 +2,7 @@
 
 #include "close/listener.h"
 
+#include "base/clock.h"
 #include "base/descriptor.h"
 #include "base/poll.h"
 
@@ -42,8 +43,17 @@ int fin__listener_refuse(int fd, int family)
     return drop_syns(fd);
 }
 
-static void hand_over(struct fin_kernel *kernel, int fd, const struct fin__plan *plan)
+/* Of the time that the whole close has; the last millisecond is given in full. */
+static int32_t ms_left(const struct fin__machine *m)
 {
+    uint64_t now = fin__now(), end = m->start + m->plan->total;
+
+    return end <= now ? 0 : (int32_t) ((end - now + FIN__NS_PER_MS - 1) / FIN__NS_PER_MS);
+}
+
+static void hand_over(struct fin_kernel *kernel, int fd, const struct fin__machine *m)
+{
+    const struct fin__plan *plan = m->plan;
     struct fin_policy prompt = FIN_POLICY_INIT;
     struct fin_receipt receipt = FIN_RECEIPT_INIT;
     int off = 0;
@@ -54,6 +64,7 @@ static void hand_over(struct fin_kernel *kernel, int fd, const struct fin__plan 
         return;
     }
     prompt.courtesy = FIN_COURTESY_PROMPT;
+    prompt.total_ms = ms_left(m);
     prompt.proof = FIN_STAGE_RELEASED;
     if (fin_close(kernel, fd, &prompt, &receipt) < 0)
         (void) fin__release(fd);
@@ -88,7 +99,7 @@ static int take(int fd)
     return taken < 0 ? -errno : taken;
 }
 
-void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__plan *plan,
+void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__machine *m,
                           struct fin__event *ev)
 {
     int taken = take(fd);
@@ -97,7 +108,7 @@ void fin__listener_accept(struct fin_kernel *kernel, int fd, const struct fin__p
     if (taken == -EAGAIN && !more) /* a handshake was completed between the two looks */
         taken = take(fd);
     if (taken >= 0) {
-        hand_over(kernel, taken, plan);
+        hand_over(kernel, taken, m);
         ev->kind = FIN__BYTES;
         ev->bytes = 1;
     } else if (taken == -EAGAIN) {

@@ -11,7 +11,9 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #ifndef SOL_MPTCP
 #define SOL_MPTCP 284
@@ -123,17 +125,45 @@ static bool has_all(const struct fin__endpoint *ep, const struct tcp_info *info)
     return info->tcpi_bytes_acked - data == (ep->accepted ? 1 : 2);
 }
 
+/* Asked about a page that is mapped, where it takes no other: before Linux 5.11, and with a page or
+ * more to read. */
+static int ask_by_a_page(int fd, struct tcp_zerocopy_receive *question, socklen_t *size)
+{
+    size_t length = (size_t) sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+    int result, error;
+
+    if (page == MAP_FAILED)
+        return -EINVAL;
+    *question = (struct tcp_zerocopy_receive) { .address = (uintptr_t) page };
+    result = getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, question, size);
+    error = errno;
+    (void) munmap(page, length);
+    return result < 0 ? -error : 0;
+}
+
+/* Up to `inq`. 0, or a negative errno. */
+static int ask_to_map_nothing(int fd, struct tcp_zerocopy_receive *question, socklen_t *size)
+{
+    *size = offsetof(struct tcp_zerocopy_receive, inq) + sizeof question->inq;
+    *question = (struct tcp_zerocopy_receive) { 0 };
+    if (getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, question, size) == 0)
+        return 0;
+    return errno == EINVAL ? ask_by_a_page(fd, question, size) : -errno;
+}
+
 /* tcp_fin() marks a socket (SOCK_DONE) for good, whoever reads the input or takes the error.
  * TCP_ZEROCOPY_RECEIVE, asked to map nothing, shows the mark: by EIO if nothing is left to read,
  * else `inq` counts the FIN and `recv_skip_hint` does not (tcp_zerocopy_receive()). The latter
  * ends at an urgent byte, too. */
 static enum answer peer_fin_is_marked(int fd)
 {
-    struct tcp_zerocopy_receive question = { 0 };
-    socklen_t size = offsetof(struct tcp_zerocopy_receive, inq) + sizeof question.inq;
+    struct tcp_zerocopy_receive question;
+    socklen_t size;
+    int result = ask_to_map_nothing(fd, &question, &size);
 
-    if (getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &question, &size) < 0)
-        return errno == EIO ? YES : UNKNOWN;
+    if (result < 0)
+        return result == -EIO ? YES : UNKNOWN;
     if (question.inq > question.recv_skip_hint + 1 || may_have_urgent_data(fd))
         return UNKNOWN;
     if (question.inq > question.recv_skip_hint)
@@ -245,8 +275,9 @@ static void see_tcp(struct fin__endpoint *ep, bool shut, bool count, struct fin_
 
 /* ---- MPTCP, RFC 8684 ---- */
 
-/* struct mptcp_info as of Linux 6.5 (include/uapi/linux/mptcp.h). bytes_acked counts DATA_FIN,
- * bytes_sent does not; rcv_nxt does, bytes_received does not. */
+/* struct mptcp_info as of Linux 6.5 (include/uapi/linux/mptcp.h). write_seq counts DATA_FIN as soon
+ * as it is due, and rcv_nxt the peer's; bytes_acked counts DATA_FIN, bytes_sent and bytes_received
+ * do not. */
 struct multipath {
     uint8_t ignored[8];
     uint32_t flags, token;
@@ -257,7 +288,13 @@ struct multipath {
 
 #define REMOTE_KEY_RECEIVED 2
 
-static bool multipath_info(int fd, struct multipath *info)
+enum told {
+    NOTHING,
+    NUMBERS /* since Linux 5.16: up to rcv_nxt */,
+    COUNTS /* since 6.5 */
+};
+
+static enum told multipath_info(int fd, struct multipath *info)
 {
     socklen_t size = sizeof *info;
     int tries = 0, result;
@@ -266,7 +303,21 @@ static bool multipath_info(int fd, struct multipath *info)
     do
         result = getsockopt(fd, SOL_MPTCP, MPTCP_INFO, info, &size);
     while (fin__again(result, &tries));
-    return result == 0 && size == sizeof *info;
+    if (result < 0 || size < offsetof(struct multipath, ignored_too))
+        return NOTHING;
+    return size < sizeof *info ? NUMBERS : COUNTS;
+}
+
+static enum answer data_fin_is_acked(const struct fin__endpoint *ep, const struct multipath *info,
+                                     enum told told, bool over)
+{
+    if (info->write_seq != info->snd_una)
+        return NO;
+    if (told == COUNTS)
+        return info->bytes_acked == info->bytes_sent + 1 ? YES : NO;
+    if (ep->shut)
+        return YES;
+    return over ? UNKNOWN : NO; /* there may have been a shutdown(2) of the program's */
 }
 
 static uint32_t received_beyond_data(const struct multipath *info)
@@ -274,38 +325,46 @@ static uint32_t received_beyond_data(const struct multipath *info)
     return (uint32_t) (info->rcv_nxt - info->bytes_received);
 }
 
-static enum answer data_fin_has_come(struct fin__endpoint *ep, const struct multipath *info)
+static enum answer data_fin_has_come(struct fin__endpoint *ep, const struct multipath *info,
+                                     enum told told)
 {
-    if (ep->end_ambiguous)
+    if (ep->end_ambiguous || told != COUNTS)
         return UNKNOWN;
     ep->peer_fin |= received_beyond_data(info) == ep->beyond + 1;
     return ep->peer_fin ? YES : NO;
+}
+
+/* DATA_FIN is one of those left; if the program sent it, one more than there is data to send. */
+static uint64_t multipath_left(const struct fin__endpoint *ep, const struct multipath *info,
+                               enum told told)
+{
+    uint64_t left = info->write_seq - info->snd_una;
+    bool by_program = told == COUNTS && left == info->bytes_sent - info->bytes_acked + 1;
+
+    return left && (ep->shut || by_program) ? left - 1 : left;
 }
 
 static void see_mptcp(struct fin__endpoint *ep, struct fin__sight *sight)
 {
     struct multipath info;
     struct tcp_info tcp;
-    uint64_t left;
-    bool acked;
+    enum answer acked, fin;
+    enum told told;
 
     if (fin__tcp_info(ep->fd, &tcp) >= 0)
         sight->state = tcp.tcpi_state;
     if (sight->state == FIN__CLOSED)
         sight->facts = FIN__IS_OVER;
-    if (!multipath_info(ep->fd, &info)) {
+    told = multipath_info(ep->fd, &info);
+    if (told == NOTHING) {
         sight->facts |= FIN__IS_UNKNOWN | FIN__IS_FIN_UNKNOWN;
         return;
     }
-    left = info.write_seq - info.snd_una;
-    acked = left == 0 && info.bytes_acked == info.bytes_sent + 1;
-    sight->facts |= acked ? FIN__IS_SHUT | FIN__IS_ACKED : 0;
-    sight->facts |= fact_of(data_fin_has_come(ep, &info), FIN__IS_FIN, FIN__IS_FIN_UNKNOWN);
-    /* DATA_FIN is one of those left; if the program sent it, one more than there is data to
-     * send. */
-    if (left && (ep->shut || left == info.bytes_sent - info.bytes_acked + 1))
-        left--;
-    sight->unacked = left;
+    acked = data_fin_is_acked(ep, &info, told, sight->state == FIN__CLOSED);
+    fin = data_fin_has_come(ep, &info, told);
+    sight->facts |= fact_of(acked, FIN__IS_SHUT | FIN__IS_ACKED, FIN__IS_UNKNOWN)
+        | fact_of(fin, FIN__IS_FIN, FIN__IS_FIN_UNKNOWN);
+    sight->unacked = multipath_left(ep, &info, told);
 }
 
 /* ---- the whole ---- */
@@ -316,18 +375,30 @@ bool fin__never_connected(const struct fin__endpoint *ep, const struct tcp_info 
 
     if (info->tcpi_state != FIN__CLOSED)
         return false;
-    if (ep->mptcp && multipath_info(ep->fd, &multipath))
-        return !(multipath.flags & REMOTE_KEY_RECEIVED);
+    if (ep->mptcp) /* TCP_INFO says nothing any more; where nothing tells, a read will */
+        return multipath_info(ep->fd, &multipath) && !(multipath.flags & REMOTE_KEY_RECEIVED);
     /* Refused: one SYN, and one RST. */
     return info->tcpi_segs_in <= 1 && info->tcpi_delivered == 0 && info->tcpi_bytes_acked == 0
         && info->tcpi_bytes_received == 0;
+}
+
+/* Before Linux 5.16 EOPNOTSUPP is no sign of a fallback: no connection has MPTCP_INFO. This option,
+ * which asks for nothing here, MPTCP leaves to TCP and refuses itself (mptcp_getsockopt()). */
+static bool is_answered_by_tcp(int fd)
+{
+    struct tcp_zerocopy_receive nothing = { 0 };
+    socklen_t size = sizeof nothing;
+
+    return getsockopt(fd, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE, &nothing, &size) == 0
+        || errno != EOPNOTSUPP;
 }
 
 void fin__sight_multipath(struct fin__endpoint *ep)
 {
     struct multipath info;
 
-    ep->fallback = !multipath_info(ep->fd, &info) && errno == EOPNOTSUPP;
+    ep->fallback =
+        !multipath_info(ep->fd, &info) && errno == EOPNOTSUPP && is_answered_by_tcp(ep->fd);
     ep->mptcp = !ep->fallback;
 }
 
@@ -339,7 +410,7 @@ void fin__sight_begin(struct fin__endpoint *ep, const struct tcp_info *info)
     if (!ep->mptcp) {
         ep->peer_fin = facts & FIN__IS_FIN;
         ep->shut = facts & FIN__IS_SHUT;
-    } else if (multipath_info(ep->fd, &multipath)) {
+    } else if (multipath_info(ep->fd, &multipath) == COUNTS) {
         ep->beyond = received_beyond_data(&multipath);
         /* The peer's DATA_FIN, or the program's shutdown(SHUT_RD): nothing shows which. */
         ep->end_ambiguous = fin__may_have_ended(ep->fd);

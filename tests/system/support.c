@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -302,6 +303,27 @@ void mptcp_pair(int fds[2])
     connect_pair(AF_INET, IPPROTO_MPTCP, BUFFERS_USUAL, fds);
 }
 
+bool has_mptcp(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+
+    if (fd >= 0)
+        assert_int_equal(close(fd), 0);
+    else
+        assert_int_equal(errno, EPROTONOSUPPORT);
+    return fd >= 0;
+}
+
+bool mptcp_tells_eof(void)
+{
+    struct utsname kernel;
+    int major, minor;
+
+    assert_int_equal(uname(&kernel), 0);
+    assert_int_equal(sscanf(kernel.release, "%d.%d", &major, &minor), 2);
+    return major > 6 || (major == 6 && minor >= 5);
+}
+
 void unix_pair(int type, int fds[2])
 {
     assert_int_equal(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 0);
@@ -529,6 +551,12 @@ struct fin_receipt closed(struct fin_kernel *kernel, int fd, const struct fin_po
 
 void assert_outcome(const struct fin_receipt *receipt, enum fin_outcome outcome, enum fin_end end)
 {
+    char line[512];
+
+    if (receipt->outcome != (int) outcome || receipt->end != (int) end) {
+        (void) fin_receipt_format(receipt, line, sizeof line);
+        print_error("%s\n", line);
+    }
     assert_string_equal(fin_outcome_name(receipt->outcome), fin_outcome_name((int) outcome));
     assert_string_equal(fin_end_name(receipt->end), fin_end_name((int) end));
 }

@@ -105,6 +105,12 @@ int connect_to(int listener, int protocol, enum pair_buffers buffers);
 /* fds[US], which connected, and fds[THEM], which accepted; both block. */
 void tcp_pair(int family, enum pair_buffers buffers, int fds[2]);
 void mptcp_pair(int fds[2]);
+
+/* Debian's kernels before Linux 5.15 are built without it. */
+bool has_mptcp(void);
+/* Tells MPTCP_INFO of the peer's DATA_FIN? Since Linux 6.5. */
+bool mptcp_tells_eof(void);
+
 void unix_pair(int type, int fds[2]);
 
 void set_nonblocking(int fd);

@@ -16,21 +16,26 @@
 
 static const int families[] = { AF_INET, AF_INET6 };
 
-static void assert_graceful(const struct fin_receipt *r)
+static void assert_graceful_but_eof(const struct fin_receipt *r)
 {
     assert_outcome(r, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
     assert_int_equal(r->error, 0);
     assert_int_equal(r->held, FIN_NO);
-    assert_int_equal(r->unverifiable, 0);
     assert_int_equal(r->unsent, 0);
     assert_int_equal(r->unacked, 0);
     assert_true(reached(r, FIN_STAGE_FLUSHED));
     assert_true(reached(r, FIN_STAGE_SHUT));
     assert_true(reached(r, FIN_STAGE_ACKED));
-    assert_true(reached(r, FIN_STAGE_EOF));
     assert_true(reached(r, FIN_STAGE_UNREFERENCED));
     assert_false(reached(r, FIN_STAGE_NOTIFIED));
     assert_false(reached(r, FIN_STAGE_ANSWERED));
+}
+
+static void assert_graceful(const struct fin_receipt *r)
+{
+    assert_graceful_but_eof(r);
+    assert_int_equal(r->unverifiable, 0);
+    assert_true(reached(r, FIN_STAGE_EOF));
 }
 
 /* ---- TCP under each courtesy ---- */
@@ -485,13 +490,15 @@ static void test_mptcp(void **state)
     int fds[2];
 
     (void) state;
+    if (!has_mptcp())
+        skip();
     mptcp_pair(fds);
     give(fds[US], "hello");
     answer(&peer, fds[THEM]);
     r = closed(NULL, fds[US], &policy);
     assert_seen_fin(answered(&peer), 5);
-    assert_graceful(&r);
-    assert_true(reached(&r, FIN_STAGE_EOF));
+    assert_graceful_but_eof(&r);
+    assert_true(mptcp_tells_eof() ? reached(&r, FIN_STAGE_EOF) : unverifiable(&r, FIN_STAGE_EOF));
 }
 
 static void test_mptcp_abort(void **state)
@@ -501,6 +508,8 @@ static void test_mptcp_abort(void **state)
     int fds[2];
 
     (void) state;
+    if (!has_mptcp())
+        skip();
     mptcp_pair(fds);
     give(fds[US], "hello");
     r = closed(NULL, fds[US], &policy);
@@ -670,7 +679,6 @@ static void start_ticking(void)
     struct sigaction action = { .sa_handler = tick };
     struct itimerval each = { { 0, 1000 }, { 0, 1000 } };
 
-    ticks = 0;
     assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
     assert_int_equal(setitimer(ITIMER_REAL, &each, NULL), 0);
 }
@@ -683,7 +691,7 @@ static void stop_ticking(void)
     assert_int_not_equal(signal(SIGALRM, SIG_DFL), SIG_ERR);
 }
 
-static void close_while_ticking(enum fin_courtesy courtesy, bool by_unix)
+static void close_while_it_ticks(enum fin_courtesy courtesy, bool by_unix)
 {
     struct fin_policy policy = policy_hasty(courtesy);
     struct fin_receipt r;
@@ -700,9 +708,17 @@ static void close_while_ticking(enum fin_courtesy courtesy, bool by_unix)
     assert_outcome(&r, FIN_OUTCOME_TIMED_OUT, fin_if_acked(&r));
     assert_int_equal(r.error, 0);
     assert_true(r.stage_ns[FIN_STAGE_RELEASED] >= 30000000);
-    assert_true(ticks >= 5);
     assert_seen_fin(see(fds[THEM]), 5);
     drop_all(fds[THEM], -1);
+}
+
+/* A slow processor sees few ticks in the time of one close. */
+static void close_while_ticking(enum fin_courtesy courtesy, bool by_unix)
+{
+    ticks = 0;
+    for (int i = 0; i < 100 && ticks < 5; i++)
+        close_while_it_ticks(courtesy, by_unix);
+    assert_true(ticks >= 5);
 }
 
 static void test_signals(void **state)
@@ -713,13 +729,12 @@ static void test_signals(void **state)
     close_while_ticking(FIN_COURTESY_FULL, false);
 }
 
-static void test_signals_while_proving(void **state)
+static void prove_while_it_ticks(void)
 {
     struct fin_policy policy = policy_hasty(FIN_COURTESY_PROMPT);
     struct fin_receipt r;
     int fds[2], copy;
 
-    (void) state;
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     copy = fcntl(fds[US], F_DUPFD_CLOEXEC, 0);
     start_ticking();
@@ -728,8 +743,16 @@ static void test_signals_while_proving(void **state)
     assert_outcome(&r, FIN_OUTCOME_PROMPT, FIN_END_KERNEL);
     assert_int_equal(r.held, FIN_YES);
     assert_false(reached(&r, FIN_STAGE_UNREFERENCED));
-    assert_true(ticks >= 5);
     drop_all(copy, fds[THEM], -1);
+}
+
+static void test_signals_while_proving(void **state)
+{
+    (void) state;
+    ticks = 0;
+    for (int i = 0; i < 100 && ticks < 5; i++)
+        prove_while_it_ticks();
+    assert_true(ticks >= 5);
 }
 
 int main(void)

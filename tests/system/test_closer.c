@@ -59,12 +59,15 @@ static void test_unix_streams(void **state)
 static void test_mptcp(void **state)
 {
     struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
-    struct fin_closer *closer = closer_of(0);
+    struct fin_closer *closer;
     struct answerer peer;
     struct fin_receipt r;
     int fds[2];
 
     (void) state;
+    if (!has_mptcp())
+        skip();
+    closer = closer_of(0);
     mptcp_pair(fds);
     give(fds[US], "all of it");
     answer(&peer, fds[THEM]);

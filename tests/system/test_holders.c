@@ -239,8 +239,10 @@ static void test_many(void **state)
     assert_int_equal(list[3].pid, 0x5a5a5a5a);
     receipt = closed_held(fds[US]);
     assert_search(&receipt, FIN_SEARCH_FOUND);
-    assert_int_equal(receipt.holders, MANY);
-    assert_line_has(&receipt, ", +496 more");
+    if (receipt.search == FIN_SEARCH_FOUND) {
+        assert_int_equal(receipt.holders, MANY);
+        assert_line_has(&receipt, ", +496 more");
+    }
     assert_int_equal(fin_holders(&id, list, MANY + 1, NULL), MANY);
     for (int i = 0; i < MANY; i++)
         assert_holder(&list[i], getpid(), copies[i]);
@@ -377,7 +379,8 @@ static bool close_among_strangers(void *arg)
 
     if (geteuid() == 0 && setresuid(NOBODY, NOBODY, NOBODY) < 0)
         return false;
-    if (read(s->line[THEM], line, 1) != 1)
+    /* Before Linux 5.14 who has changed his user can't read his own /proc/self/fdinfo. */
+    if (prctl(PR_SET_DUMPABLE, 1) < 0 || read(s->line[THEM], line, 1) != 1)
         return false;
     if (fin_close(NULL, s->fds[US], &policy, &receipt) < 0 || receipt.held != FIN_YES)
         return false;

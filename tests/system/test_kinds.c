@@ -137,7 +137,8 @@ static void test_never_connected(void **state)
     (void) state;
     close_no_stream(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     close_no_stream(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    close_no_stream(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP));
+    if (has_mptcp())
+        close_no_stream(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP));
     close_no_stream(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     close_no_stream(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 }

@@ -477,7 +477,7 @@ static void test_abort_tells_what_it_drops(void **state)
     struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
 
     (void) state;
-    for (int multipath = 0; multipath < 2; multipath++) {
+    for (int multipath = 0; multipath < 1 + has_mptcp(); multipath++) {
         struct fin_receipt r;
         struct seen seen;
         size_t given;
@@ -622,7 +622,11 @@ static void test_unix_byte_out_of_band(void **state)
         int fds[2];
 
         unix_pair(SOCK_STREAM, fds);
-        assert_int_equal(send(fds[THEM], "!", 1, MSG_OOB), 1);
+        if (send(fds[THEM], "!", 1, MSG_OOB) < 0) {
+            assert_int_equal(errno, EOPNOTSUPP); /* before Linux 5.15 */
+            drop_all(fds[US], fds[THEM], -1);
+            skip();
+        }
         if (shut)
             assert_int_equal(shutdown(fds[THEM], SHUT_WR), 0);
         r = closed(NULL, fds[US], &policy);
@@ -705,6 +709,8 @@ static void test_mptcp_reset_before(void **state)
     struct fin_policy policy = policy_of(FIN_COURTESY_ORDERLY);
 
     (void) state;
+    if (!has_mptcp())
+        skip();
     for (int taken = 0; taken < 2; taken++) {
         struct fin_receipt r;
         int fds[2];
@@ -729,6 +735,8 @@ static void test_mptcp_shut_for_reading(void **state)
     int fds[2];
 
     (void) state;
+    if (!has_mptcp())
+        skip();
     policy.linger_ms = 300;
     mptcp_pair(fds);
     assert_int_equal(shutdown(fds[US], SHUT_RD), 0);

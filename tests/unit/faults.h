@@ -18,7 +18,7 @@ struct fault {
     int from;         /* the number of the first call that fails, from 1 */
     bool lasting;     /* all later ones fail too */
     int result;       /* with error 0: what the call answers instead of being made */
-    int slow_ms;      /* not 0: it fails nothing, but takes this long each time */
+    int slow_ms;      /* not 0: it takes this long each time; without `result` it fails nothing */
     short events;     /* with result 1: what poll(2) and epoll_wait(2) say there is */
 };
 

@@ -310,6 +310,11 @@ const struct scene scenes[] = {
 };
 const int scenes_count = sizeof scenes / sizeof *scenes;
 
+bool scene_is_possible(const struct scene *scene)
+{
+    return scene->begin != mptcp || has_mptcp();
+}
+
 void scene_begin(const struct scene *scene, struct scene_run *run)
 {
     *run = (struct scene_run) {

@@ -37,6 +37,9 @@ struct scene {
 extern const struct scene scenes[];
 extern const int scenes_count;
 
+/* There are kernels without MPTCP. */
+bool scene_is_possible(const struct scene *scene);
+
 void scene_begin(const struct scene *scene, struct scene_run *run);
 int scene_close(struct scene_run *run, struct fin_receipt *receipt);
 

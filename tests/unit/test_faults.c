@@ -93,6 +93,15 @@ static void judge_end(const struct scene_run *run, const struct fin_receipt *r)
     }
 }
 
+/* A slow processor may need longer than the close has for it. */
+static bool is_time_up(const struct scene_run *run, const struct fin_receipt *r)
+{
+    int64_t shut = r->stage_ns[FIN_STAGE_SHUT], end = r->stage_ns[FIN_STAGE_UNWATCHED];
+
+    return r->outcome == FIN_OUTCOME_TIMED_OUT && r->phase == FIN_PHASE_LINGER
+        && end - shut >= (int64_t) run->policy.linger_ms * 1000000;
+}
+
 /* Where nothing failed all that there is to be seen is seen. */
 static void judge(const struct scene_run *run, int result, const struct fin_receipt *r, bool met)
 {
@@ -108,7 +117,7 @@ static void judge(const struct scene_run *run, int result, const struct fin_rece
     assert_int_equal(fin_is(run->ours, &run->id), 0);
     assert_sound(r);
     assert_true(reached(r, FIN_STAGE_RELEASED));
-    if (!met && run->waits && run->peer_ended)
+    if (!met && run->waits && run->peer_ended && !is_time_up(run, r))
         assert_int_equal(r->outcome, FIN_OUTCOME_GRACEFUL);
     judge_claims(run, r, met);
     judge_end(run, r);
@@ -166,6 +175,8 @@ static void test_scene(void **state)
 {
     const struct scene *scene = *state;
 
+    if (!scene_is_possible(scene))
+        skip();
     busy();
     for (int i = 0; i < calls_count; i++)
         try_call(scene, &calls[i]);
@@ -491,6 +502,24 @@ static void test_abort_where_disconnect_fails(void **state)
     drop_all(fds[THEM], -1);
 }
 
+/* As where a thread waits in a call, on some kernels: what wakes it is no FIN. */
+static void test_abort_of_what_is_busy(void **state)
+{
+    static const struct fault fault = { .call = "connect", .error = EBUSY, .from = 1 };
+    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
+    struct fin_receipt receipt;
+    int fds[2];
+
+    (void) state;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    fault_arm(&fault);
+    receipt = closed(NULL, fds[US], &policy);
+    assert_int_equal(fault_disarm(), 1);
+    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_RESET);
+    assert_seen_reset(see(fds[THEM]));
+    drop_all(fds[THEM], -1);
+}
+
 #define CHECKED(test) GUARDED_BY(test, guard_begin, tell_and_check)
 
 int main(void)
@@ -506,6 +535,7 @@ int main(void)
         GUARDED_BY(test_memory, guard_begin, restore_allocator),
         CHECKED(test_identify_and_inspect),
         CHECKED(test_abort_where_disconnect_fails),
+        CHECKED(test_abort_of_what_is_busy),
     };
     size_t count = 0;
 

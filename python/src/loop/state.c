@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "loop/state.h"
+#include "module.h"
 
 #include <stddef.h>
 
@@ -22,8 +22,7 @@ int fin__py_enlist(const char *name, PyTypeObject *type)
     if (kind)
         done = PyObject_CallMethod(kind, "register", "O", type);
     Py_XDECREF(kind);
-    Py_XDECREF(done);
-    return done ? 0 : -1;
+    return fin__py_done(done);
 }
 
 static int fetch_all(struct fin__py_asyncio *a)

@@ -17,6 +17,7 @@
  */
 
 #include "close.h"
+#include "locks.h"
 
 #include "base/clock.h"
 #include "base/descriptor.h"
@@ -659,10 +660,12 @@ static int pyclose_clear(PyObject *object)
 /* Of a close that was dropped half-way. Until it is out of the set, poll() may find it there. */
 static void let_go(struct fin__py_close *c)
 {
+    Py_BEGIN_CRITICAL_SECTION(c->set);
     pyclose_unwatch(c);
     if (!c->lent)
         fin__drop(&c->ep.fd);
     end_proof(c);
+    Py_END_CRITICAL_SECTION();
 }
 
 static void pyclose_dealloc(PyObject *object)
@@ -676,6 +679,28 @@ static void pyclose_dealloc(PyObject *object)
     Py_XDECREF(c->set);
     fin__py_free(object);
 }
+
+/* ---- one thread at a time ---- */
+
+#ifdef Py_GIL_DISABLED
+static PyObject *set_of(PyObject *object)
+{
+    return (PyObject *) ((struct fin__py_close *) object)->set;
+}
+#endif
+
+FIN__PY_LOCK_WITH(pyclose_run, set_of(self))
+FIN__PY_LOCK_WITH(receipt, set_of(self))
+FIN__PY_LOCK_WITH(error, set_of(self))
+FIN__PY_LOCK_WITH(note_answer, set_of(self))
+FIN__PY_LOCK_WITH(note_kept, set_of(self))
+FIN__PY_LOCK_WITH(pyclose_wake, set_of(self))
+FIN__PY_LOCK_WITH(entomb, set_of(self))
+FIN__PY_LOCK_WITH(lose, set_of(self))
+FIN__PY_LOCK_WITH(get_fileno, set_of(self))
+FIN__PY_LOCK_KEYWORDS_WITH(pyclose_tell, set_of(self))
+FIN__PY_LOCK_GETTER_WITH(get_left, set_of(self))
+FIN__PY_LOCK_NEW(new)
 
 PyDoc_STRVAR(
     type_doc,
@@ -693,29 +718,37 @@ PyDoc_STRVAR(tell_doc,
 PyDoc_STRVAR(receipt_doc, "receipt($self, /)\n--\n\nWhat Receipt._from_core() takes.");
 
 static PyMethodDef methods[] = {
-    { "run", pyclose_run, METH_NOARGS, run_doc },
-    { "tell", FIN__PY_VECTOR(pyclose_tell), METH_VARARGS | METH_KEYWORDS, tell_doc },
-    { "receipt", receipt, METH_NOARGS, receipt_doc },
-    { "note_answer", note_answer, METH_NOARGS, "The farewell has been answered already." },
-    { "note_kept", note_kept, METH_NOARGS, "Its owner's number is open yet." },
-    { "error", error, METH_NOARGS, "The errno of a connection that has broken, else 0." },
-    { "wake", pyclose_wake, METH_NOARGS, "Wake whoever waits for the socket, by shutdown()." },
-    { "entomb", entomb, METH_VARARGS, "Put a dead descriptor on a number that is not let go." },
+    { "run", FIN__PY_LOCKED(pyclose_run), METH_NOARGS, run_doc },
+    { "tell", FIN__PY_VECTOR(FIN__PY_LOCKED(pyclose_tell)), METH_VARARGS | METH_KEYWORDS,
+      tell_doc },
+    { "receipt", FIN__PY_LOCKED(receipt), METH_NOARGS, receipt_doc },
+    { "note_answer", FIN__PY_LOCKED(note_answer), METH_NOARGS,
+      "The farewell has been answered already." },
+    { "note_kept", FIN__PY_LOCKED(note_kept), METH_NOARGS, "Its owner's number is open yet." },
+    { "error", FIN__PY_LOCKED(error), METH_NOARGS,
+      "The errno of a connection that has broken, else 0." },
+    { "wake", FIN__PY_LOCKED(pyclose_wake), METH_NOARGS,
+      "Wake whoever waits for the socket, by shutdown()." },
+    { "entomb", FIN__PY_LOCKED(entomb), METH_VARARGS,
+      "Put a dead descriptor on a number that is not let go." },
     { "release", release_number, METH_VARARGS, "Release a number that was taken from its owner." },
-    { "lose", lose, METH_NOARGS, "The owner has closed the number that it had lent." },
-    { "fileno", get_fileno, METH_NOARGS, "The descriptor, -1 once it is released." },
+    { "lose", FIN__PY_LOCKED(lose), METH_NOARGS,
+      "The owner has closed the number that it had lent." },
+    { "fileno", FIN__PY_LOCKED(get_fileno), METH_NOARGS,
+      "The descriptor, -1 once it is released." },
     { NULL, NULL, 0, NULL },
 };
 
 static PyGetSetDef getters[] = {
-    { "left", get_left, NULL, "Seconds to the deadline of the wait in hand.", NULL },
+    { "left", FIN__PY_LOCKED(get_left), NULL, "Seconds to the deadline of the wait in hand.",
+      NULL },
     { "stream", get_stream, NULL, "Is it a connection that ends in FIN?", NULL },
     { "spares", get_spares, NULL, "Does the connection go on, for other holders?", NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot slots[] = {
-    { Py_tp_doc, (void *) type_doc },     { Py_tp_new, new },
+    { Py_tp_doc, (void *) type_doc },     { Py_tp_new, FIN__PY_LOCKED(new) },
     { Py_tp_methods, methods },           { Py_tp_getset, getters },
     { Py_tp_traverse, pyclose_traverse }, { Py_tp_clear, pyclose_clear },
     { Py_tp_dealloc, pyclose_dealloc },   { 0, NULL },

@@ -53,8 +53,10 @@ static void close_now_keep(struct fin__py_module *m, struct fin__tomb *tomb, PyO
     if (!tomb)
         return;
     tomb->user = Py_XNewRef(user);
+    FIN__PY_MUTEX_LOCK(m);
     tomb->next = m->tombs;
     m->tombs = tomb;
+    FIN__PY_MUTEX_UNLOCK(m);
 }
 
 /* ---- signals meanwhile ---- */
@@ -202,9 +204,11 @@ static void close_now_open(struct fin__py_module *m, struct fin__tomb *tomb)
     struct fin__tomb **at = &m->tombs;
     PyObject *user = tomb->user;
 
+    FIN__PY_MUTEX_LOCK(m);
     while (*at != tomb)
         at = &(*at)->next;
     *at = tomb->next;
+    FIN__PY_MUTEX_UNLOCK(m);
     fin__tomb_open(tomb);
     Py_XDECREF(user);
 }
@@ -213,13 +217,27 @@ static void close_now_open(struct fin__py_module *m, struct fin__tomb *tomb)
  * again, and so may another thread. In a forked child that thread does not exist. */
 static bool begin_reaping(struct fin__py_module *m, long *tombs)
 {
-    bool busy = m->reaper == getpid();
+    bool busy;
 
-    m->reaper = getpid();
     *tombs = 0;
+    FIN__PY_MUTEX_LOCK(m);
+    busy = m->reaper == getpid();
+    if (!busy)
+        m->reaper = getpid();
     for (struct fin__tomb *tomb = m->tombs; tomb; tomb = tomb->next)
         ++*tombs;
+    FIN__PY_MUTEX_UNLOCK(m);
     return !busy;
+}
+
+static struct fin__tomb *first_tomb(struct fin__py_module *m)
+{
+    struct fin__tomb *first;
+
+    FIN__PY_MUTEX_LOCK(m);
+    first = m->tombs;
+    FIN__PY_MUTEX_UNLOCK(m);
+    return first;
 }
 
 static PyObject *reap(PyObject *module, PyObject *unused)
@@ -231,14 +249,16 @@ static PyObject *reap(PyObject *module, PyObject *unused)
     (void) unused;
     if (!begin_reaping(m, &left))
         return PyLong_FromLong(left);
-    for (struct fin__tomb *tomb = m->tombs; tomb; tomb = next) {
+    for (struct fin__tomb *tomb = first_tomb(m); tomb; tomb = next) {
         next = tomb->next;
         if (is_left(tomb)) {
             close_now_open(m, tomb);
             left--;
         }
     }
+    FIN__PY_MUTEX_LOCK(m);
     m->reaper = 0;
+    FIN__PY_MUTEX_UNLOCK(m);
     return PyLong_FromLong(left);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "close.h"
+#include "locks.h"
 
 #include "base/descriptor.h"
 #include "base/errors.h"
@@ -81,7 +82,9 @@ static uint64_t close_set_enter(struct fin__py_close_set *self, struct fin__py_c
     struct fin__py_watched *w = &self->watched[index];
 
     self->free = (uint32_t) w->id;
+    FIN__PY_MUTEX_LOCK(self->module);
     *w = (struct fin__py_watched) { c, ++self->module->serial << INDEX_BITS | index };
+    FIN__PY_MUTEX_UNLOCK(self->module);
     return w->id;
 }
 
@@ -303,6 +306,10 @@ static PyObject *poll_(PyObject *object, PyObject *unused)
     return list;
 }
 
+FIN__PY_LOCK(fileno_)
+FIN__PY_LOCK(poll_)
+FIN__PY_LOCK(close_set_close)
+
 PyDoc_STRVAR(type_doc,
              "CloseSet()\n--\n\n"
              "What the closes of one loop share; its descriptor is readable when one of them has\n"
@@ -310,13 +317,14 @@ PyDoc_STRVAR(type_doc,
              "RuntimeError: another thread is using it, or one of its closes.");
 
 static PyMethodDef methods[] = {
-    { "fileno", fileno_, METH_NOARGS,
+    { "fileno", FIN__PY_LOCKED(fileno_), METH_NOARGS,
       "fileno($self, /)\n--\n\nThe descriptor to watch for input." },
-    { "poll", poll_, METH_NOARGS,
+    { "poll", FIN__PY_LOCKED(poll_), METH_NOARGS,
       "poll($self, /)\n--\n\n"
       "The owners of the closes with news. OSError (EBADF): the set's descriptor was closed\n"
       "behind its back; fileno() makes another one, and every close gets an edge." },
-    { "close", close_set_close, METH_NOARGS, "close($self, /)\n--\n\nClose what it opened." },
+    { "close", FIN__PY_LOCKED(close_set_close), METH_NOARGS,
+      "close($self, /)\n--\n\nClose what it opened." },
     { NULL, NULL, 0, NULL },
 };
 

@@ -8,6 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "locks.h"
 #include "loop/state.h"
 
 struct fin__tomb;
@@ -32,7 +33,8 @@ struct fin__py_module {
     PyTypeObject *close_set_type;
     PyTypeObject *key_type;        /* selectors.SelectorKey */
     PyObject *base_selector;       /* selectors.BaseSelector */
-    struct fin__tomb *tombs;       /* of close() and release(), for reap() */
+    FIN__PY_MUTEX                  /* of the next three */
+        struct fin__tomb *tombs;   /* of close() and release(), for reap() */
     pid_t reaper;                  /* the process whose reap() is at them, 0: none */
     uint64_t serial, first_serial; /* of what a CloseSet watches */
     FIN__PY_OWN_NAMES(FIN__PY_NAME_MEMBER)

@@ -99,7 +99,7 @@ typedef int (*fin__py_ready_fn)(void *arg, PyObject *key, int events);
  * is ready taken. 0, or -1 with an exception. The selector must be usable, and not wrap another. */
 int fin__py_wait(struct fin__py_selector *self, int timeout_ms, fin__py_ready_fn take, void *arg);
 
-PyObject *fin__py_select(PyObject *object, PyObject *const *args, Py_ssize_t count,
+PyObject *fin__py_select(struct fin__py_selector *self, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords);
 
 /* ---- selector_edge.c ---- */

@@ -381,18 +381,42 @@ PyDoc_STRVAR(remove_observer_doc,
              "remove_observer($self, observer, /)\n--\n\n"
              "Undo one add_observer(). ValueError: it is not an observer.");
 
+static PyObject *select_(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                         PyObject *keywords)
+{
+    return fin__py_select((struct fin__py_selector *) self, args, count, keywords);
+}
+
+FIN__PY_LOCK_VECTOR(fin__py_register)
+FIN__PY_LOCK_VECTOR(fin__py_modify)
+FIN__PY_LOCK_VECTOR(fin__py_unregister)
+FIN__PY_LOCK_VECTOR(select_)
+FIN__PY_LOCK_VECTOR(get_key)
+FIN__PY_LOCK(fin__py_close)
+FIN__PY_LOCK(get_map)
+FIN__PY_LOCK(fileno_)
+FIN__PY_LOCK(add_observer)
+FIN__PY_LOCK(remove_observer)
+FIN__PY_LOCK_INIT(fin__py_init)
+
 static PyMethodDef methods[] = {
-    { "register", FIN__PY_VECTOR(fin__py_register), METH_FASTCALL | METH_KEYWORDS, register_doc },
-    { "modify", FIN__PY_VECTOR(fin__py_modify), METH_FASTCALL | METH_KEYWORDS, modify_doc },
-    { "unregister", FIN__PY_VECTOR(fin__py_unregister), METH_FASTCALL | METH_KEYWORDS,
-      unregister_doc },
-    { "select", FIN__PY_VECTOR(fin__py_select), METH_FASTCALL | METH_KEYWORDS, select_doc },
-    { "close", fin__py_close, METH_NOARGS, "Forget every registration and close the epoll set." },
-    { "get_key", FIN__PY_VECTOR(get_key), METH_FASTCALL | METH_KEYWORDS, get_key_doc },
-    { "get_map", get_map, METH_NOARGS, "What is registered, by file object; None once closed." },
-    { "fileno", fileno_, METH_NOARGS, "The number of the epoll set." },
-    { "add_observer", add_observer, METH_O, add_observer_doc },
-    { "remove_observer", remove_observer, METH_O, remove_observer_doc },
+    { "register", FIN__PY_VECTOR(FIN__PY_LOCKED(fin__py_register)), METH_FASTCALL | METH_KEYWORDS,
+      register_doc },
+    { "modify", FIN__PY_VECTOR(FIN__PY_LOCKED(fin__py_modify)), METH_FASTCALL | METH_KEYWORDS,
+      modify_doc },
+    { "unregister", FIN__PY_VECTOR(FIN__PY_LOCKED(fin__py_unregister)),
+      METH_FASTCALL | METH_KEYWORDS, unregister_doc },
+    { "select", FIN__PY_VECTOR(FIN__PY_LOCKED(select_)), METH_FASTCALL | METH_KEYWORDS,
+      select_doc },
+    { "close", FIN__PY_LOCKED(fin__py_close), METH_NOARGS,
+      "Forget every registration and close the epoll set." },
+    { "get_key", FIN__PY_VECTOR(FIN__PY_LOCKED(get_key)), METH_FASTCALL | METH_KEYWORDS,
+      get_key_doc },
+    { "get_map", FIN__PY_LOCKED(get_map), METH_NOARGS,
+      "What is registered, by file object; None once closed." },
+    { "fileno", FIN__PY_LOCKED(fileno_), METH_NOARGS, "The number of the epoll set." },
+    { "add_observer", FIN__PY_LOCKED(add_observer), METH_O, add_observer_doc },
+    { "remove_observer", FIN__PY_LOCKED(remove_observer), METH_O, remove_observer_doc },
     { "__enter__", pyselector_enter, METH_NOARGS, NULL },
     { "__exit__", FIN__PY_VECTOR(pyselector_leave), METH_FASTCALL, NULL },
     { NULL, NULL, 0, NULL },
@@ -407,7 +431,7 @@ static PyMemberDef members[] = {
 static PyType_Slot slots[] = {
     { Py_tp_doc, (void *) type_doc },
     { Py_tp_new, fin__py_new },
-    { Py_tp_init, fin__py_init },
+    { Py_tp_init, FIN__PY_LOCKED(fin__py_init) },
     { Py_tp_methods, methods },
     { Py_tp_members, members },
     { Py_tp_traverse, fin__py_traverse },

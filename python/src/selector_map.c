@@ -113,12 +113,20 @@ static void selector_map_dealloc(PyObject *object)
     fin__py_free(object);
 }
 
+/* The lock is the selector's. */
+#define OWNER ((PyObject *) ((struct map *) self)->selector)
+FIN__PY_LOCK_FAST_WITH(selector_map_get, OWNER)
+FIN__PY_LOCK_UNARY_WITH(PyObject *, iterate, OWNER)
+FIN__PY_LOCK_BINARY_WITH(PyObject *, subscript, OWNER)
+FIN__PY_LOCK_UNARY_WITH(Py_ssize_t, length, OWNER)
+FIN__PY_LOCK_BINARY_WITH(int, contains, OWNER)
+
 PyDoc_STRVAR(get_doc,
              "get($self, fileobj, default=None, /)\n--\n\n"
              "The SelectorKey of a file object or number, else the default.");
 
 static PyMethodDef methods[] = {
-    { "get", FIN__PY_VECTOR(selector_map_get), METH_FASTCALL, get_doc },
+    { "get", FIN__PY_VECTOR(FIN__PY_LOCKED(selector_map_get)), METH_FASTCALL, get_doc },
     { NULL, NULL, 0, NULL },
 };
 
@@ -128,11 +136,11 @@ static PyType_Slot slots[] = {
     { Py_tp_traverse, selector_map_traverse },
     { Py_tp_clear, selector_map_clear },
     { Py_tp_dealloc, selector_map_dealloc },
-    { Py_tp_iter, iterate },
+    { Py_tp_iter, FIN__PY_LOCKED(iterate) },
     { Py_tp_hash, PyObject_HashNotImplemented },
-    { Py_mp_subscript, subscript },
-    { Py_mp_length, length },
-    { Py_sq_contains, contains },
+    { Py_mp_subscript, FIN__PY_LOCKED(subscript) },
+    { Py_mp_length, FIN__PY_LOCKED(length) },
+    { Py_sq_contains, FIN__PY_LOCKED(contains) },
     { 0, NULL },
 };
 

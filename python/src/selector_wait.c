@@ -347,10 +347,9 @@ static PyObject *select_natively(struct fin__py_selector *self, int timeout_ms)
     return ready;
 }
 
-PyObject *fin__py_select(PyObject *object, PyObject *const *args, Py_ssize_t count,
+PyObject *fin__py_select(struct fin__py_selector *self, PyObject *const *args, Py_ssize_t count,
                          PyObject *keywords)
 {
-    struct fin__py_selector *self = (struct fin__py_selector *) object;
     static const char *const names[] = { "timeout", NULL };
     static const struct fin__py_call call = { "select", names, 0 };
     PyObject *timeout;

@@ -146,6 +146,10 @@ static PyObject *held(PyObject *object, PyObject *args)
 
 /* ---- the type ---- */
 
+FIN__PY_LOCK(pywitness_add)
+FIN__PY_LOCK(held)
+FIN__PY_LOCK(pywitness_close)
+
 PyDoc_STRVAR(
     type_doc,
     "Witness()\n--\n\n"
@@ -158,9 +162,10 @@ PyDoc_STRVAR(held_doc,
              "Does anything still refer to what was added? None: it can't be told.");
 
 static PyMethodDef methods[] = {
-    { "add", pywitness_add, METH_VARARGS, add_doc },
-    { "held", held, METH_VARARGS, held_doc },
-    { "close", pywitness_close, METH_NOARGS, "close($self, /)\n--\n\nForget everything." },
+    { "add", FIN__PY_LOCKED(pywitness_add), METH_VARARGS, add_doc },
+    { "held", FIN__PY_LOCKED(held), METH_VARARGS, held_doc },
+    { "close", FIN__PY_LOCKED(pywitness_close), METH_NOARGS,
+      "close($self, /)\n--\n\nForget everything." },
     { NULL, NULL, 0, NULL },
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "module.h"
+#include "loop/state.h"
 
 #include <stddef.h>
 
@@ -22,7 +22,8 @@ int fin__py_enlist(const char *name, PyTypeObject *type)
     if (kind)
         done = PyObject_CallMethod(kind, "register", "O", type);
     Py_XDECREF(kind);
-    return fin__py_done(done);
+    Py_XDECREF(done);
+    return done ? 0 : -1;
 }
 
 static int fetch_all(struct fin__py_asyncio *a)

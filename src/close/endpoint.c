@@ -510,7 +510,6 @@ static void limit(struct fin__endpoint *ep, const struct fin__plan *plan, struct
     done_or_failed(ev, result);
 }
 
-/* connect(AF_UNSPEC) resets at once, also when others hold the description (tcp_disconnect()). */
 /* Some kernels refuse while a thread waits. One that reads is woken without a FIN, which would tell
  * the peer that it has everything; one that sends is not, and its FIN is behind what it sends. */
 static void wake_who_waits(int fd, int how)
@@ -519,6 +518,7 @@ static void wake_who_waits(int fd, int how)
     (void) nanosleep(&(struct timespec) { 0, FIN__NS_PER_MS }, NULL); /* until it is out */
 }
 
+/* connect(AF_UNSPEC) resets at once, also when others hold the description (tcp_disconnect()). */
 static int disconnect(int fd)
 {
     struct sockaddr address = { .sa_family = AF_UNSPEC };

@@ -80,6 +80,9 @@ static void check_job(const struct job *job)
         assert_outcome(r, FIN_OUTCOME_GRACEFUL, FIN_END_FIN);
     if (r->end == FIN_END_FIN) {
         assert_seen_fin(job->seen, 5);
+    } else if (r->end == FIN_END_KERNEL) { /* both ended while it was to be reset */
+        assert_outcome(r, FIN_OUTCOME_ABORTED, FIN_END_KERNEL);
+        assert_true(job->abort && reached(r, FIN_STAGE_SHUT));
     } else {
         assert_outcome(r, FIN_OUTCOME_ABORTED, FIN_END_RESET);
         assert_true(job->abort);

@@ -220,6 +220,7 @@ static void test_closed_behind_its_back(void **state)
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     descriptors_take(&before);
     assert_int_equal(fin_close_later(fds[US], &policy, completed, &note), 0);
+    await_input(fds[THEM]); /* the library's thread is at it */
     descriptors_take(&after);
     for (size_t i = 0; i < after.count; i++)
         if (!has(&before, after.entry[i].number))

@@ -341,7 +341,9 @@ static void endpoint_flush(struct fin__endpoint *ep, struct fin__event *ev)
 
 static void endpoint_measure(const struct fin__endpoint *ep, struct fin__event *ev)
 {
-    int64_t bytes = fin__outstanding(ep->fd);
+    /* Both ends of a pipe see what is unread (pipe_ioctl()). */
+    int64_t bytes =
+        ep->traits & FIN__SOCKET ? fin__outstanding(ep->fd) : (int64_t) fin__see_unread(ep);
 
     ev->kind = FIN__BYTES;
     ev->bytes = bytes < 0 ? 0 : (uint64_t) bytes;

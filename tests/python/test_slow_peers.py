@@ -6,6 +6,7 @@ flush may be without progress: the kernel's queue tells that the peer takes some
 """
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -99,3 +100,32 @@ def test_end_of_the_loop(close_policy: Any, peer: SlowPeer) -> None:
     with asyncio.Runner(loop_factory=make) as runner:
         runner.run(main())
     assert took_all(peer)
+
+
+def test_pipe(run: Run) -> None:
+    """In a full pipe there is no room before a whole page of it was read (pipe_read())."""
+    reading, writing = os.pipe()
+    count = 0
+
+    def read() -> None:
+        nonlocal count
+        until = time.monotonic() + SLOW
+        while data := os.read(reading, 20 if time.monotonic() < until else 1 << 20):
+            count += len(data)
+            if time.monotonic() < until:
+                time.sleep(0.02)
+
+    async def main() -> finack.Receipt:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(writing, "wb", 0))
+        transport.write(bytes(SIZE))
+        thread.start()
+        return await finack.aclose(transport, POLICY)
+
+    thread = threading.Thread(target=read)
+    receipt = run(main())
+    thread.join()
+    os.close(reading)
+    assert count == SIZE, receipt
+    assert receipt.outcome == "graceful"
+    assert receipt.stages["flushed"] > SLOW

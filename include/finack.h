@@ -117,7 +117,8 @@ struct fin_policy {
                             at once */
     int32_t flush_ms;    /* longest time without progress in sending our own buffer */
     int32_t farewell_ms; /* for close_notify, and for its answer under `full` */
-    int32_t linger_ms;   /* for acked and eof; starts anew while the kernel's send queue shrinks */
+    int32_t linger_ms;   /* for acked and eof; these three start anew while the kernel's send queue
+                            shrinks */
     int32_t total_ms;    /* for everything up to release */
     int32_t proof_ms;    /* after release, how long to wait for the proof stage */
     int32_t orphan_ms;   /* bytes, or FIN alone, not acked when linger ends: FIN_ORPHAN_LEAVE (the

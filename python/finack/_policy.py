@@ -85,7 +85,8 @@ class Policy(_Kept):
     flush
         The longest time without progress in sending what was buffered above the kernel.
     farewell
-        For our close_notify, and the same again for its answer under "full".
+        For our close_notify, and the same again for its answer under "full"; starts anew while the
+        kernel's queue shrinks.
     linger
         For the peer's acknowledgement and FIN; starts anew while the kernel's queue shrinks.
     total

@@ -4,7 +4,7 @@
  *
  *   start    decides which of these the policy and the kind of socket need
  *   flush    the layer's buffers are sent; what can't be sent in time is dropped, and ends in RST.
- *            A peer that takes anything gets its time anew, here and in linger
+ *            A peer that takes anything gets its time anew, here, in farewell and in linger
  *   farewell the layer says close_notify; under courtesy full its answer is read
  *   FIN      input that is there is read first, so that no RST comes of it, and the FIN is queued
  *   linger   until the peer has acknowledged it and has sent its own: input is thrown away
@@ -122,6 +122,57 @@ enum fin__action fin__machine_start(struct fin__machine *m, const struct fin__pl
     return first_action(m, &ev);
 }
 
+/* ---- does the peer take anything? ---- */
+
+static void start_measuring(struct fin__machine *m, uint64_t now, uint64_t span)
+{
+    m->outstanding = FIN__UNTALLIED;
+    machine_arm(m, now, span);
+}
+
+/* What the wait is for. */
+static enum place unmeasured(const struct fin__machine *m)
+{
+    if (m->phase == FIN_PHASE_FLUSH)
+        return FLUSHING;
+    return fin__reached(m, FIN_STAGE_NOTIFIED) ? ANSWERING : NOTIFYING;
+}
+
+static enum fin__action measure(struct fin__machine *m, unsigned interest)
+{
+    m->interest = (uint8_t) interest;
+    return go(m, MEASURING, FIN__MEASURE);
+}
+
+/* There is no room to send before a third of the kernel's queue is gone (sk_stream_min_wspace()),
+ * and no answer before all of it is. While it shrinks the peer is alive: it gets its time anew. */
+static bool takes_some(struct fin__machine *m, const struct fin__event *ev)
+{
+    bool first = m->outstanding == FIN__UNTALLIED;
+    bool shrinks = !first && ev->bytes < m->outstanding && ev->now < total(m);
+
+    m->outstanding = clamp(ev->bytes);
+    if (shrinks)
+        machine_arm(m, ev->now, m->phase == FIN_PHASE_FLUSH ? m->plan->flush : m->plan->farewell);
+    return shrinks;
+}
+
+static enum fin__action overdue(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__BYTES && takes_some(m, ev))
+        return go(m, unmeasured(m), FIN__WAIT);
+    fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
+    return m->phase == FIN_PHASE_FLUSH ? drop_and_reset(m) : shut(m);
+}
+
+static enum fin__action measuring(struct fin__machine *m, const struct fin__event *ev)
+{
+    if (ev->kind == FIN__DEADLINE) /* forced */
+        return overdue(m, ev);
+    (void) takes_some(m, ev);
+    return go(m, unmeasured(m), FIN__WAIT);
+}
+
 /* ---- flush: what is buffered above the kernel ---- */
 
 static enum fin__action machine_flush(struct fin__machine *m, const struct fin__event *ev)
@@ -131,8 +182,7 @@ static enum fin__action machine_flush(struct fin__machine *m, const struct fin__
         return machine_notify(m, ev);
     }
     m->phase = FIN_PHASE_FLUSH;
-    m->outstanding = FIN__UNTALLIED;
-    machine_arm(m, ev->now, m->plan->flush);
+    start_measuring(m, ev->now, m->plan->flush);
     return go(m, FLUSHING, FIN__FLUSH);
 }
 
@@ -141,7 +191,6 @@ static enum fin__action flushing(struct fin__machine *m, const struct fin__event
     switch (ev->kind) {
     case FIN__DONE:
         m->unsent = 0;
-        m->outstanding = FIN__UNTALLIED; /* to be tallied once FIN is queued */
         reach(m, FIN_STAGE_FLUSHED, ev->now);
         return machine_notify(m, ev);
     case FIN__READY:
@@ -150,8 +199,7 @@ static enum fin__action flushing(struct fin__machine *m, const struct fin__event
         return FIN__FLUSH;
     case FIN__AGAIN:
         m->unsent = ev->bytes;
-        m->interest = (uint8_t) ev->interest;
-        return go(m, MEASURING, FIN__MEASURE);
+        return measure(m, ev->interest);
     case FIN__DEADLINE:
         return go(m, OVERDUE, FIN__MEASURE);
     default: /* FIN__BROKEN, FIN__FAILED */
@@ -159,34 +207,6 @@ static enum fin__action flushing(struct fin__machine *m, const struct fin__event
         fin__machine_fail(m, ev->error);
         return drop_and_reset(m);
     }
-}
-
-/* There is no room to send before a third of the kernel's queue is gone (sk_stream_min_wspace()).
- * While it shrinks the peer is alive: it gets its time anew. */
-static bool takes_some(struct fin__machine *m, const struct fin__event *ev)
-{
-    bool shrinks = clamp(ev->bytes) < m->outstanding && ev->now < total(m);
-
-    m->outstanding = clamp(ev->bytes);
-    if (shrinks)
-        machine_arm(m, ev->now, m->plan->flush);
-    return shrinks;
-}
-
-static enum fin__action overdue(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (ev->kind == FIN__BYTES && takes_some(m, ev))
-        return go(m, FLUSHING, FIN__WAIT);
-    fin__machine_decide(m, FIN_OUTCOME_TIMED_OUT);
-    return drop_and_reset(m);
-}
-
-static enum fin__action measuring(struct fin__machine *m, const struct fin__event *ev)
-{
-    if (ev->kind == FIN__DEADLINE) /* forced */
-        return overdue(m, ev);
-    (void) takes_some(m, ev);
-    return go(m, FLUSHING, FIN__WAIT);
 }
 
 /* ---- farewell ---- */
@@ -204,7 +224,7 @@ static enum fin__action machine_notify(struct fin__machine *m, const struct fin_
     if (!(m->traits & FIN__LAYERED))
         return shut(m);
     m->phase = FIN_PHASE_FAREWELL;
-    machine_arm(m, ev->now, m->plan->farewell);
+    start_measuring(m, ev->now, m->plan->farewell);
     return go(m, NOTIFYING, FIN__NOTIFY);
 }
 
@@ -214,7 +234,7 @@ static enum fin__action notifying(struct fin__machine *m, const struct fin__even
     case FIN__DONE:
         reach(m, FIN_STAGE_NOTIFIED, ev->now);
         if (m->plan->courtesy == FIN_COURTESY_FULL || m->plan->awaits_answer) {
-            machine_arm(m, ev->now, m->plan->farewell);
+            start_measuring(m, ev->now, m->plan->farewell);
             return go(m, ANSWERING, FIN__DRAIN);
         }
         if (m->traits & FIN__ANSWER_UNKNOWN)
@@ -223,7 +243,7 @@ static enum fin__action notifying(struct fin__machine *m, const struct fin__even
     case FIN__READY:
         return FIN__NOTIFY;
     case FIN__AGAIN:
-        return wait_for(m, ev->interest);
+        return measure(m, ev->interest);
     case FIN__SKIP:
         m->mute = ev->facts & FIN__IS_MUTE;
         return shut(m);
@@ -231,7 +251,7 @@ static enum fin__action notifying(struct fin__machine *m, const struct fin__even
         fin__machine_fail(m, ev->error);
         return drop_and_reset(m);
     case FIN__DEADLINE:
-        return farewell_missed(m, FIN_OUTCOME_TIMED_OUT);
+        return go(m, OVERDUE, FIN__MEASURE);
     default:
         /* EPIPE: FIN is out already, by the program or by a reset; what is read next tells. */
         if (ev->error != -EPIPE)
@@ -246,7 +266,7 @@ static enum fin__action answering(struct fin__machine *m, const struct fin__even
     case FIN__READY:
         return FIN__DRAIN;
     case FIN__AGAIN:
-        return wait_for(m, ev->interest);
+        return measure(m, ev->interest);
     case FIN__BYTES:
         if (!may_drain_on(m, ev))
             return farewell_missed(m, FIN_OUTCOME_BOUNDED);
@@ -258,7 +278,7 @@ static enum fin__action answering(struct fin__machine *m, const struct fin__even
         input_ended(m, ev);
         return m->over ? let_go(m) : shut(m);
     case FIN__DEADLINE:
-        return farewell_missed(m, FIN_OUTCOME_TIMED_OUT);
+        return go(m, OVERDUE, FIN__MEASURE);
     case FIN__BROKEN:
         fin__machine_fail(m, ev->error);
         return shut(m);
@@ -271,6 +291,8 @@ static enum fin__action answering(struct fin__machine *m, const struct fin__even
 
 static enum fin__action shut(struct fin__machine *m)
 {
+    if (m->traits & FIN__LAYERED) /* to be tallied once FIN is queued */
+        m->outstanding = FIN__UNTALLIED;
     return go(m, SHUTTING, FIN__SHUT);
 }
 

@@ -295,13 +295,13 @@ static void flushed(struct monitor *mon, const struct fin__event *ev)
 /* A peer that takes anything gets its time anew. */
 static void measured(struct monitor *mon, const struct fin__event *ev)
 {
-    bool shrinks = ev->bytes < mon->measured;
+    bool shrinks = mon->measured != UINT8_MAX && ev->bytes < mon->measured;
 
     mon->measured = (uint8_t) ev->bytes;
     if (shrinks && ev->now < mon->start + mon->config->plan.total && !saw(mon, SEEN_FORCE))
         mon->began = ev->now;
     else if (saw(mon, SEEN_OVERDUE))
-        mon->seen |= SEEN_LATE | SEEN_DROP;
+        mon->seen |= SEEN_LATE | (mon->phase == FIN_PHASE_FLUSH ? SEEN_DROP : 0);
     mon->seen &= ~(uint64_t) SEEN_OVERDUE;
     if (saw(mon, SEEN_DROP))
         mon->measured = UINT8_MAX;
@@ -313,6 +313,7 @@ static void notified(struct monitor *mon, const struct fin__event *ev)
     if (ev->kind == FIN__DONE) {
         mon->stages |= STAGE(NOTIFIED);
         mon->began = ev->now;
+        mon->measured = UINT8_MAX;
     }
     if (ev->kind == FIN__BROKEN)
         mon->seen |= SEEN_DROP;
@@ -330,6 +331,7 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
     }
     mon->stages |= STAGE(SHUT);
     mon->began = 0;
+    mon->measured = UINT8_MAX;
     if (is(mon, FIN__ACK_AT_SHUT)) {
         mon->stages |= STAGE(ACKED);
         mon->seen |= SEEN_ACKED;
@@ -341,12 +343,13 @@ static void shut(struct monitor *mon, const struct fin__event *ev)
 static void ended_early(struct monitor *mon, const struct fin__event *ev)
 {
     bool flushing = saw(mon, SEEN_FLUSH) && !told(mon, STAGE(FLUSHED));
+    bool overdue = ev->kind == FIN__DEADLINE && (flushing || mon->phase == FIN_PHASE_FAREWELL);
 
     if (ev->kind == FIN__READY && flushing && ev->facts & FIN__IS_WRITABLE)
         mon->began = ev->now;
-    if (ev->kind == FIN__DEADLINE && flushing)
+    if (overdue)
         mon->seen |= SEEN_OVERDUE;
-    if (ev->kind == FIN__READY || (ev->kind == FIN__DEADLINE && flushing))
+    if (ev->kind == FIN__READY || overdue)
         return;
     if (ev->kind == FIN__ABORT && !told(mon, STAGE(RELEASED)))
         mon->seen |= SEEN_ABORT;

@@ -77,7 +77,8 @@ static void bulk_begin(struct bulk *bulk, int fd)
 struct slow_peer {
     pthread_t thread;
     int fd;
-    size_t before; /* read slowly */
+    size_t before;     /* read slowly */
+    size_t answers_at; /* what it has read then; 0: it doesn't */
     struct seen seen;
 };
 
@@ -94,6 +95,12 @@ static void *read_slowly(void *arg)
         peer->before += n > 0 ? (size_t) n : 0;
         (void) nanosleep(&pause, NULL); /* its pace */
     }
+    while (n > 0 && peer->before < peer->answers_at) {
+        n = recv(peer->fd, buf, sizeof buf, 0);
+        peer->before += n > 0 ? (size_t) n : 0;
+    }
+    if (peer->answers_at)
+        give(peer->fd, "!");
     peer->seen = see_end(peer->fd);
     (void) close(peer->fd);
     return NULL;
@@ -101,7 +108,7 @@ static void *read_slowly(void *arg)
 
 static void slow_begin(struct slow_peer *peer, int fd)
 {
-    *peer = (struct slow_peer) { .fd = fd };
+    peer->fd = fd;
     assert_int_equal(pthread_create(&peer->thread, NULL, read_slowly, peer), 0);
 }
 
@@ -128,7 +135,7 @@ static void test_slow_peer(void **state)
 {
     struct fin_receipt r = FIN_RECEIPT_INIT;
     struct fin_policy policy = slow_policy();
-    struct slow_peer peer;
+    struct slow_peer peer = { 0 };
     struct bulk bulk;
     int fds[2];
 
@@ -143,7 +150,7 @@ static void test_slow_peer(void **state)
 static void test_slow_peer_of_the_closer(void **state)
 {
     struct fin_policy policy = slow_policy();
-    struct slow_peer peer;
+    struct slow_peer peer = { 0 };
     struct bulk bulk;
     struct one one = { 0 };
     struct fin_closer *closer = closer_of(1);
@@ -160,6 +167,72 @@ static void test_slow_peer_of_the_closer(void **state)
     await(closer, &one);
     assert_took_all(&peer, &one.receipt);
     fin_closer_free(closer);
+}
+
+/* ---- a farewell, and the answer to it, behind a full queue ---- */
+
+static int notify_in_a_byte(void *arg)
+{
+    const struct bulk *bulk = arg;
+
+    if (send(bulk->fd, "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+        return FIN_LAYER_DONE;
+    return errno == EAGAIN ? FIN_LAYER_WANT_WRITE : -errno;
+}
+
+static int notify_done(void *arg)
+{
+    (void) arg;
+    return FIN_LAYER_DONE;
+}
+
+static int read_answer(void *arg, uint64_t max, uint64_t *n)
+{
+    int result = read_bulk(arg, max, n);
+
+    return result == FIN_LAYER_DONE ? FIN_LAYER_ANSWERED : result;
+}
+
+static void close_behind_a_queue(int courtesy, int (*notify)(void *), size_t sent)
+{
+    struct fin_receipt r = FIN_RECEIPT_INIT;
+    struct fin_policy policy = slow_policy();
+    struct slow_peer peer = { 0 };
+    struct bulk bulk;
+    size_t queued;
+    int fds[2];
+
+    policy.courtesy = courtesy;
+    policy.farewell_ms = FLUSH_MS;
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    queued = fill(fds[US]);
+    bulk_begin(&bulk, fds[US]);
+    bulk.left = 0;
+    bulk.layer.notify = notify;
+    bulk.layer.read = read_answer;
+    peer.answers_at = queued + sent;
+    slow_begin(&peer, fds[THEM]);
+    assert_int_equal(fin_close_layered(NULL, fds[US], &bulk.layer, &policy, &r), 0);
+    assert_int_equal(pthread_join(peer.thread, NULL), 0);
+    peer.seen.bytes += peer.before;
+    assert_seen_fin(peer.seen, queued + sent);
+    assert_int_equal(r.outcome, FIN_OUTCOME_GRACEFUL);
+    assert_true(reached(&r, FIN_STAGE_NOTIFIED));
+    assert_true(reached(&r, FIN_STAGE_ANSWERED));
+}
+
+/* It reaches a peer that takes something all the time. */
+static void test_slow_farewell(void **state)
+{
+    (void) state;
+    close_behind_a_queue(FIN_COURTESY_ORDERLY, notify_in_a_byte, 1);
+}
+
+/* The peer can't answer what it has yet to read. */
+static void test_slow_answer(void **state)
+{
+    (void) state;
+    close_behind_a_queue(FIN_COURTESY_FULL, notify_done, 0);
 }
 
 /* It takes nothing, and is reset when its time is over. */
@@ -204,12 +277,6 @@ static int read_and_let_send(void *arg, uint64_t max, uint64_t *n)
     return result;
 }
 
-static int notify_done(void *arg)
-{
-    (void) arg;
-    return FIN_LAYER_DONE;
-}
-
 /* close(2) would reset for what is unread. */
 static void test_input_behind_an_end(void **state)
 {
@@ -241,9 +308,9 @@ static void test_input_behind_an_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        GUARDED(test_slow_peer),
-        GUARDED(test_slow_peer_of_the_closer),
-        GUARDED(test_deaf_peer),
+        GUARDED(test_slow_peer),           GUARDED(test_slow_peer_of_the_closer),
+        GUARDED(test_slow_farewell),       GUARDED(test_slow_farewell),
+        GUARDED(test_slow_answer),         GUARDED(test_deaf_peer),
         GUARDED(test_input_behind_an_end),
     };
 

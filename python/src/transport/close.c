@@ -192,7 +192,6 @@ int fin__py_ending_deadline(struct fin__py_ending *c)
         return 0;
     if (fin__now() < c->machine.deadline)
         return transport_close_arm(c);
-    c->unanswered = !c->told && c->machine.phase == FIN_PHASE_FAREWELL;
     return transport_close_step(c, &ev);
 }
 
@@ -358,12 +357,19 @@ static int transport_close_finish(struct fin__py_ending *c)
     return result;
 }
 
+/* The time of TLS's farewell was over before connection_lost(). */
+static bool is_unanswered(const struct fin__py_ending *c)
+{
+    return !c->told && !c->machine.forced && c->machine.outcome == FIN_OUTCOME_TIMED_OUT
+        && c->machine.decided == FIN_PHASE_FAREWELL;
+}
+
 /* What connection_lost() gets: bytes that were dropped are an error. */
 static PyObject *loss_of(struct fin__py_ending *c)
 {
     if (c->error)
         return Py_NewRef(c->error);
-    if (c->unanswered)
+    if (is_unanswered(c))
         return PyObject_CallFunction(PyExc_TimeoutError, "s", "SSL shutdown timed out");
     if (c->ep.layer && c->machine.outcome == FIN_OUTCOME_RESET
         && !fin__py_tls_has_ended(c->transport->tls))

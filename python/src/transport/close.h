@@ -43,7 +43,6 @@ struct fin__py_ending {
     bool checking;    /* is in the list of those to be asked about */
     bool lingering;   /* is in that list */
     bool held;        /* the witness has it yet */
-    bool unanswered;  /* the deadline of TLS's farewell came before connection_lost() */
     bool over;
 };
 

@@ -144,8 +144,12 @@ int fin__handed(int fd, uint64_t *bytes)
 uint64_t fin__taken(int fd)
 {
     uint64_t bytes = 0;
+    int64_t queued;
 
-    return fin__handed(fd, &bytes) == 0 ? bytes : (uint64_t) fin__outstanding(fd);
+    if (fin__handed(fd, &bytes) == 0)
+        return bytes;
+    queued = fin__outstanding(fd);
+    return queued < 0 ? 0 : (uint64_t) queued;
 }
 
 /* A Unix socket has no counter that only grows: what is read and what is sent may cancel out. */

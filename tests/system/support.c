@@ -381,6 +381,14 @@ void await_input(int fd)
     await_event(fd, POLLIN);
 }
 
+void send_reset(int fd)
+{
+    struct linger now = { 1, 0 };
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+    drop_all(fd, -1);
+}
+
 /* ---- what the peer sees ---- */
 
 struct seen see_end(int fd)

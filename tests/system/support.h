@@ -119,6 +119,10 @@ void set_nonblocking(int fd);
 size_t fill(int fd);
 
 void give(int fd, const char *text);
+
+/* Closes it by a RST. */
+void send_reset(int fd);
+
 void expect_text(int fd, const char *text);
 
 /* Returns once poll(2) says so of `fd`. */

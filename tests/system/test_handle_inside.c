@@ -151,14 +151,6 @@ static void test_a_foreign_accept_is_woken(void **state)
 
 /* ---- a peer that resets ---- */
 
-static void reset_peer(int fd)
-{
-    struct linger linger = { 1, 0 };
-
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), 0);
-    drop_all(fd, -1);
-}
-
 /* What send(2) fails with ends the call, and what went out before counts. */
 static void test_send_to_a_peer_that_resets(void **state)
 {
@@ -171,7 +163,7 @@ static void test_send_to_a_peer_that_resets(void **state)
     handle = handle_of(fds[US]);
     start(&w, handle, send_block);
     await_call(&w, SYS_ppoll);
-    reset_peer(fds[THEM]);
+    send_reset(fds[THEM]);
     assert_in_range(join(&w), 1, (1 << 20) - 1);
     assert_int_equal(fin_handle_send(handle, "!", 1, 0, -1), -EPIPE);
     assert_null(fin_handle_free(handle));
@@ -189,11 +181,11 @@ static void check_a_reset_ends_the_call(void (*job)(struct worker *w), bool fill
         (void) fill(fds[US]);
     handle = handle_of(fds[US]);
     if (early)
-        reset_peer(fds[THEM]);
+        send_reset(fds[THEM]);
     start(&w, handle, job);
     if (!early) {
         await_call(&w, SYS_ppoll);
-        reset_peer(fds[THEM]);
+        send_reset(fds[THEM]);
     }
     assert_int_equal(join(&w), -ECONNRESET);
     assert_null(fin_handle_free(handle));

@@ -293,7 +293,6 @@ static void test_input_behind_an_end(void **state)
     bulk_begin(&late.bulk, fds[US]);
     late.bulk.left = 0;
     late.bulk.layer.arg = &late;
-    late.bulk.layer.flush = flush_bulk;
     late.bulk.layer.read = read_and_let_send;
     late.bulk.layer.notify = notify_done;
     assert_int_equal(fin_close_layered(NULL, fds[US], &late.bulk.layer, &policy, &r), 0);

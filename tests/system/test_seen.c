@@ -18,14 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static void send_reset(int fd)
-{
-    struct linger now = { 1, 0 };
-
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
-    drop_all(fd, -1);
-}
-
 static void take_error(int fd, int expected)
 {
     socklen_t size = sizeof(int);

@@ -470,6 +470,23 @@ static void test_identify_and_inspect(void **state)
     drop_all(fds[US], fds[THEM], -1);
 }
 
+/* Whatever connect(2) says, the RST is sent. */
+static void check_abort_under(const struct fault *fault)
+{
+    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
+    struct fin_receipt receipt;
+    int fds[2];
+
+    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
+    fault_arm(fault);
+    receipt = closed(NULL, fds[US], &policy);
+    assert_int_equal(fault_disarm(), 1);
+    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_RESET);
+    assert_int_equal(receipt.error, 0);
+    assert_seen_reset(see(fds[THEM]));
+    drop_all(fds[THEM], -1);
+}
+
 /* Then the last close(2) sends the RST that is due. */
 static void test_abort_where_disconnect_fails(void **state)
 {
@@ -481,14 +498,7 @@ static void test_abort_where_disconnect_fails(void **state)
     int fds[2], copy;
 
     (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    fault_arm(&fault);
-    receipt = closed(NULL, fds[US], &policy);
-    assert_int_equal(fault_disarm(), 1);
-    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_RESET);
-    assert_int_equal(receipt.error, 0);
-    assert_seen_reset(see(fds[THEM]));
-    drop_all(fds[THEM], -1);
+    check_abort_under(&fault);
 
     tcp_pair(AF_INET, BUFFERS_USUAL, fds);
     copy = dup(fds[US]);
@@ -506,18 +516,9 @@ static void test_abort_where_disconnect_fails(void **state)
 static void test_abort_of_what_is_busy(void **state)
 {
     static const struct fault fault = { .call = "connect", .error = EBUSY, .from = 1 };
-    struct fin_policy policy = policy_of(FIN_COURTESY_ABORT);
-    struct fin_receipt receipt;
-    int fds[2];
 
     (void) state;
-    tcp_pair(AF_INET, BUFFERS_USUAL, fds);
-    fault_arm(&fault);
-    receipt = closed(NULL, fds[US], &policy);
-    assert_int_equal(fault_disarm(), 1);
-    assert_outcome(&receipt, FIN_OUTCOME_ABORTED, FIN_END_RESET);
-    assert_seen_reset(see(fds[THEM]));
-    drop_all(fds[THEM], -1);
+    check_abort_under(&fault);
 }
 
 #define CHECKED(test) GUARDED_BY(test, guard_begin, tell_and_check)
